@@ -1,0 +1,81 @@
+JOBS ?= 2
+OTHER_PYTHONS := 3.12 3.13
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PYTEST := .venv/bin/python -m pytest
+# Lines that must not drown in the output of a long run.
+LOUD := printf '\n!!! %s\n\n'
+
+.DEFAULT_GOAL := help
+# The suites start servers and workers: one at a time, whatever -j says.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## show this list
+	@sed -n 's/^\([a-z][a-z.%-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+.PHONY: demo
+demo: .venv/installed ## see it work, in a minute
+	.venv/bin/penstock demo
+
+.PHONY: test
+test: test-main $(OTHER_PYTHONS:%=test-%) test-acceptance ## every test; the quick ones also on other Pythons
+	@echo "all tests passed"
+
+.PHONY: test-main
+test-main: .venv/installed ## every test but the acceptance tests
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
+
+# Serially: they start processes and kill them, and a busy machine would blur what they time.
+.PHONY: test-acceptance
+test-acceptance: .venv/installed ## real processes, killed on purpose
+	$(PYTEST) tests/acceptance
+
+test-%: ## the quick tests on another Python, e.g. test-3.13
+	@if tools/find-python $* >/dev/null; then \
+		$(MAKE) --no-print-directory .venv-$*/installed && \
+		.venv-$*/bin/python -m pytest -n $(JOBS) -p no:cacheprovider tests/unit tests/conformance; \
+	else \
+		$(LOUD) "NOT TESTED on Python $*: none on PATH nor under pyenv"; \
+	fi
+
+.PHONY: check
+check: .venv/installed ## format, lint and types; changes nothing
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+.PHONY: fmt
+fmt: .venv/installed ## format, and repair what the linter can
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+.PHONY: bench
+bench: .venv/installed ## measure on this machine
+	.venv/bin/python -m bench
+
+.PHONY: docs
+docs: .venv/installed-docs ## build the manual into site/
+	.venv/bin/mkdocs build --clean --strict
+
+.PHONY: clean
+clean: ## remove all that make made, the environments too
+	rm -rf .venv .venv-* site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml requirements-dev.txt
+	@python=$$(tools/find-python) || { \
+		$(LOUD) "Penstock needs Python 3.11 or newer with venv: install python3.11 and python3.11-venv, or use pyenv"; \
+		exit 1; \
+	}; \
+	echo "making .venv with $$python" && "$$python" -m venv .venv
+	.venv/bin/python $(PIP_INSTALL) -e '.[demo,progress]' -r requirements-dev.txt
+	@touch $@
+
+.venv-%/installed: pyproject.toml requirements-dev.txt
+	$$(tools/find-python $*) -m venv .venv-$*
+	.venv-$*/bin/python $(PIP_INSTALL) -e '.[demo,progress]' -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	.venv/bin/python $(PIP_INSTALL) -r requirements-docs.txt
+	@touch $@

@@ -1,0 +1,40 @@
+"""Real servers for the spikes; one of each per test process."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.servers import NotInstalled, Server, rabbitmq_server, redis_server
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # All spikes in one xdist process, so that RabbitMQ, which takes seconds, starts once.
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("spikes"))
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _url(redis_server, tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _url(rabbitmq_server, tmp_path_factory.mktemp("rabbitmq"))
+
+
+def _url(start: Callable[[Path], AbstractContextManager[Server]], directory: Path) -> Iterator[str]:
+    try:
+        with start(directory) as server:
+            yield server.url
+    except NotInstalled as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{missing}; in CI nothing may be skipped", pytrace=False)
+        pytest.skip(f"NOT TESTED: {missing}")
