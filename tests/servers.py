@@ -98,8 +98,8 @@ def redis_server(directory: Path, *options: str) -> Iterator[Server]:
 def rabbitmq_server(directory: Path) -> Iterator[Server]:
     """A one-node RabbitMQ with its own port mapper, cookie and data, run by the user who runs the tests.
 
-    Before `SIGKILL`, let a new quorum queue settle: on 3.10.8, killed at once after the declaration, it answered
-    `declare` after the restart but hung on `get`, confirmed messages and all (3 of 3); after ten seconds all were there.
+    Before `SIGKILL`, let a new quorum queue settle: on 3.10.8, killed right after the declaration, it answered
+    `declare` after the restart but hung on `get`, confirmed messages and all (3 of 3); ten seconds later all were kept.
     """
     # Not the one on PATH: Debian's is a wrapper that changes to the system's user and folders.
     script = program("rabbitmq-server", "/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin")
