@@ -1,0 +1,40 @@
+"""The contract of a result backend: terminal results are write-once, waiting is by push, everything is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from penstock.broker import Key
+from penstock.outcome import Outcome, Progress, Report
+
+Notify = Callable[[Sequence[Report]], None]
+"""Called from a thread of the engine with reports in terminal states; must return at once and not raise."""
+
+
+class Subscription(Protocol):
+    def close(self) -> None:
+        """No more calls. May be called twice."""
+        ...
+
+
+class Backend(Protocol):
+    async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
+        """Store terminal outcomes outside of a settlement; `False` for a task that had one already (it is kept)."""
+        ...
+
+    async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
+        """What is known of each, in order. An id that was never seen, or is forgotten, is UNKNOWN."""
+        ...
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Subscription:
+        """Tell `notify`, once per key, when it is in a terminal state; also for those that are already."""
+        ...
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        """Drop results that are there."""
+        ...
+
+    async def note(self, key: Key, progress: Progress) -> None:
+        """Remember how far a running task has come. Not durable; gone when the task ends."""
+        ...

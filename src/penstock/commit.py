@@ -1,0 +1,57 @@
+"""The committer: the only code that knows whether queue and results live in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from penstock.backend import Backend
+from penstock.broker import Broker, Demand, Key, Step
+from penstock.delivery import Receipt, Settlement
+from penstock.effects import Publish
+from penstock.errors import Unsupported
+
+PUBLISH_TIMEOUT = 30.0
+
+
+class Committer(Protocol):
+    async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step: ...
+
+
+class FusedCommitter:
+    """One server holds both: the engine commits verdict, outcome and effects in one transaction."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.step = broker.step
+
+
+class OrderedCommitter:
+    """Two servers: results first, then follow-ups, then the settlement, so that a crash in between repeats, and never loses.
+
+    Ids of follow-ups are derived from the task's, and terminal results are write-once, so a repeat is recognised.
+    """
+
+    def __init__(self, broker: Broker, backend: Backend) -> None:
+        self._broker = broker
+        self._backend = backend
+
+    async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        outcomes = [(_key(item.receipt), item.outcome) for item in settle if item.outcome is not None]
+        if outcomes:
+            await self._backend.store(outcomes)
+        follow_ups = []
+        for item in settle:
+            for effect in item.effects:
+                if not isinstance(effect, Publish):
+                    raise Unsupported(f"{type(effect).__name__} needs queue and results in one place")
+                follow_ups.append(effect.message)
+        if follow_ups:
+            await self._broker.publish(follow_ups, PUBLISH_TIMEOUT)
+        bare = [Settlement(item.receipt, item.verdict) for item in settle]
+        return await self._broker.step(bare, want)
+
+
+def _key(receipt: Receipt) -> Key:
+    """By convention the last part of a receipt is the task's key."""
+    key: Key = receipt[-1]
+    return key

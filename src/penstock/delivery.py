@@ -1,0 +1,64 @@
+"""A delivery to a worker and its one settlement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from penstock.effects import Effect
+from penstock.message import Message
+from penstock.outcome import Outcome
+
+Receipt = tuple[Any, ...]
+"""What the engine needs to recognise a delivery and its lease. Opaque to everybody else; hashable."""
+
+
+class Delivery(Struct, gc=False):
+    """A message, leased to this worker. `message.attempts` is the engine's count.
+
+    A message that could not be read comes as `message=None` with `damage` (why) and `raw` (the bytes): the worker decides what becomes of it.
+    """
+
+    receipt: Receipt
+    message: Message | None
+    damage: str | None = None
+    raw: bytes = b""
+
+
+class Ack(Struct, frozen=True):
+    """Done: the message goes."""
+
+
+class RetryAt(Struct, frozen=True):
+    """Not now: the same task, under the same id, becomes ready at `when` (Unix time). `message` replaces what is stored
+    (it carries the new `retries`); `None` keeps it, for a message that could not be read; `charge` counts an attempt."""
+
+    when: float
+    message: Message | None = None
+    charge: bool = False
+
+
+class Release(Struct, frozen=True):
+    """Not started: ready again at once, nothing counted."""
+
+
+class Dead(Struct, frozen=True):
+    """Hopeless: it moves to the dead letters with its message, for somebody to look at."""
+
+    reason: str
+
+
+Verdict = Ack | RetryAt | Release | Dead
+
+ACK = Ack()
+RELEASE = Release()
+
+
+class Settlement(Struct, gc=False):
+    """The end of one delivery. Verdict, outcome and effects hold together: all are committed, or none."""
+
+    receipt: Receipt
+    verdict: Verdict
+    outcome: Outcome | None = None
+    effects: tuple[Effect, ...] = ()

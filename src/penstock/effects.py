@@ -1,0 +1,45 @@
+"""What a settlement changes besides the task itself: values, decided purely by the runtime, applied by the engine.
+
+They exist because some decisions need the transaction's own state: is this the chord's last member? is the key free?
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from penstock.message import Message
+
+
+class Publish(Struct, frozen=True):
+    """Publish a follow-up. It is always admitted, even into a full queue. It has an id derived from its parent's, so
+    that a repeat is recognised."""
+
+    message: Message
+
+
+class Join(Struct, frozen=True):
+    """Member `index` of the join `id` is done with `value`. When `size` members are, publish `then`, whose body is
+    the codec's array of the values in order."""
+
+    id: str
+    index: int
+    value: bytes
+    size: int
+    then: Message
+
+
+class ReleaseKey(Struct, frozen=True):
+    """Free the unique key, if this task still holds it."""
+
+    key: str
+
+
+class Put(Struct, frozen=True):
+    """Set `key` in the small shared state, if its version is still `if_version` (0: not there; `None`: whatever it is)."""
+
+    key: str
+    value: bytes
+    if_version: int | None = None
+
+
+Effect = Publish | Join | ReleaseKey | Put

@@ -1,0 +1,207 @@
+"""Every error that Penstock raises.
+
+PenstockError
+├── ConfigError                 a setting, option or URL that cannot be used (also a ValueError)
+│   └── Unsupported             an engine does not keep what this needs
+├── TaskError                   something about a task's definition or call
+│   ├── UnknownTask             no task of that name is registered
+│   ├── EncodeError             an argument or result that cannot be serialized (also a TypeError)
+│   └── DecodeError             bytes that are not what they should be (also a ValueError)
+├── PublishError                the task was not published
+│   ├── QueueFull               the queue's bound is reached; carries retry_after
+│   ├── UnknownQueue            the queue is not declared
+│   ├── MessageTooLarge         the message, or the batch, is over the limit
+│   └── AlreadyQueued           a unique task of that key is there
+├── BrokerError                 the engine failed
+│   ├── BrokerUnavailable       it could not be reached, or not within the deadline
+│   ├── OutcomeUnknown          it may or may not have done what was asked; repeat with the same id
+│   ├── StoreFull               no space left where it keeps its data
+│   └── StoreError              its file or schema cannot be used
+├── ResultError
+│   ├── ResultTimeout           no result within the time-out (also a TimeoutError)
+│   ├── ResultUnavailable       there is no result to wait for, and there will be none
+│   ├── TaskRevoked             the task was revoked
+│   └── RemoteError             the task failed with an error that cannot be rebuilt here
+├── BlockingCallInLoop          a blocking call inside a running event loop
+└── WorkerError
+    ├── SoftTimeLimitExceeded   raised inside a task when its soft limit passed
+    ├── TimeLimitExceeded       the task was killed at its hard limit
+    └── WorkerLost              the worker died while it ran the task
+
+Control flow, raised by tasks (no PenstockError): Retry, Ignore, Reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PenstockError(Exception):
+    """The root of all errors of Penstock."""
+
+
+class ConfigError(PenstockError, ValueError):
+    """A setting, option or URL that cannot be used."""
+
+
+class Unsupported(ConfigError):
+    """An engine does not keep what this needs (see `Features`)."""
+
+
+class TaskError(PenstockError):
+    """Something about a task's definition or call."""
+
+
+class UnknownTask(TaskError, LookupError):
+    """No task of that name is registered."""
+
+
+class EncodeError(TaskError, TypeError):
+    """An argument or result that cannot be serialized."""
+
+
+class DecodeError(TaskError, ValueError):
+    """Bytes that are not what they should be."""
+
+
+class PublishError(PenstockError):
+    """The task was not published."""
+
+
+class QueueFull(PublishError):
+    """The queue's bound is reached: nothing of this call was published (see `accepted` for earlier parts).
+
+    `depth` and `limit` are in tasks, or in bytes when `unit` is "bytes"; `retry_after` is in seconds;
+    `accepted` counts the tasks of the same `delay_many` that were published before.
+    """
+
+    def __init__(
+        self, queue: str, depth: int, limit: int, retry_after: float, unit: str = "tasks", accepted: int = 0
+    ) -> None:
+        self.queue, self.depth, self.limit = queue, depth, limit
+        self.retry_after, self.unit, self.accepted = retry_after, unit, accepted
+        super().__init__(
+            f"queue {queue!r} is full: {depth:,} of {limit:,} {unit}; try again in {retry_after:.3g} s"
+            + (f" ({accepted:,} tasks of this call were published)" if accepted else "")
+        )
+
+
+class UnknownQueue(PublishError, LookupError):
+    """The queue is not declared, and the app does not create missing queues."""
+
+
+class MessageTooLarge(PublishError, ValueError):
+    """A message, or a batch, is over the limit."""
+
+
+class AlreadyQueued(PublishError):
+    """A unique task of the same key is queued or running; `task_id` is its id where the engine knows it."""
+
+    def __init__(self, key: str, task_id: str | None) -> None:
+        self.key, self.task_id = key, task_id
+        super().__init__(f"a task with the unique key {key!r} is already there" + (f": {task_id}" if task_id else ""))
+
+
+class BrokerError(PenstockError):
+    """The engine failed."""
+
+
+class BrokerUnavailable(BrokerError, ConnectionError):
+    """The engine could not be reached, or did not answer within the deadline; nothing was done."""
+
+
+class OutcomeUnknown(BrokerError):
+    """The engine may or may not have done what was asked. Repeating it with the same ids is safe."""
+
+    def __init__(self, message: str, ids: Sequence[str] = ()) -> None:
+        self.ids = tuple(ids)
+        super().__init__(message)
+
+
+class StoreFull(BrokerError, OSError):
+    """No space is left where the engine keeps its data; nothing was done."""
+
+
+class StoreError(BrokerError):
+    """The engine's file or schema cannot be used."""
+
+
+class ResultError(PenstockError):
+    """Something about a task's result."""
+
+
+class ResultTimeout(ResultError, TimeoutError):
+    """No result within the time-out. The task may still be running."""
+
+
+class ResultUnavailable(ResultError):
+    """There is no result to wait for, and there will be none."""
+
+
+class TaskRevoked(ResultError):
+    """The task was revoked (or expired) before it finished."""
+
+
+class RemoteError(ResultError):
+    """The task failed with an exception that is not rebuilt here.
+
+    `type_name` is its dotted name, `remote_traceback` what the worker saw.
+    """
+
+    def __init__(self, type_name: str, message: str, remote_traceback: str = "") -> None:
+        self.type_name, self.message, self.remote_traceback = type_name, message, remote_traceback
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+
+
+class BlockingCallInLoop(PenstockError, RuntimeError):
+    """A blocking call inside a running event loop; use the `a…` method of the same name."""
+
+
+class WorkerError(PenstockError):
+    """Something that the worker did to a task."""
+
+
+class SoftTimeLimitExceeded(WorkerError):
+    """Raised inside a task when its soft time limit passed; it may clean up and return or raise."""
+
+
+class TimeLimitExceeded(WorkerError):
+    """The task was killed at its hard time limit."""
+
+
+class WorkerLost(WorkerError):
+    """The worker died while it ran the task, `max_attempts` times."""
+
+
+class Retry(Exception):
+    """Raise (or `raise self.retry(…)`) to run the task again after `countdown` seconds, or at `eta` (Unix time).
+
+    `exc` is the error that is reported should there be no retries left.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        eta: float | None = None,
+        max_retries: int | None = None,
+        args: tuple[object, ...] | None = None,
+        kwargs: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message or (f"{type(exc).__name__}: {exc}" if exc else "retry"))
+        self.exc, self.countdown, self.eta, self.max_retries = exc, countdown, eta, max_retries
+        self.new_args, self.new_kwargs = args, kwargs
+
+
+class Ignore(Exception):
+    """Raise to end the task without storing a result."""
+
+
+class Reject(Exception):
+    """Raise to end the task in the dead letters, or with `requeue=True` to put it back."""
+
+    def __init__(self, reason: str = "rejected", *, requeue: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.requeue = reason, requeue

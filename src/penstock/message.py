@@ -1,0 +1,103 @@
+"""A message: a clear envelope that brokers and consoles may read, and an opaque body that only the codec reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from penstock.errors import DecodeError
+
+VERSION = 1
+LOWEST, HIGHEST, NORMAL = 0, 9, 5
+"""Priorities: 9 is served first."""
+
+DEFAULT_QUEUE = "default"
+MAX_NAME = 200
+"""Bytes of a task's, queue's, namespace's or partition's name."""
+
+
+class Unique(Struct, array_like=True, frozen=True, tag="unique"):
+    """At most one message with `key` may wait or run.
+
+    The key is free again when the task starts (`until="start"`) or ended ("done"), or after `ttl` seconds.
+    On conflict the publish is answered with `Conflict`; what the caller makes of it is `on_conflict`'s business.
+    """
+
+    key: str
+    until: Literal["start", "done"] = "done"
+    ttl: float | None = None
+    on_conflict: Literal["skip", "raise"] = "skip"
+
+
+class Dedup(Struct, array_like=True, frozen=True, tag="dedup"):
+    """A second publish with `key` within `ttl` seconds is recognised as a repeat of the first, even when that has ended."""
+
+    key: str
+    ttl: float
+
+
+class Fence(Struct, array_like=True, frozen=True, tag="fence"):
+    """The message is accepted only while the coordinator's lease `name` is held with `token`."""
+
+    name: str
+    token: int
+
+
+Guard = Unique | Dedup | Fence
+
+
+class Options(Struct, array_like=True, frozen=True):
+    """What the caller or the task asks of the worker for this one message; `None` leaves it to the task."""
+
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
+    max_attempts: int | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+
+
+class Message(Struct, array_like=True, gc=False):
+    """One call of a task, on its way.
+
+    `id` is `None` until an engine that mints ids itself has accepted it. `eta`, `expires` and `sent` are Unix times in seconds.
+    `retries` counts errors, `attempts` counts deliveries that never came back. Times and names are the sender's: an
+    engine checks them, never trusts them. The first two fields keep their place for ever, so that every version can be named.
+    """
+
+    version: int
+    task: str
+    body: bytes
+    id: str | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = NORMAL
+    namespace: str = ""
+    partition: str = ""
+    eta: float | None = None
+    expires: float | None = None
+    retries: int = 0
+    attempts: int = 0
+    content_type: str = "json"
+    guards: tuple[Guard, ...] = ()
+    options: Options | None = None
+    headers: dict[str, str] | None = None
+    sent: float = 0.0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+pack = _encoder.encode
+"""The stored and transmitted form of a message: one MessagePack array."""
+
+
+def unpack(data: bytes) -> Message:
+    """The message in `data`. Raises `DecodeError` when it is damaged or of a version that this release does not know."""
+    try:
+        message = _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DecodeError(f"not a message: {error}") from error
+    if message.version > VERSION:
+        raise DecodeError(f"message of version {message.version}; this release reads up to {VERSION}: upgrade penstock")
+    return message

@@ -1,0 +1,59 @@
+"""A queue, as it is declared: its name and its bounds."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from penstock.errors import ConfigError
+from penstock.message import MAX_NAME
+
+MAX_LENGTH = 1_000_000
+"""Tasks in a queue that declares no other bound."""
+MAX_BYTES = 1 << 30
+"""Bytes of messages in a queue that declares no other bound."""
+
+
+class Queue(Struct, frozen=True):
+    """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is refused
+    with `QueueFull`. Depth counts ready, leased and delayed tasks. Raises `ConfigError` for a bad name or bound."""
+
+    name: str
+    max_length: int = MAX_LENGTH
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        check_name("queue", self.name)
+        for setting, value in (("max_length", self.max_length), ("max_bytes", self.max_bytes)):
+            if value < 1:
+                raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
+
+
+def check_name(what: str, name: str, *, empty: bool = False) -> None:
+    """Raise `ConfigError` unless `name` is printable, without spaces around it, and short enough to be a name."""
+    if not isinstance(name, str) or (not name and not empty):
+        raise ConfigError(f"a {what}'s name must be a non-empty string, not {name!r}")
+    if len(name.encode("utf-8", "replace")) > MAX_NAME:
+        raise ConfigError(f"{what} name {name[:40]!r}… is over {MAX_NAME} bytes")
+    if not name.isprintable() or name != name.strip():
+        raise ConfigError(f"{what} name {name!r} has control characters, or spaces around it")
+
+
+class QueueInfo(Struct, frozen=True):
+    """A queue as it is now. `depth` = ready + leased + delayed; `None` where the engine cannot tell. Ages in seconds."""
+
+    name: str
+    namespace: str
+    max_length: int
+    max_bytes: int
+    depth: int | None
+    bytes: int | None
+    ready: int | None
+    leased: int | None
+    delayed: int | None
+    dead: int | None
+    oldest_age: float | None
+    enqueued: int | None
+    """Tasks accepted since the queue exists; two readings give a rate."""
+    settled: int | None
+    """Tasks that left the queue since it exists."""
+    paused: bool = False
