@@ -1,0 +1,1 @@
+"""Helpers for testing: the conformance suite for engines lives in `penstock.testing.conformance`."""
