@@ -85,8 +85,8 @@ class Worker:
         self.broker.record_start(self.slot, delivery.receipt)
 
     def id_of(self, delivery: Delivery) -> str:
-        """The public id of a delivery; by convention the last part of its receipt is the task's key."""
-        return self.broker.public_id(delivery.receipt[-1])
+        """The public id of a delivery."""
+        return self.broker.public_id(delivery.key)
 
     def ids_of(self, deliveries: Sequence[Delivery]) -> list[str]:
         return [self.id_of(delivery) for delivery in deliveries]

@@ -1,0 +1,140 @@
+"""Publishing, under the store's lock: repeats and guards first, then the bounds for all that is new, then the tasks."""
+
+from __future__ import annotations
+
+import os
+from collections import ChainMap
+from collections.abc import Sequence
+
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
+from penstock.engines.memory.records import Hold, Line
+from penstock.engines.memory.store import Store
+from penstock.errors import ConfigError
+from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.outcome import Outcome, State
+
+MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
+"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
+
+
+class Keys:
+    """Ids and guard keys as they would be with the messages of one batch, of which nothing is stored yet."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.fresh: set[str] = set()
+        self.uniques: ChainMap[tuple[str, str], Hold] = ChainMap({}, store.uniques)
+        self.dedups: ChainMap[tuple[str, str], Hold] = ChainMap({}, store.dedups)
+
+    def refusal(self, message: Message, task_id: str) -> Duplicate | Conflict | None:
+        """The answer to what is known, or held off by a guard. Raises `ConfigError` for a fence that is not current."""
+        now = self._store.now()
+        if task_id in self.fresh or self._store.known(task_id):
+            return Duplicate(task_id)
+        for guard in message.guards:
+            match guard:
+                case Fence(name=name, token=token):
+                    check_fence(self._store, name, token)
+                case Dedup(key=key):
+                    seen = self.dedups.get((message.namespace, key))
+                    if seen is not None and seen.holds(now):
+                        return Duplicate(seen.id)
+                case Unique(key=key):
+                    held = self.uniques.get((message.namespace, key))
+                    if held is not None and held.holds(now):
+                        return Conflict(key, held.id)
+        return None
+
+    def hold(self, message: Message, task_id: str) -> None:
+        now = self._store.now()
+        self.fresh.add(task_id)
+        for guard in message.guards:
+            match guard:
+                case Dedup(key=key, ttl=ttl):
+                    self.dedups[message.namespace, key] = Hold(task_id, now + ttl)
+                case Unique(key=key, ttl=unique_ttl):
+                    until = None if unique_ttl is None else now + unique_ttl
+                    self.uniques[message.namespace, key] = Hold(task_id, until)
+                case Fence():
+                    pass
+
+    def commit(self) -> None:
+        self._store.uniques.update(self.uniques.maps[0])
+        self._store.dedups.update(self.dedups.maps[0])
+
+
+def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
+    """Accept the batch, or, where something new does not fit, nothing of it."""
+    keys = Keys(store)
+    answers: list[Answer] = []
+    fresh: list[tuple[Message, str]] = []
+    for message in batch:
+        task_id = message.id or mint()
+        refusal = keys.refusal(message, task_id)
+        if refusal is None:
+            keys.hold(message, task_id)
+            fresh.append((message, task_id))
+        answers.append(refusal or Accepted(task_id))
+    full = find_full(store, [message for message, _ in fresh])
+    if full is not None:
+        # A repeat of a message of this very batch repeats something that is not there.
+        return [full if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
+    keys.commit()
+    for message, task_id in fresh:
+        enter(store, message, task_id)
+    return answers
+
+
+def follow_up(store: Store, message: Message) -> None:
+    """Publish an effect's message: always admitted, and nothing when it is a repeat."""
+    keys = Keys(store)
+    task_id = message.id or mint()
+    if keys.refusal(message, task_id) is None:
+        keys.hold(message, task_id)
+        keys.commit()
+        enter(store, message, task_id)
+
+
+def enter(store: Store, message: Message, task_id: str) -> None:
+    task = store.enter(message, task_id)
+    if task_id in store.revoked:
+        store.lift(task)
+        store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
+
+
+def find_full(store: Store, messages: Sequence[Message]) -> Full | None:
+    """The first bound that these messages together would pass."""
+    wanted: dict[tuple[str, str], list[int]] = {}
+    for message in messages:
+        wanted.setdefault((message.namespace, message.queue), []).append(len(pack(message)))
+    for (namespace, queue), sizes in wanted.items():
+        line = store.line(namespace, queue)
+        declared = line.declared
+        excess = line.depth + len(sizes) - declared.max_length
+        if excess > 0:
+            return Full(queue, line.depth, declared.max_length, "tasks", retry_after(store, line, excess))
+        if line.bytes + sum(sizes) > declared.max_bytes:
+            return Full(queue, line.bytes, declared.max_bytes, "bytes", retry_after(store, line, len(sizes)))
+    return None
+
+
+def retry_after(store: Store, line: Line, excess: int) -> float:
+    """About how long until `excess` tasks left the queue, at its average rate so far."""
+    if not line.settled:
+        return FIRST_RETRY
+    seconds = excess * (store.now() - line.opened) / line.settled
+    return min(MAX_RETRY, max(MIN_RETRY, seconds))
+
+
+def check_fence(store: Store, name: str, token: int) -> None:
+    lead = store.leads.get(name)
+    if lead is None or lead.token != token or lead.until <= store.now():
+        raise ConfigError(f"the lease {name!r} is no longer held with token {token}: nothing was published")
+
+
+def mint() -> str:
+    return os.urandom(16).hex()
+
+
+def _holder(answer: Answer) -> object:
+    return answer.key if isinstance(answer, Duplicate | Conflict) else None
