@@ -1,0 +1,106 @@
+"""Asynchronous work: call a function later, anywhere; it is never lost, and the system never drowns.
+
+app = Penstock("tasks")
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+add.delay(4, 4).get(timeout=10)
+"""
+
+from __future__ import annotations
+
+from penstock.app import Penstock
+from penstock.completed import as_completed
+from penstock.errors import (
+    AlreadyQueued,
+    BlockingCallInLoop,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigError,
+    DecodeError,
+    EncodeError,
+    Ignore,
+    MessageTooLarge,
+    OutcomeUnknown,
+    PenstockError,
+    PublishError,
+    QueueFull,
+    Reject,
+    RemoteError,
+    ResultError,
+    ResultTimeout,
+    ResultUnavailable,
+    Retry,
+    SoftTimeLimitExceeded,
+    StoreError,
+    StoreFull,
+    TaskError,
+    TaskRevoked,
+    TimeLimitExceeded,
+    UnknownQueue,
+    UnknownTask,
+    Unsupported,
+    WorkerError,
+    WorkerLost,
+)
+from penstock.outcome import Progress, State
+from penstock.queue import Queue
+from penstock.request import Request
+from penstock.result import AsyncResult, EagerResult
+from penstock.signature import Signature
+from penstock.task import Task
+from penstock.unique import Unique
+
+__all__ = [
+    "AlreadyQueued",
+    "AsyncResult",
+    "BlockingCallInLoop",
+    "BrokerError",
+    "BrokerUnavailable",
+    "ConfigError",
+    "DecodeError",
+    "EagerResult",
+    "EncodeError",
+    "Ignore",
+    "MessageTooLarge",
+    "OutcomeUnknown",
+    "Penstock",
+    "PenstockError",
+    "Progress",
+    "PublishError",
+    "Queue",
+    "QueueFull",
+    "Reject",
+    "RemoteError",
+    "Request",
+    "ResultError",
+    "ResultTimeout",
+    "ResultUnavailable",
+    "Retry",
+    "Signature",
+    "SoftTimeLimitExceeded",
+    "State",
+    "StoreError",
+    "StoreFull",
+    "Task",
+    "TaskError",
+    "TaskRevoked",
+    "TimeLimitExceeded",
+    "Unique",
+    "UnknownQueue",
+    "UnknownTask",
+    "Unsupported",
+    "WorkerError",
+    "WorkerLost",
+    "as_completed",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # 5 ms that few need
+
+        return version("penstock")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

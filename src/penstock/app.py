@@ -1,0 +1,293 @@
+"""The app: its settings, its tasks, and the engine behind its broker URL. The only place that picks engines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+from penstock.backend import Backend
+from penstock.batch import Batch
+from penstock.broker import Dispatch, Observer
+from penstock.client import Client
+from penstock.clock import Clock, SystemClock
+from penstock.config import Config, Settings, read_config
+from penstock.coordinator import Coordinator
+from penstock.engine import Engine
+from penstock.errors import ConfigError, Unsupported
+from penstock.locate import broker_url, caller_folder, prepare_folder
+from penstock.middleware import Publishing, Running
+from penstock.options import CallSettings, TaskOptions, TaskSettings, read_options
+from penstock.queue import check_name
+from penstock.result import AsyncResult
+from penstock.signature import Signature
+from penstock.spelling import hint
+from penstock.task import CoroutineTask, Task, class_options, name_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {"memory": "penstock.engines.memory", "sqlite": "penstock.engines.sqlite"}
+)
+"""URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use. Others come by the
+entry point group `penstock.engines`. An opener names the settings that it honours: `durability`, `result_ttl`, `result_bytes`."""
+GROUP = "penstock.engines"
+
+
+class Decorator(Protocol):
+    """`@app.task(…)`."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """`@app.task(bind=True, …)`: the function's first parameter is the task."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
+
+
+class Penstock:
+    """An app: tasks, settings, one broker. Making it opens nothing; the first call does."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        broker: str | None = None,
+        clock: Clock | None = None,
+        publishing: Sequence[Publishing] = (),
+        running: Sequence[Running] = (),
+        observers: Sequence[Observer] = (),
+        **settings: Unpack[Settings],
+    ) -> None:
+        """`broker` is a URL: `sqlite:///q.db`, `memory://`…; without one, see `penstock.locate`. `settings` are those of `Config`.
+
+        `publishing` and `running` are middleware, outermost first; `observers` see each call of the broker.
+        Raises `ConfigError`.
+        """
+        check_name("app", name)
+        if broker is not None:
+            if settings.get("broker_url") not in (None, broker):
+                raise ConfigError("broker and broker_url are the same setting; give one")
+            settings["broker_url"] = broker
+        self.name = name
+        self.conf: Config = read_config(settings)
+        self.clock: Clock = clock or SystemClock()
+        self.publishing, self.running = tuple(publishing), tuple(running)
+        self.broker_url = broker_url(self.conf.broker_url, caller_folder())
+        self._observers = tuple(observers)
+        self._tasks: dict[str, Task[..., Any]] = {}
+        self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)
+        self._engine: Engine | None = None
+        self._broker: Dispatch | None = None
+        self._opening = threading.Lock()
+        self.client = Client(self)
+
+    def __repr__(self) -> str:
+        return f"<Penstock {self.name}>"
+
+    # -- tasks
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, bind: Literal[True], **options: Unpack[TaskSettings]) -> BoundDecorator: ...
+    @overload
+    def task(self, *, bind: Literal[False] = False, **options: Unpack[TaskSettings]) -> Decorator: ...
+    def task(
+        self, function: Callable[..., Any] | None = None, /, *, bind: bool = False, **options: Any
+    ) -> Task[..., Any] | Callable[[Callable[..., Any]], Task[..., Any]]:
+        """Make a function a task: `@app.task`, or `@app.task(queue="mail", …)` with `TaskOptions`, `name` and `base`.
+
+        With `bind=True` the function's first parameter is the task itself. Raises `ConfigError` for an unknown or bad
+        option, and for a name that another task has.
+        """
+        if function is not None:
+            return self._register(function, bind, options)
+        return lambda written: self._register(written, bind, options)
+
+    def _register(self, function: Callable[..., Any], bind: bool, options: Mapping[str, Any]) -> Task[..., Any]:
+        if isinstance(function, Task) or not callable(function):
+            raise ConfigError(f"{function!r} cannot be made a task: @app.task goes on a function")
+        given = dict(options)
+        name = given.pop("name", None) or name_of(function, self.name)
+        check_name("task", name)
+        base = given.pop("base", None) or Task
+        if not (isinstance(base, type) and issubclass(base, Task)):
+            raise ConfigError(f"task {name!r}: base must be a subclass of penstock.Task, not {base!r}")
+        for option in given:
+            if option not in TaskOptions.__struct_fields__:
+                known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
+                raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
+        chosen = read_options(TaskOptions, {**self.conf.task_defaults(), **class_options(base), **_set(given)})
+        self.conf.check_queue(chosen.queue or self.conf.task_default_queue)
+        other = self._tasks.get(name)
+        if other is not None and not _same(other.function, function):
+            raise ConfigError(
+                f"two tasks are named {name!r}: {_place(other.function)} and {_place(function)}; give one of them name='…'"
+            )
+        task: Task[..., Any] = base()
+        task.attach(self, function, name, bind, chosen)
+        if task.is_coroutine and base is Task:
+            task.__class__ = CoroutineTask
+        self._tasks[name] = task
+        return task
+
+    # -- calls
+
+    def send_task(
+        self,
+        name: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[CallSettings],
+    ) -> AsyncResult[Any]:
+        """Publish a call by the task's name, which only the worker needs to know. What this app knows of the task applies."""
+        task, message = self._named(name, tuple(args), kwargs or {}, options)
+        return self.client.send(task, message)
+
+    async def asend_task(
+        self,
+        name: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[CallSettings],
+    ) -> AsyncResult[Any]:
+        """`send_task` without blocking the running loop."""
+        task, message = self._named(name, tuple(args), kwargs or {}, options)
+        return await self.client.asend(task, message)
+
+    def send(self, signature: Signature) -> AsyncResult[Any]:
+        """Publish a signature's call."""
+        return self.client.send(*self._named(signature.task, signature.args, signature.kwargs, signature.options))
+
+    async def asend(self, signature: Signature) -> AsyncResult[Any]:
+        """`send` without blocking the running loop."""
+        call = self._named(signature.task, signature.args, signature.kwargs, signature.options)
+        return await self.client.asend(*call)
+
+    def _named(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        task = self._tasks.get(name)
+        if task is not None:
+            return task, self.client.prepare(task, args, kwargs, options)
+        check_name("task", name)
+        return None, self.client.prepare_unknown(name, args, kwargs, options)
+
+    def batch(self) -> Batch:
+        """`with app.batch():` or `async with app.batch():`, see `Batch`."""
+        return Batch(self)
+
+    def AsyncResult(self, task_id: str, task: Task[..., R] | None = None) -> AsyncResult[R]:
+        """The result of an earlier call, by its public id."""
+        if not isinstance(task_id, str) or not task_id:
+            raise ConfigError(f"a task's id is a non-empty string, not {task_id!r}")
+        return AsyncResult(task_id, app=self, task=task)
+
+    # -- the engine
+
+    @property
+    def engine(self) -> Engine:
+        """The open engine. Raises `ConfigError` for a URL that no engine serves, `BrokerError` when it cannot be opened."""
+        return self._engine if self._engine is not None else self._open()
+
+    @property
+    def broker(self) -> Dispatch:
+        """The engine's broker, behind the checks that all engines share."""
+        if self._broker is None:
+            self._open()
+        return cast(Dispatch, self._broker)
+
+    @property
+    def backend(self) -> Backend:
+        return self.engine.backend
+
+    @property
+    def coordinator(self) -> Coordinator:
+        return self.engine.coordinator
+
+    def close(self) -> None:
+        """Close the engine; the next call opens it again."""
+        with self._opening:
+            engine, self._engine, self._broker = self._engine, None, None
+        if engine is not None:
+            engine.close()
+
+    def _open(self) -> Engine:
+        with self._opening:
+            if self._engine is None:
+                prepare_folder(self.broker_url)
+                engine = _opener(self.broker_url)(self.broker_url, **self._engine_settings())
+                self._broker = Dispatch(engine.broker, self._observers)
+                self._engine = engine
+            return self._engine
+
+    def _engine_settings(self) -> dict[str, Any]:
+        import inspect
+
+        conf = self.conf
+        settings: dict[str, Any] = {
+            "clock": self.clock,
+            "queues": conf.queues,
+            "result_ttl": conf.result_expires,
+            "result_bytes": conf.result_max_bytes,
+        }
+        honoured = inspect.signature(_opener(self.broker_url)).parameters
+        if conf.durability is not None:
+            if "durability" not in honoured:
+                raise Unsupported(
+                    f"durability={conf.durability!r}: {_scheme(self.broker_url)} engines do not offer a choice"
+                )
+            settings["durability"] = conf.durability
+        return {name: value for name, value in settings.items() if name in honoured}
+
+
+def _opener(url: str) -> Callable[..., Engine]:
+    from importlib import import_module
+    from importlib.metadata import entry_points
+
+    scheme = _scheme(url)
+    module = ENGINES.get(scheme)
+    if module is not None:
+        return cast("Callable[..., Engine]", import_module(module).open_engine)
+    plugged = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if scheme in plugged:
+        return cast("Callable[..., Engine]", plugged[scheme].load())
+    known = sorted({*ENGINES, *plugged})
+    raise ConfigError(
+        f"no engine serves {scheme}:// URLs{hint(scheme, known)} (installed: {', '.join(known)}); engines in packages of their "
+        f"own are found by the entry point group {GROUP!r}"
+    )
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0]
+
+
+def _set(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the options that are `None` to mean the app's setting; for `max_retries` None means no end."""
+    return {name: value for name, value in options.items() if value is not None or name == "max_retries"}
+
+
+def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
+    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if first is None or second is None:
+        return one is other
+    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
+        return True
+    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

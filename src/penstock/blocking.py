@@ -1,0 +1,24 @@
+"""Blocking calls have no place inside a running event loop: who makes one there is told so."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from penstock.errors import BlockingCallInLoop
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread."""
+    # Not imported: who never loaded asyncio has no loop, and should not pay for it.
+    module = sys.modules.get("asyncio")
+    return None if module is None else module._get_running_loop()
+
+
+def refuse_in_loop(call: str, instead: str) -> None:
+    """Raise `BlockingCallInLoop` when a loop runs in this thread."""
+    if running_loop() is not None:
+        raise BlockingCallInLoop(f"{call} would block the running event loop; use {instead}")

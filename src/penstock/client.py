@@ -1,0 +1,247 @@
+"""From a call to a published message: pure up to the engine, and the same for blocking and awaiting callers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from msgspec.structs import replace
+
+from penstock.batch import Many, open_batch
+from penstock.blocking import running_loop
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown
+from penstock.codec import Format, serializer
+from penstock.errors import AlreadyQueued, BrokerError, OutcomeUnknown, QueueFull, Unsupported
+from penstock.message import VERSION, Message, Options, Unique
+from penstock.options import NO_OPTIONS, CallOptions, read_options
+from penstock.outcome import Progress
+from penstock.request import Request, current
+from penstock.result import AsyncResult
+from penstock.signature import Signature
+from penstock.unique import unique_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from penstock.app import Penstock
+    from penstock.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log = logging.getLogger("penstock.client")
+
+
+class Client:
+    """Publishes for one app."""
+
+    def __init__(self, app: Penstock) -> None:
+        self._app = app
+        self._conf = app.conf
+        self._notes: set[asyncio.Task[None]] = set()
+
+    # -- from a call to a message
+
+    def prepare(
+        self,
+        task: Task[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Raises before anything is published: `TypeError` for arguments, `ConfigError` for options, `UnknownQueue`."""
+        conf, ours = self._conf, task.options
+        parent = current.get()
+        queue = ours.queue or conf.task_default_queue
+        priority = conf.task_default_priority if ours.priority is None else ours.priority
+        if not options and parent is None and ours.expires is None and ours.unique is False:
+            body = (task._arguments or task.codec).encode(args, kwargs, task.format)
+            return Message(
+                VERSION,
+                task.name,
+                body,
+                queue=queue,
+                priority=priority,
+                namespace=conf.namespace,
+                content_type=task.format.name,
+                sent=self._app.clock.time(),
+            )
+        call = read_options(CallOptions, options) if options else NO_OPTIONS
+        form = serializer(call.serializer) if call.serializer else task.format
+        body = task.codec.encode(args, kwargs, form)
+        message = self._message(task.name, body, form, call, parent, queue, priority, ours.expires)
+        unique = unique_of(ours.unique if call.unique is None else call.unique)
+        if unique is not None:
+            message.guards = (unique.guard(task.name, task.codec, args, kwargs),)
+        return message
+
+    def prepare_unknown(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Message:
+        """The message for a task that only the worker knows: nothing about its arguments can be checked here."""
+        call = read_options(CallOptions, options)
+        form = serializer(call.serializer or self._conf.task_serializer)
+        conf = self._conf
+        queue, priority = conf.task_default_queue, conf.task_default_priority
+        body = form.encode((args, kwargs))
+        message = self._message(name, body, form, call, current.get(), queue, priority, None)
+        unique = unique_of(call.unique)
+        if unique is not None:
+            message.guards = (unique.guard(name, None, args, kwargs),)
+        return message
+
+    def _message(
+        self,
+        name: str,
+        body: bytes,
+        form: Format,
+        call: CallOptions,
+        parent: Request | None,
+        queue: str,
+        priority: int,
+        expires: float | None,
+    ) -> Message:
+        now = self._app.clock.time()
+        if call.queue is not None:
+            queue = self._conf.check_queue(call.queue)
+        message = Message(
+            VERSION,
+            name,
+            body,
+            call.task_id,
+            queue,
+            priority if call.priority is None else call.priority,
+            self._conf.namespace,
+            call.partition,
+            call.start(now),
+            call.end(now, expires),
+            content_type=form.name,
+            options=_worker_options(call, parent),
+            headers=dict(call.headers) if call.headers else None,
+            sent=now,
+        )
+        self._check_features(message)
+        return message
+
+    def _check_features(self, message: Message) -> None:
+        features = self._app.engine.broker.features
+        if message.eta is not None and not features.delay:
+            raise Unsupported(f"the {features.engine} engine cannot delay a task: leave out countdown and eta")
+        if message.partition and not features.partition:
+            raise Unsupported(f"the {features.engine} engine has no partitions: leave out partition")
+
+    # -- publishing
+
+    def send(self, task: Task[P, R] | None, message: Message) -> AsyncResult[R]:
+        batch = open_batch(self)
+        if batch is not None:
+            return batch.add(task, message)
+        (answer,) = self._app.engine.run(self.publish([message]))
+        return self.result(task, message, self.key_of(message, answer))
+
+    async def asend(self, task: Task[P, R] | None, message: Message) -> AsyncResult[R]:
+        batch = open_batch(self)
+        if batch is not None:
+            return batch.add(task, message)
+        (answer,) = await self._app.engine.arun(self.publish([message]))
+        return self.result(task, message, self.key_of(message, answer))
+
+    def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+        many = Many(self, task, calls)
+        for chunk in many.chunks(self.most):
+            with many.counting():
+                many.published(chunk, self._app.engine.run(self.publish(chunk)))
+        return many.results
+
+    async def asend_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+        many = Many(self, task, calls)
+        for chunk in many.chunks(self.most):
+            with many.counting():
+                many.published(chunk, await self._app.engine.arun(self.publish(chunk)))
+        return many.results
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+        """One answer for each, in order, none of them `Unknown`. To be run by the engine's `run` or `arun`."""
+        for middleware in self._app.publishing:
+            messages = middleware(messages)
+        clock, timeout = self._app.clock, self._conf.publish_timeout
+        deadline = clock.monotonic() + timeout
+        answers = await self._app.broker.publish(messages, timeout)
+        for answer in answers:
+            if type(answer) is Unknown:
+                return await self._ask_again(messages, answers, deadline)
+        return answers
+
+    async def _ask_again(
+        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float
+    ) -> Sequence[Answer]:
+        """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed."""
+        known = list(answers)
+        while unknown := {i: answer.id for i, answer in enumerate(known) if isinstance(answer, Unknown)}:
+            left = deadline - self._app.clock.monotonic()
+            if left <= 0:
+                ids = tuple(unknown.values())
+                raise OutcomeUnknown(
+                    f"{len(ids)} tasks may or may not be published: the broker did not say in time", ids
+                )
+            again = [replace(messages[i], id=id) for i, id in unknown.items()]
+            for i, answer in zip(unknown, await self._app.broker.publish(again, left), strict=True):
+                known[i] = answer
+        return known
+
+    @property
+    def most(self) -> int:
+        """How many messages one publish can carry."""
+        return self._app.engine.broker.features.atomic_batch
+
+    def result(self, task: Task[P, R] | None, message: Message, key: Key | None) -> AsyncResult[R]:
+        """The result of a published message; with `key=None` of one that is in a batch."""
+        options = message.options
+        ignored = options.ignore_result if options is not None else None
+        if ignored is None:
+            ignored = bool(task.options.ignore_result) if task is not None else self._conf.task_ignore_result
+        return AsyncResult(key, app=self._app, task=task, ignored=ignored)
+
+    def note(self, key: Key, progress: Progress) -> None:
+        """Store progress; inside a running loop without waiting for it."""
+        engine = self._app.engine
+        call = engine.backend.note(key, progress)
+        loop = running_loop()
+        if loop is None:
+            engine.run(call)
+            return
+        noting = loop.create_task(engine.arun(call))
+        self._notes.add(noting)
+        noting.add_done_callback(self._noted)
+
+    def _noted(self, noting: asyncio.Task[None]) -> None:
+        self._notes.discard(noting)
+        if not noting.cancelled() and noting.exception() is not None:
+            _log.warning("progress could not be noted: %s", noting.exception())
+
+    def key_of(self, message: Message, answer: Answer) -> Key:
+        """The key of the task that stands for `message` now. Raises `QueueFull` or `AlreadyQueued`."""
+        if isinstance(answer, (Accepted, Duplicate)):
+            return answer.key
+        if isinstance(answer, Full):
+            raise QueueFull(answer.queue, answer.depth, answer.limit, answer.retry_after, answer.unit)
+        if isinstance(answer, Conflict):
+            quiet = any(
+                type(g) is Unique and g.key == answer.unique and g.on_conflict == "skip" for g in message.guards
+            )
+            if quiet and answer.key is not None:
+                return answer.key
+            raise AlreadyQueued(answer.unique, None if answer.key is None else self._app.broker.public_id(answer.key))
+        raise BrokerError(f"the broker answered {answer!r}")
+
+
+def _worker_options(call: CallOptions, parent: Request | None) -> Options | None:
+    root_id = parent_id = None
+    if parent is not None:
+        root_id, parent_id = parent.root_id, parent.id
+    options = Options(call.time_limit, call.soft_time_limit, call.ignore_result, None, root_id, parent_id)
+    return None if options == _NO_WORKER_OPTIONS else options
+
+
+_NO_WORKER_OPTIONS = Options()

@@ -1,0 +1,52 @@
+"""The result of a task: serialized by the worker, given back to the caller as annotated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from penstock.codec import values
+from penstock.codec.values import JSON, Format
+from penstock.errors import ConfigError, DecodeError, EncodeError
+
+_CERTAIN = frozenset({bool, type(None)})
+"""What every format can carry, whatever its value."""
+
+
+class Returned:
+    """How the results of one task become bytes and are read again."""
+
+    def __init__(self, task: str, annotation: Any = Any) -> None:
+        """Raises `ConfigError` for an annotation that cannot be used."""
+        self._task = task
+        self._annotation = annotation
+        self._decoder = self._decoder_in(values.json)
+
+    def encode(self, value: Any, form: Format = values.json) -> bytes:
+        """Raises `EncodeError`."""
+        if type(value) in _CERTAIN:
+            return form.raw(value)
+        try:
+            values.refuse_database_row(value)
+            return form.encode(value)
+        except EncodeError as error:
+            raise EncodeError(
+                f"{self._task}: the result ({type(value).__qualname__}) cannot be stored: {error}"
+            ) from error
+
+    def decode(self, data: bytes, content_type: str = JSON) -> Any:
+        """Raises `DecodeError` when it is not what the function's annotation promises."""
+        decoder = self._decoder if content_type == JSON else self._decoder_in(values.reader(content_type))
+        try:
+            return decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise DecodeError(
+                f"{self._task}: the result does not fit the annotation {self._annotation!r}: {error}"
+            ) from error
+
+    def _decoder_in(self, form: Format) -> values.TypedDecoder:
+        try:
+            return form.decoder(self._annotation)
+        except ConfigError as error:
+            raise ConfigError(f"task {self._task!r}, result: {error}") from error

@@ -1,0 +1,125 @@
+"""`task.apply()`: a call that runs here and now, deciding as the worker decides."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from penstock import request as requests
+from penstock.blocking import refuse_in_loop
+from penstock.codec import failure
+from penstock.outcome import Outcome, Report, State
+from penstock.request import Request
+from penstock.result import EagerResult
+from penstock.retry import Again, Drop, GiveUp, decide
+from penstock.task import ErrorInfo, Task
+
+if TYPE_CHECKING:
+    from penstock.message import Message
+
+R = TypeVar("R")
+
+
+def apply(
+    task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> EagerResult[R]:
+    if task.is_coroutine:
+        refuse_in_loop("apply()", "await task.aapply()")
+        import asyncio
+
+        return asyncio.run(aapply(task, args, kwargs, options))
+    eager = EagerRun(task, args, kwargs, options)
+    while eager.report is None:
+        with eager.attempt() as request:
+            eager.returned(task.run(*request.args, **request.kwargs))
+    return EagerResult(eager.report, app=task.app, task=task)
+
+
+async def aapply(
+    task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+) -> EagerResult[R]:
+    eager = EagerRun(task, args, kwargs, options)
+    while eager.report is None:
+        with eager.attempt() as request:
+            value = task.run(*request.args, **request.kwargs)
+            eager.returned(await value if task.is_coroutine else value)
+    return EagerResult(eager.report, app=task.app, task=task)
+
+
+class EagerRun(Generic[R]):
+    """One call, run until it has ended. `report` is there then."""
+
+    def __init__(
+        self, task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
+        self._task = task
+        self._clock = task.app.clock
+        # Prepared, and read again, like a published one: what a queue would change in the arguments is changed here too.
+        self._message: Message = task.app.client.prepare(task, args, kwargs, options)
+        self._id = self._message.id or uuid.uuid4().hex
+        self.report: Report | None = None
+
+    @contextmanager
+    def attempt(self) -> Iterator[Request]:
+        """One run of the function; what it raises is decided upon."""
+        args, kwargs = self._task.arguments(self._message.body, self._message.content_type)
+        request = Request(self._message, self._id, str, "eager", args, kwargs, is_eager=True)
+        token = requests.current.set(request)
+        self._started = self._clock.time()
+        try:
+            self._task.before_start(self._id, args, kwargs)
+            yield request
+        except Exception as error:
+            self._raised(error, request)
+        finally:
+            requests.current.reset(token)
+
+    def returned(self, value: R) -> None:
+        request = self._task.request
+        data = self._task.encode_result(value)
+        self._end(State.SUCCESS, data, self._task.format.name)
+        self._task.on_success(value, self._id, request.args, request.kwargs)
+        self._task.after_return(State.SUCCESS, value, self._id, request.args, request.kwargs, None)
+
+    def _raised(self, error: Exception, request: Request) -> None:
+        if self.report is not None:
+            # From a hook after the end: the task's own errors are in its result, those of its hooks are the caller's.
+            raise error
+        decision = decide(self._task.policy, self._message, error, self._clock.time(), random.random)
+        if isinstance(decision, Again):
+            self._retry(decision, request)
+        elif isinstance(decision, Drop):
+            self.report = Report(self._id, State.SUCCESS, None, self._task.name, self._message.queue)
+        else:
+            self._fail(decision.error if isinstance(decision, GiveUp) else error, request)
+
+    def _retry(self, again: Again, request: Request) -> None:
+        self._message = again.message
+        if again.args is not None or again.kwargs is not None:
+            args = request.args if again.args is None else again.args
+            kwargs = request.kwargs if again.kwargs is None else again.kwargs
+            self._message.body = self._task.codec.encode(args, kwargs, self._task.format)
+            self._message.content_type = self._task.format.name
+        info = _info(again.reason)
+        self._task.on_retry(again.reason, self._id, request.args, request.kwargs, info)
+        self._task.after_return(State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
+
+    def _fail(self, error: BaseException, request: Request) -> None:
+        info = _info(error)
+        self._end(State.FAILURE, failure(error, info.traceback), "json")
+        self._task.on_failure(error, self._id, request.args, request.kwargs, info)
+        self._task.after_return(State.FAILURE, error, self._id, request.args, request.kwargs, info)
+
+    def _end(self, state: State, value: bytes, content_type: str) -> None:
+        now, retries = self._clock.time(), self._message.retries
+        outcome = Outcome(state, value, now, now - self._started, retries, content_type)
+        self.report = Report(self._id, state, outcome, self._task.name, self._message.queue, retries, "eager")
+
+
+def _info(error: BaseException) -> ErrorInfo:
+    import traceback
+
+    return ErrorInfo(error, "".join(traceback.format_exception(error)))

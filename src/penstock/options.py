@@ -1,0 +1,228 @@
+"""The options of a task and of one call: their names, defaults and rules.
+
+Each set is there twice, and a test holds the two together: a `TypedDict`, which type checkers read at the call, and a
+frozen struct, which the code reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypedDict, TypeVar
+
+from msgspec import Struct
+
+from penstock.errors import ConfigError
+from penstock.message import HIGHEST, LOWEST
+from penstock.queue import check_name
+from penstock.retry import RetryPolicy
+from penstock.spelling import hint
+from penstock.unique import Unique
+
+UniqueLike = Unique | str | bool | Callable[..., str]
+"""`True` is `Unique()`; a string or function is `Unique(key=…)`; `False` is none."""
+
+Errors = tuple[type[BaseException], ...]
+
+DEFAULT_RETRY_DELAY = 10.0
+"""Seconds before a retry without back-off. Celery's 180 makes a short outage a long one; `retry_backoff` is better."""
+
+
+class TaskSettings(TypedDict, total=False):
+    """What `@app.task(…)` takes; see `TaskOptions`."""
+
+    name: str
+    base: type[Any]
+    max_retries: int | None
+    default_retry_delay: float
+    autoretry_for: Errors
+    dont_autoretry_for: Errors
+    retry_backoff: bool | float
+    retry_backoff_max: float
+    retry_jitter: bool
+    max_attempts: int
+    ignore_result: bool | None
+    acks_late: bool
+    time_limit: float | None
+    soft_time_limit: float | None
+    priority: int | None
+    queue: str | None
+    expires: float | None
+    track_started: bool
+    serializer: str | None
+    unique: UniqueLike
+    throws: Errors
+
+
+class TaskOptions(Struct, frozen=True, kw_only=True):
+    """The options of a task. Times in seconds; `None` leaves it to the app's settings.
+
+    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before the
+    start: at most once. `expires` is counted from the call. `throws` are errors that are expected of it.
+    """
+
+    max_retries: int | None = 3
+    default_retry_delay: float = DEFAULT_RETRY_DELAY
+    autoretry_for: Errors = ()
+    dont_autoretry_for: Errors = ()
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600.0
+    retry_jitter: bool = True
+    max_attempts: int = 3
+    ignore_result: bool | None = None
+    acks_late: bool = True
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    priority: int | None = None
+    queue: str | None = None
+    expires: float | None = None
+    track_started: bool = False
+    serializer: str | None = None
+    unique: UniqueLike = False
+    throws: Errors = ()
+
+    def __post_init__(self) -> None:
+        check_errors("autoretry_for", self.autoretry_for)
+        check_errors("dont_autoretry_for", self.dont_autoretry_for)
+        check_errors("throws", self.throws)
+        check_limits(self.time_limit, self.soft_time_limit)
+        check_priority(self.priority)
+        if self.queue is not None:
+            check_name("queue", self.queue)
+        if self.expires is not None and not self.expires > 0:
+            raise ConfigError(f"expires must be more than 0 seconds, not {self.expires!r}")
+        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise ConfigError(f"max_attempts must be at least 1, not {self.max_attempts!r}")
+
+    def policy(self) -> RetryPolicy:
+        """Raises `ConfigError` for delays and counts below 0."""
+        return RetryPolicy(
+            max_retries=self.max_retries,
+            default_delay=self.default_retry_delay,
+            autoretry_for=self.autoretry_for,
+            dont_autoretry_for=self.dont_autoretry_for,
+            backoff=self.retry_backoff,
+            backoff_max=self.retry_backoff_max,
+            jitter=self.retry_jitter,
+            throws=self.throws,
+        )
+
+
+class CallSettings(TypedDict, total=False):
+    """What `apply_async(args, kwargs, …)` takes besides the arguments; see `CallOptions`."""
+
+    countdown: float | None
+    eta: datetime | float | None
+    expires: datetime | float | None
+    queue: str | None
+    priority: int | None
+    partition: str
+    task_id: str | None
+    headers: Mapping[str, str] | None
+    ignore_result: bool | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    serializer: str | None
+    unique: UniqueLike | None
+
+
+class CallOptions(Struct, frozen=True, kw_only=True):
+    """The options of one call; `None` leaves it to the task.
+
+    `countdown` is in seconds from now, `eta` an aware `datetime` or Unix time; `expires` seconds from now, or an aware
+    `datetime`. `partition` is the key for fairness within the queue.
+    """
+
+    countdown: float | None = None
+    eta: datetime | float | None = None
+    expires: datetime | float | None = None
+    queue: str | None = None
+    priority: int | None = None
+    partition: str = ""
+    task_id: str | None = None
+    headers: Mapping[str, str] | None = None
+    ignore_result: bool | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    serializer: str | None = None
+    unique: UniqueLike | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self.time_limit, self.soft_time_limit)
+        check_priority(self.priority)
+        if self.queue is not None:
+            check_name("queue", self.queue)
+        if self.task_id is not None:
+            check_name("task id", self.task_id)
+        check_name("partition", self.partition, empty=True)
+        for name, value in (self.headers or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ConfigError(f"headers are strings; {name!r} is {type(value).__name__}")
+
+    def start(self, now: float) -> float | None:
+        """Unix time at which the task may run. Raises `ConfigError`."""
+        if self.countdown is not None:
+            if self.eta is not None:
+                raise ConfigError("give countdown or eta, not both")
+            if isinstance(self.countdown, bool) or not isinstance(self.countdown, (int, float)):
+                raise ConfigError(f"countdown must be a number of seconds, not {self.countdown!r}")
+            if not 0 <= self.countdown < float("inf"):
+                raise ConfigError(f"countdown must be at least 0 seconds, not {self.countdown!r}")
+            return now + self.countdown if self.countdown else None
+        return None if self.eta is None else unix_time("eta", self.eta)
+
+    def end(self, now: float, default: float | None) -> float | None:
+        """Unix time after which the task must not start; `default` in seconds. Raises `ConfigError`."""
+        expires = default if self.expires is None else self.expires
+        if expires is None:
+            return None
+        if isinstance(expires, datetime):
+            return unix_time("expires", expires)
+        if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not 0 < expires < float("inf"):
+            raise ConfigError(f"expires must be more than 0 seconds, or an aware datetime, not {expires!r}")
+        return now + expires
+
+
+S = TypeVar("S", TaskOptions, CallOptions)
+
+
+def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
+    """The options `given` by name. Raises `ConfigError` for an unknown name ("did you mean") or a bad value."""
+    known = kind.__struct_fields__
+    for name in given:
+        if name not in known:
+            what = "task" if kind is TaskOptions else "call"
+            raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")
+    return kind(**given)
+
+
+def unix_time(what: str, value: datetime | float) -> float:
+    """Raises `ConfigError` for a date without a timezone: it would mean another moment on another machine."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ConfigError(f"{what}={value!r} has no timezone: give it one, such as datetime.now(UTC) has")
+        return value.timestamp()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+        raise ConfigError(f"{what} must be an aware datetime, or Unix time in seconds, not {value!r}")
+    return float(value)
+
+
+def check_errors(option: str, kinds: object) -> None:
+    if not isinstance(kinds, tuple) or not all(isinstance(k, type) and issubclass(k, BaseException) for k in kinds):
+        raise ConfigError(f"{option} must be a tuple of exception classes, such as (OSError,), not {kinds!r}")
+
+
+def check_limits(hard: float | None, soft: float | None) -> None:
+    for option, value in (("time_limit", hard), ("soft_time_limit", soft)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{option} must be more than 0 seconds, not {value!r}")
+    if hard is not None and soft is not None and soft >= hard:
+        raise ConfigError(f"soft_time_limit ({soft:g} s) must be less than time_limit ({hard:g} s)")
+
+
+def check_priority(priority: int | None) -> None:
+    if priority is not None and (type(priority) is not int or not LOWEST <= priority <= HIGHEST):
+        raise ConfigError(f"priority must be a whole number between {LOWEST} and {HIGHEST} (first), not {priority!r}")
+
+
+NO_OPTIONS = CallOptions()

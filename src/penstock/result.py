@@ -1,0 +1,347 @@
+"""The result of a call: its state at once, or its value when it is there. Waiting is by push."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from penstock.blocking import refuse_in_loop
+from penstock.broker import Key
+from penstock.codec import Returned, read_failure, rebuild
+from penstock.coordinator import Revoked
+from penstock.errors import ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
+from penstock.outcome import Outcome, Report, State
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.task import Task
+
+R = TypeVar("R")
+
+RECHECK = 30.0
+"""Seconds after which a waiting `get` looks whether the task is still known: one that is forgotten never ends."""
+
+
+class AsyncResult(Generic[R]):
+    """The result of one call, by its id. It holds no connection; make as many as you like.
+
+    Its properties ask the engine each time, until a terminal state was seen. In a running loop use `await r.areport()`,
+    which has all of them in one answer.
+    """
+
+    __slots__ = ("_app", "_ignored", "_key", "_seen", "_task")
+
+    def __init__(
+        self, id: Key | None, *, app: Penstock, task: Task[..., R] | None = None, ignored: bool = False
+    ) -> None:
+        """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored."""
+        self._key = id
+        self._app = app
+        self._task = task
+        self._ignored = ignored
+        self._seen: Report | None = None
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.id if self._key is not None else 'not published yet'}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and self._app is other._app and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def id(self) -> str:
+        """The task's public id."""
+        return self._app.broker.public_id(self.key)
+
+    @property
+    def task_id(self) -> str:
+        return self.id
+
+    @property
+    def key(self) -> Key:
+        """The engine's key of the task. Raises `ResultUnavailable` inside the batch that will publish it."""
+        if self._key is None:
+            raise ResultUnavailable(
+                "this call is in a batch that is not published: its id is there after the block, and only if the block "
+                "succeeds; give task_id= to choose the id yourself"
+            )
+        return self._key
+
+    def published_as(self, key: Key) -> None:
+        """The batch is published; for `Batch`."""
+        self._key = key
+
+    # -- what is known now
+
+    def report(self) -> Report:
+        """All that is known now, in one look."""
+        if self._seen is None:
+            return self._noted(self._app.engine.run(self._app.engine.backend.fetch([self.key]))[0])
+        return self._seen
+
+    async def areport(self) -> Report:
+        """`report` without blocking the running loop."""
+        if self._seen is None:
+            return self._noted((await self._app.engine.arun(self._app.engine.backend.fetch([self.key])))[0])
+        return self._seen
+
+    def _noted(self, report: Report) -> Report:
+        if report.state.terminal:
+            self._seen = report
+        return report
+
+    @property
+    def state(self) -> State:
+        """UNKNOWN: this id was never seen, or is forgotten."""
+        return self.report().state
+
+    status = state
+
+    def ready(self) -> bool:
+        """It has ended: in success, failure or revocation."""
+        return self.state.terminal
+
+    def successful(self) -> bool:
+        return self.state is State.SUCCESS
+
+    def failed(self) -> bool:
+        return self.state is State.FAILURE
+
+    def exists(self) -> bool:
+        """The id is known."""
+        return self.state is not State.UNKNOWN
+
+    @property
+    def result(self) -> Any:
+        """The value, or the error as an exception object; `None` while there is none."""
+        report = self.report()
+        if report.outcome is None:
+            return None
+        return self._value(report, report.outcome) if report.state is State.SUCCESS else self._error(report)
+
+    @property
+    def info(self) -> Any:
+        """`result`, or the `Progress` of a running task."""
+        report = self.report()
+        return report.progress if report.progress is not None and not report.state.terminal else self.result
+
+    @property
+    def traceback(self) -> str | None:
+        """What the worker saw, as text."""
+        report = self.report()
+        if report.outcome is None or report.state is not State.FAILURE:
+            return None
+        return read_failure(report.outcome.value).traceback or None
+
+    @property
+    def date_done(self) -> datetime | None:
+        outcome = self.report().outcome
+        return None if outcome is None else datetime.fromtimestamp(outcome.done, UTC)
+
+    @property
+    def retries(self) -> int:
+        report = self.report()
+        return report.outcome.retries if report.outcome is not None else report.retries
+
+    @property
+    def worker(self) -> str | None:
+        return self.report().worker
+
+    @property
+    def queue(self) -> str | None:
+        return self.report().queue
+
+    @property
+    def name(self) -> str | None:
+        """The task's name."""
+        return self._task.name if self._task is not None else self.report().task
+
+    @property
+    def children(self) -> list[AsyncResult[Any]]:
+        """The calls that this one is made of: none, for a call of a plain task."""
+        return []
+
+    # -- waiting
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> R:
+        """The value, as soon as it is there. With `propagate=False` an error is returned, not raised.
+
+        Raises the task's error, `RemoteError` for one that is not rebuilt here, `TaskRevoked`, `ResultTimeout` after
+        `timeout` seconds, and `ResultUnavailable` when results are ignored or the id is unknown: a task is known from
+        its publish until its result expires, so that an unknown one will never have a result.
+        """
+        refuse_in_loop("get()", "await r.aget()")
+        self._check_stored()
+        report = self.report()
+        if not report.state.terminal:
+            report = self._wait(report, timeout)
+        return self._settled(report, propagate)
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
+        """`get` without blocking the running loop."""
+        self._check_stored()
+        report = await self.areport()
+        if not report.state.terminal:
+            report = await self._await(report, timeout)
+        return self._settled(report, propagate)
+
+    def _wait(self, report: Report, timeout: float | None) -> Report:
+        # The machine's clock, not the app's: a thread waits in real time.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        told, reports = threading.Event(), list[Report]()
+
+        def notify(news: Sequence[Report]) -> None:
+            reports.extend(news)
+            told.set()
+
+        self._check_known(report)
+        subscription = self._app.engine.backend.subscribe([self.key], notify)
+        try:
+            while True:
+                left = RECHECK if deadline is None else min(RECHECK, deadline - time.monotonic())
+                if left > 0 and told.wait(left):
+                    return self._noted(reports[0])
+                report = self.report()
+                if report.state.terminal:
+                    return report
+                self._check_known(report)
+                if left < RECHECK and deadline is not None and time.monotonic() >= deadline:
+                    raise self._timed_out(report, timeout)
+        finally:
+            subscription.close()
+
+    async def _await(self, report: Report, timeout: float | None) -> Report:
+        import asyncio  # who awaits has loaded it
+
+        self._check_known(report)
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Report] = loop.create_future()
+
+        def tell(news: Report) -> None:
+            if not told.done():
+                told.set_result(news)
+
+        def notify(news: Sequence[Report]) -> None:
+            # A loop that was closed meanwhile has nobody left who waits.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(tell, news[0])
+
+        subscription = self._app.engine.backend.subscribe([self.key], notify)
+        deadline = None if timeout is None else loop.time() + timeout
+        try:
+            while True:
+                left = RECHECK if deadline is None else max(0.0, min(RECHECK, deadline - loop.time()))
+                await asyncio.wait([told], timeout=left)
+                report = told.result() if told.done() else await self.areport()
+                if report.state.terminal:
+                    return self._noted(report)
+                self._check_known(report)
+                if deadline is not None and loop.time() >= deadline:
+                    raise self._timed_out(report, timeout)
+        finally:
+            subscription.close()
+
+    def _check_stored(self) -> None:
+        if self._ignored:
+            raise ResultUnavailable(
+                f"results of {self._task.name if self._task is not None else 'this task'} are ignored (ignore_result): "
+                "there is none to wait for"
+            )
+
+    def _check_known(self, report: Report) -> None:
+        if report.state is State.UNKNOWN:
+            raise ResultUnavailable(
+                f"task {self.id} is unknown here: it was never published to {self._app.engine.url}, or its result was "
+                "forgotten or has expired (result_expires); it will never be there"
+            )
+
+    def _timed_out(self, report: Report, timeout: float | None) -> ResultTimeout:
+        return ResultTimeout(f"task {self.id} is {report.state} after {timeout:g} s")
+
+    # -- reading it
+
+    def _settled(self, report: Report, propagate: bool) -> R:
+        if report.state is State.SUCCESS:
+            if report.outcome is None:
+                raise ResultUnavailable(f"task {self.id} succeeded, and its result was ignored (ignore_result)")
+            return self._value(report, report.outcome)
+        error = self._error(report)
+        if propagate:
+            raise error
+        return cast(R, error)
+
+    def _value(self, report: Report, outcome: Outcome) -> R:
+        task = self._task or self._app.tasks.get(report.task or "")
+        returned = task.returned if task is not None else Returned(report.task or "task")
+        return cast(R, returned.decode(outcome.value, outcome.content_type))
+
+    def _error(self, report: Report) -> BaseException:
+        if report.outcome is None or not report.outcome.value:
+            if report.state is State.REVOKED:
+                return TaskRevoked(f"task {self.id} was revoked, or expired, before it finished")
+            return ResultError(f"task {self.id} failed; its error was not stored (ignore_result)")
+        task = self._task or self._app.tasks.get(report.task or "")
+        allowed: tuple[type[BaseException], ...] = self._app.conf.result_exceptions
+        if task is not None:
+            allowed += task.options.throws + task.options.autoretry_for
+        error = rebuild(report.outcome.value, allowed)
+        if report.state is State.REVOKED and not isinstance(error, TaskRevoked):
+            return TaskRevoked(f"task {self.id} was revoked: {error}")
+        return error
+
+    # -- ending it
+
+    def forget(self) -> None:
+        """Drop the result. Afterwards the id is unknown."""
+        self._app.engine.run(self._app.engine.backend.forget([self.key]))
+        self._seen = None
+
+    async def aforget(self) -> None:
+        """`forget` without blocking the running loop."""
+        await self._app.engine.arun(self._app.engine.backend.forget([self.key]))
+        self._seen = None
+
+    def revoke(self, terminate: bool = False) -> Revoked:
+        """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
+        return self._app.engine.run(self._app.engine.coordinator.revoke([self.key], terminate))[0]
+
+    async def arevoke(self, terminate: bool = False) -> Revoked:
+        """`revoke` without blocking the running loop."""
+        return (await self._app.engine.arun(self._app.engine.coordinator.revoke([self.key], terminate)))[0]
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of `task.apply()`: it is there, and nothing needs an engine."""
+
+    __slots__ = ()
+
+    def __init__(self, report: Report, *, app: Penstock, task: Task[..., R]) -> None:
+        super().__init__(report.id, app=app, task=task)
+        self._seen = report
+
+    def __repr__(self) -> str:
+        return f"<EagerResult {self.id}>"
+
+    @property
+    def id(self) -> str:
+        return str(self._key)
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> R:
+        return self._settled(self.report(), propagate)
+
+    def forget(self) -> None:
+        """It is nowhere but here."""
+
+    async def aforget(self) -> None:
+        """It is nowhere but here."""
+
+    def revoke(self, terminate: bool = False) -> Revoked:
+        return Revoked.ENDED
+
+    async def arevoke(self, terminate: bool = False) -> Revoked:
+        return Revoked.ENDED

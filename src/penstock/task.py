@@ -1,0 +1,337 @@
+"""A task: a function with a name and options, called directly like the function, or later by a worker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from penstock import request as requests
+from penstock.codec import Arguments, Returned, serializer
+from penstock.errors import ConfigError, Retry
+from penstock.options import CallSettings, TaskOptions, unix_time
+from penstock.outcome import Progress, State
+from penstock.request import Request
+from penstock.retry import RetryPolicy
+from penstock.signature import Signature
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.result import AsyncResult, EagerResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two notes of progress of one task; those in between are dropped, but not the last (`done == total`)."""
+
+_log = logging.getLogger("penstock.task")
+_COROUTINE = 0x80 | 0x100  # inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+
+
+class Task(Generic[P, R]):
+    """A registered task. Made by `@app.task`; subclass it for hooks or shared options, and pass it as `base=`.
+
+    A subclass may set options as class attributes (`max_retries = 5`), which `@app.task(…)` overrides, and redefine
+    the hooks. It is made without arguments, once per task.
+    """
+
+    app: Penstock
+    name: str
+    function: Callable[..., Any]
+    """The function as it was written; with `bind` its first parameter is this task."""
+    run: Callable[..., Any]
+    """The function as it is called with the arguments of a call only."""
+    bind: bool
+    is_coroutine: bool
+    options: TaskOptions
+    policy: RetryPolicy
+    hooks: frozenset[str]
+    """Which of the hooks do anything."""
+    max_retries: int | None
+
+    _arguments: Arguments | None = None
+    _returned: Returned | None = None
+
+    def attach(self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, options: TaskOptions) -> None:
+        """Make this the task `name` of `app`. Raises `ConfigError` for options that do not go together."""
+        self.app, self.name, self.function, self.bind, self.options = app, name, function, bind, options
+        self.run = MethodType(function, self) if bind else function
+        code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+        self.is_coroutine = bool(code is not None and code.co_flags & _COROUTINE)
+        self.policy = options.policy()
+        self.max_retries = options.max_retries
+        self.hooks = frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Task, hook))
+        self.format = serializer(options.serializer or app.conf.task_serializer)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(f"a task cannot be pickled; pass its name, {self.name!r}")
+
+    # -- calling it here
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The function itself, here and now. A coroutine task returns its coroutine."""
+        if not self.bind:
+            return cast(R, self.function(*args, **kwargs))
+        if self.is_coroutine:
+            return cast(R, self._run_directly(args, kwargs))
+        token = requests.current.set(requests.direct(self.name))
+        try:
+            return cast(R, self.function(self, *args, **kwargs))
+        finally:
+            requests.current.reset(token)
+
+    async def _run_directly(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = requests.current.set(requests.direct(self.name))
+        try:
+            return await self.function(self, *args, **kwargs)
+        finally:
+            requests.current.reset(token)
+
+    def apply(
+        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+    ) -> EagerResult[R]:
+        """Run it here and now as a worker would, with its retries (without their delays) and hooks; time limits are not
+        enforced. Errors of the task are in the result."""
+        from penstock.eager import apply
+
+        return apply(self, tuple(args), kwargs or {}, options)
+
+    async def aapply(
+        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+    ) -> EagerResult[R]:
+        """`apply` for coroutine tasks inside a running loop."""
+        from penstock.eager import aapply
+
+        return await aapply(self, tuple(args), kwargs or {}, options)
+
+    # -- calling it later
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Publish a call with these arguments. When it returns, the call is in the broker's durable storage.
+
+        Raises `TypeError` when the arguments do not fit, `QueueFull`, `BrokerUnavailable`; then nothing was published.
+        """
+        client = self.app.client
+        return client.send(self, client.prepare(self, args, kwargs))
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """`delay` without blocking the running loop."""
+        client = self.app.client
+        return await client.asend(self, client.prepare(self, args, kwargs))
+
+    def apply_async(
+        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+    ) -> AsyncResult[R]:
+        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one."""
+        client = self.app.client
+        return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options))
+
+    async def aapply_async(
+        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+    ) -> AsyncResult[R]:
+        """`apply_async` without blocking the running loop."""
+        client = self.app.client
+        return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options))
+
+    def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+        """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the broker
+        allows. `QueueFull` (and a note on any other error) says how many were published before it."""
+        return self.app.client.send_many(self, calls)
+
+    async def adelay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+        """`delay_many` without blocking the running loop."""
+        return await self.app.client.asend_many(self, calls)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """This call as a value."""
+        return Signature(self.name, args, kwargs)
+
+    def AsyncResult(self, task_id: str) -> AsyncResult[R]:
+        """The result of an earlier call of this task."""
+        return self.app.AsyncResult(task_id, task=self)
+
+    # -- inside a run (bind=True)
+
+    @property
+    def request(self) -> Request:
+        """The call that this thread or coroutine runs for."""
+        current = requests.current.get()
+        if current is None or current.message.task != self.name:
+            return requests.direct(self.name)
+        return current
+
+    @property
+    def cancelled(self) -> bool:
+        """The call was revoked, or lost to another worker: stop, what it returns is not used."""
+        current = requests.current.get()
+        return current is not None and current.cancelled
+
+    def retry(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        exc: BaseException | None = None,
+        countdown: float | None = None,
+        eta: datetime | float | None = None,
+        max_retries: int | None = None,
+        throw: bool = True,
+    ) -> Retry:
+        """Raise (or with `throw=False` return) the `Retry` that runs this call again, in `countdown` seconds or at `eta`.
+
+        `raise self.retry(exc=error)` tells the reader, too, that the function ends here. When no retries are left the task
+        fails with `exc`, or the error being handled. `args` and `kwargs` replace those of the call.
+        """
+        if self.request.called_directly and exc is not None:
+            raise exc
+        if countdown is not None and not 0 <= countdown < float("inf"):
+            raise ConfigError(f"countdown must be at least 0 seconds, not {countdown!r}")
+        retry = Retry(
+            exc=exc,
+            countdown=countdown,
+            eta=None if eta is None else unix_time("eta", eta),
+            max_retries=max_retries,
+            args=None if args is None else tuple(args),
+            kwargs=None if kwargs is None else dict(kwargs),
+        )
+        if throw:
+            raise retry from exc
+        return retry
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""
+        request = self.request
+        if request.called_directly or request.is_eager:
+            return
+        now = self.app.clock.monotonic()
+        if now - request.noted < PROGRESS_INTERVAL and done != total:
+            return
+        request.noted = now
+        try:
+            self.app.client.note(request.key, Progress(done, total, note))
+        except Exception:
+            _log.warning("progress of %s could not be noted", self.name, exc_info=True)
+
+    # -- hooks: what a subclass may redefine. Errors in them are logged, and change nothing.
+
+    def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Just before the function is called."""
+
+    def on_success(self, retval: Any, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The function returned."""
+
+    def on_failure(
+        self, exc: BaseException, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], einfo: ErrorInfo
+    ) -> None:
+        """The task failed for good."""
+
+    def on_retry(
+        self, exc: BaseException, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], einfo: ErrorInfo
+    ) -> None:
+        """The task will run again."""
+
+    def after_return(
+        self,
+        status: State,
+        retval: Any,
+        task_id: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        einfo: ErrorInfo | None,
+    ) -> None:
+        """After the hooks above; `retval` is the value or the error."""
+
+    # -- for those who run it
+
+    @property
+    def codec(self) -> Arguments:
+        """Made at first use, when the names that the annotations use are there. Raises `ConfigError`."""
+        if self._arguments is None:
+            self._arguments = Arguments(self.name, self.function, bound=self.bind)
+        return self._arguments
+
+    @property
+    def returned(self) -> Returned:
+        """How results are written and read. Raises `ConfigError`."""
+        if self._returned is None:
+            self._returned = Returned(self.name, self.codec.signature.return_annotation)
+        return self._returned
+
+    def arguments(self, body: bytes, content_type: str = "json") -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments in a message's body. Raises `DecodeError`."""
+        return (self._arguments or self.codec).decode(body, content_type)
+
+    def encode_result(self, value: Any) -> bytes:
+        """The stored form of what the function returned, in the task's format. Raises `EncodeError`."""
+        return (self._returned or self.returned).encode(value, self.format)
+
+
+class CoroutineTask(Task[P, R]):
+    """A task whose function is a coroutine: called directly, it returns the coroutine."""
+
+    if TYPE_CHECKING:
+        # The one difference to a plain task, and it is the point of it.
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+            ...
+
+
+class ErrorInfo:
+    """An error and its traceback as text, as hooks get it."""
+
+    def __init__(self, exception: BaseException, traceback: str) -> None:
+        self.exception, self.traceback = exception, traceback
+        self.type = type(exception)
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+def class_options(base: type[Task[..., Any]]) -> dict[str, Any]:
+    """The options that a subclass of `Task` sets as class attributes."""
+    found: dict[str, Any] = {}
+    for kind in reversed(base.__mro__):
+        if kind in (Task, CoroutineTask) or not issubclass(kind, Task):
+            continue
+        found.update({name: value for name, value in vars(kind).items() if name in TaskOptions.__struct_fields__})
+    return found
+
+
+def name_of(function: Callable[..., Any], app_name: str) -> str:
+    """The name of a task that is given none: `module.function`.
+
+    Run as a script, a module is called `__main__`; the worker will import it by its real name, so that is used.
+    """
+    name = getattr(function, "__name__", None)
+    if name is None or name == "<lambda>":
+        raise ConfigError(f"{function!r} has no name of its own; give it one: @app.task(name='…')")
+    module = function.__module__
+    return f"{_script_name() or app_name if module == '__main__' else module}.{name}"
+
+
+def _script_name() -> str | None:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    path = getattr(main, "__file__", None)
+    if path is None:
+        return None
+    from pathlib import Path
+
+    file = Path(path).resolve()
+    parts, folder = [file.stem], file.parent
+    while (folder / "__init__.py").exists() and folder != folder.parent:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
