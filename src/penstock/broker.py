@@ -202,7 +202,9 @@ class Inspectable(Protocol):
         """Drop what is ready or delayed (leased tasks go on); returns how many. Their callers see REVOKED."""
         ...
 
-    async def dead_letters(self, queue: str | None = None, limit: int = 100, namespace: str = "") -> Sequence[DeadLetter]: ...
+    async def dead_letters(
+        self, queue: str | None = None, limit: int = 100, namespace: str = ""
+    ) -> Sequence[DeadLetter]: ...
 
     async def retry_dead(self, ids: Sequence[str]) -> int:
         """Put dead letters back into their queues with fresh counts; returns how many."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.backend import Backend
-from penstock.broker import Broker, Demand, Key, Step
+from penstock.broker import Broker, Demand, Full, Key, Step, Unknown
 from penstock.delivery import Receipt, Settlement
 from penstock.effects import Publish
-from penstock.errors import Unsupported
+from penstock.errors import OutcomeUnknown, Unsupported
 
 PUBLISH_TIMEOUT = 30.0
 
@@ -46,7 +46,10 @@ class OrderedCommitter:
                     raise Unsupported(f"{type(effect).__name__} needs queue and results in one place")
                 follow_ups.append(effect.message)
         if follow_ups:
-            await self._broker.publish(follow_ups, PUBLISH_TIMEOUT)
+            answers = await self._broker.publish(follow_ups, PUBLISH_TIMEOUT)
+            refused = [answer for answer in answers if isinstance(answer, Full | Unknown)]
+            if refused:  # not settled, so not lost: the step is repeated, and recognises what was published
+                raise OutcomeUnknown(f"{len(refused)} of {len(follow_ups)} follow-ups were not accepted: {refused[0]}")
         bare = [Settlement(item.receipt, item.verdict) for item in settle]
         return await self._broker.step(bare, want)
 

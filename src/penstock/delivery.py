@@ -15,15 +15,18 @@ Receipt = tuple[Any, ...]
 
 
 class Delivery(Struct, gc=False):
-    """A message, leased to this worker. `message.attempts` is the engine's count.
+    """A message, leased to this worker. `message.attempts` is the engine's count; `Broker.public_id(key)` names the task.
 
-    A message that could not be read comes as `message=None` with `damage` (why) and `raw` (the bytes): the worker decides what becomes of it.
+    A message that could not be read comes as `message=None` with `damage` (why), `raw` (the bytes) and `attempts`: the
+    worker decides what becomes of it.
     """
 
     receipt: Receipt
+    key: str | int
     message: Message | None
     damage: str | None = None
     raw: bytes = b""
+    attempts: int = 0
 
 
 class Ack(Struct, frozen=True):

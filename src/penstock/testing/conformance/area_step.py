@@ -34,12 +34,12 @@ async def check_settled_once(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
     delivery = await worker.take_one(queue)
-    await worker.finish(delivery, outcome=success(kit, b"first"))
+    await worker.finish(delivery, outcome=success(kit, b'"first"'))
     follow_up = Publish(kit.message(queue, id=f"{task_id}-next"))
-    again = Settlement(delivery.receipt, ACK, Outcome(State.FAILURE, b"second", kit.now()), (follow_up,))
+    again = Settlement(delivery.receipt, ACK, Outcome(State.FAILURE, b'"second"', kit.now()), (follow_up,))
     equal(await worker.settle(again), [LEASE_LOST], "second settlement of a receipt")
     [report] = await kit.fetch(task_id)
-    equal(report.outcome and report.outcome.value, b"first", "the outcome after a second settlement")
+    equal(report.outcome and report.outcome.value, b'"first"', "the outcome after a second settlement")
     if kit.features.atomic_settle:
         await worker.nothing(queue)
 

@@ -1,0 +1,85 @@
+"""Wake-ups without polling: one FIFO per process and purpose, rung when the board says that its owner waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+from penstock.engines.sqlite.board import Board
+from penstock.engines.sqlite.gate import open_fifo
+
+
+class Bell:
+    """The end that waits."""
+
+    def __init__(self, path: str) -> None:
+        self._fifo = open_fifo(path)
+        self._poll = select.poll()
+        self._poll.register(self._fifo, select.POLLIN)
+        self.empty()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until somebody rings, for `seconds` at most; tells whether somebody did."""
+        if not self._poll.poll(max(0.0, seconds) * 1000):
+            return False
+        with contextlib.suppress(BlockingIOError):  # another thread took it
+            os.read(self._fifo, 1)  # one ring wakes one thread
+        return True
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            os.write(self._fifo, b"\0")
+
+    def empty(self) -> None:
+        """Forget old rings."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fifo, 4096)
+
+    def close(self) -> None:
+        os.close(self._fifo)
+
+
+class Ringer:
+    """The end that wakes others. Descriptors are kept: opening a FIFO costs more than writing to it."""
+
+    def __init__(self, folder: str, board: Board) -> None:
+        self._folder = folder
+        self._board = board
+        self._fifos: dict[str, int] = {}
+
+    def work(self, queues: int, tasks: int) -> None:
+        """Wake up to `tasks` processes that wait for work in `queues`."""
+        place = self._board.take_work_waiter(queues)
+        while place >= 0:
+            self._ring(work_bell(place))
+            tasks -= 1
+            if tasks <= 0:
+                return
+            place = self._board.take_work_waiter(queues, place + 1)
+
+    def results(self) -> None:
+        """Wake all processes that wait for results."""
+        place = self._board.take_result_waiter()
+        while place >= 0:
+            self._ring(result_bell(place))
+            place = self._board.take_result_waiter(place + 1)
+
+    def _ring(self, name: str) -> None:
+        fifo = self._fifos.get(name)
+        if fifo is None:
+            fifo = self._fifos[name] = open_fifo(os.path.join(self._folder, name))
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            os.write(fifo, b"\0")
+
+    def close(self) -> None:
+        for fifo in self._fifos.values():
+            os.close(fifo)
+
+
+def work_bell(place: int) -> str:
+    return f"work-{place}"
+
+
+def result_bell(place: int) -> str:
+    return f"results-{place}"

@@ -1,0 +1,110 @@
+"""Queues and lanes, by name: looked up inside write transactions, cached per process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import MAX_LANE, PARKED, lane_base
+from penstock.errors import BrokerError
+from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue
+
+
+class Lane(Struct, frozen=True):
+    """What never changes of a lane."""
+
+    id: int
+    queue: int
+    queue_name: str
+    namespace: str
+    priority: int
+    partition: str
+
+
+class Catalog:
+    """Everything here runs inside a write transaction. Caches are dropped when one is rolled back."""
+
+    def __init__(self, db: Database, declared: Sequence[Queue] = ()) -> None:
+        self._db = db
+        self._declared = {queue.name: queue for queue in declared}
+        self._queues: dict[tuple[str, str], int] = {}
+        self._lanes: dict[tuple[int, int, str], Lane] = {}
+        self._by_id: dict[int, Lane] = {}
+        self._epochs: dict[int, int] = {}
+        db.rolled_back = self._forget
+
+    def _forget(self) -> None:
+        self._queues.clear()
+        self._lanes.clear()
+        self._by_id.clear()
+        self._epochs.clear()
+
+    def queue(self, namespace: str, name: str) -> int:
+        """The queue's id; it is created with its declared (or the default) bounds if need be."""
+        found = self._queues.get((namespace, name))
+        if found is None:
+            found = self._find_queue(namespace, name) or self._create_queue(namespace, name)
+            self._queues[namespace, name] = found
+        return found
+
+    def known_queue(self, namespace: str, name: str) -> int | None:
+        """The queue's id if it exists."""
+        found = self._queues.get((namespace, name)) or self._find_queue(namespace, name)
+        if found is not None:
+            self._queues[namespace, name] = found
+        return found
+
+    def _find_queue(self, namespace: str, name: str) -> int | None:
+        row = self._db.execute("SELECT id FROM queue WHERE namespace = ? AND name = ?", (namespace, name)).fetchone()
+        return row[0] if row else None
+
+    def _create_queue(self, namespace: str, name: str) -> int:
+        bounds = self._declared.get(name)
+        length, size = (bounds.max_length, bounds.max_bytes) if bounds else (MAX_LENGTH, MAX_BYTES)
+        row = self._db.execute(
+            "INSERT INTO queue (namespace, name, max_length, max_bytes) VALUES (?, ?, ?, ?) RETURNING id",
+            (namespace, name, length, size),
+        ).fetchone()
+        created: int = row[0]
+        return created
+
+    def lane(self, queue: int, namespace: str, name: str, priority: int, partition: str) -> Lane:
+        """The lane for these tasks; it is created if need be."""
+        found = self._lanes.get((queue, priority, partition))
+        if found is None:
+            row = self._db.execute(
+                "SELECT id FROM lane WHERE queue = ? AND priority = ? AND partition = ?", (queue, priority, partition)
+            ).fetchone()
+            lane = row[0] if row else self._create_lane(queue, priority, partition)
+            found = Lane(lane, queue, name, namespace, priority, partition)
+            self._lanes[queue, priority, partition] = self._by_id[lane] = found
+        return found
+
+    def _create_lane(self, queue: int, priority: int, partition: str) -> int:
+        """A new lane, or an empty one that nobody used for long, which keeps its sequence so that ids never repeat."""
+        execute = self._db.execute
+        lane: int = execute("SELECT coalesce(max(id), 0) + 1 FROM lane").fetchone()[0]
+        if lane > MAX_LANE:
+            raise BrokerError(
+                f"more than {MAX_LANE:,} lanes (queue × priority × partition) exist: use fewer partitions"
+            )
+        base = lane_base(lane)
+        execute(
+            "INSERT INTO lane (id, queue, priority, partition, head, tail, parked) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (lane, queue, priority, partition, base, base, base + PARKED),
+        )
+        return lane
+
+    def by_id(self, lane: int) -> Lane:
+        """The lane of a row id, which is known to exist."""
+        found = self._by_id.get(lane)
+        if found is None:
+            row = self._db.execute(
+                "SELECT l.queue, q.name, q.namespace, l.priority, l.partition FROM lane l JOIN queue q ON q.id = l.queue"
+                " WHERE l.id = ?",
+                (lane,),
+            ).fetchone()
+            found = self._by_id[lane] = Lane(lane, *row)
+        return found

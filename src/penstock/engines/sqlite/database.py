@@ -1,0 +1,226 @@
+"""One open database: a connection that writes behind the gate, one that reads, and durability."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.resources
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import apsw
+
+from penstock.engines.sqlite.board import Board
+from penstock.engines.sqlite.faults import translate
+from penstock.engines.sqlite.files import APPLICATION_ID, check_header, check_place
+from penstock.engines.sqlite.gate import Gate
+from penstock.errors import BrokerUnavailable, OutcomeUnknown, StoreError
+
+T = TypeVar("T")
+
+
+class Rows(Protocol):
+    """The part of apsw's cursor that is used; what a row holds is the statement's business."""
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Execute(Protocol):
+    def __call__(self, statements: str, bindings: Sequence[Any] = ..., /) -> Rows: ...
+
+
+SCHEMA = 1
+SAFE_SQLITE = (3, 51, 3)
+"""Older versions can corrupt a WAL database when a checkpoint races a commit."""
+BUSY = 5_000
+"""Milliseconds to wait for a foreign program (a shell, a backup) that locks the file."""
+CHECKPOINT_PAGES = 1_000
+"""The WAL is copied back at this size, inside a commit and so under the gate."""
+
+Sync = Callable[[int], None]
+
+
+class Database:
+    """`write(work)` runs `work` in a write transaction, `read(work)` in a snapshot. Both may be called from any thread."""
+
+    def __init__(self, path: str, *, durable: bool, sync: Sync = os.fdatasync, vfs: str | None = None) -> None:
+        self.path = path
+        self.durable = durable
+        self._sync = sync
+        self._mutex = threading.Lock()
+        self._read_mutex = threading.Lock()
+        self._broken: BaseException | None = None
+        self.rolled_back: Callable[[], None] = lambda: None
+        try:
+            self._open(vfs)
+        except BaseException as error:
+            raise translate(error, path) from error
+
+    def _open(self, vfs: str | None) -> None:
+        if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SAFE_SQLITE:
+            raise StoreError(f"SQLite {apsw.sqlite_lib_version()} can corrupt its files: pip install -U apsw")
+        check_place(self.path)
+        check_header(self.path)
+        self.run_folder = self.path + "-run"
+        os.makedirs(self.run_folder, mode=0o700, exist_ok=True)
+        self.board = Board(os.path.join(self.run_folder, "board"))
+        self.gate = Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
+        self.gate.acquire(10.0)
+        try:
+            self._writer = self._connect(vfs)
+            self._prepare()
+        finally:
+            self.gate.release()
+        self._reader = self._connect(vfs)
+        self.execute: Execute = self._writer.execute
+        self.executemany = self._writer.executemany
+        self.changes = self._writer.changes
+        self.query: Execute = self._reader.execute
+        self._wal = self._open_wal() if self.durable else -1
+        self.secret: bytes = self.query("SELECT value FROM meta WHERE name = 'secret'").fetchall()[0][0]
+
+    def _connect(self, vfs: str | None) -> apsw.Connection:
+        connection = apsw.Connection(self.path, vfs=vfs) if vfs else apsw.Connection(self.path)
+        connection.set_busy_timeout(BUSY)
+        keep = ctypes.c_int(1)  # the last close must not delete the WAL under another process's descriptor
+        connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+        return connection
+
+    def _prepare(self) -> None:
+        execute: Execute = self._writer.execute
+        application = execute("PRAGMA application_id").fetchone()[0]
+        version = execute("PRAGMA user_version").fetchone()[0]
+        tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or tables):
+            raise StoreError(f"{self.path} is an SQLite database of another program: choose another file")
+        if version > SCHEMA:
+            raise StoreError(
+                f"{self.path} was written by a newer penstock (schema {version}, this one knows {SCHEMA}): upgrade"
+            )
+        execute("PRAGMA journal_mode = wal")
+        execute("PRAGMA synchronous = normal")
+        execute("PRAGMA secure_delete = 0")
+        execute("PRAGMA cache_size = -32768")
+        execute("PRAGMA temp_store = memory")
+        execute(f"PRAGMA journal_size_limit = {64 << 20}")
+        self._writer.wal_autocheckpoint(CHECKPOINT_PAGES)
+        if version < SCHEMA:
+            self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        """Bring the schema up, one numbered file after the other, in one durable transaction."""
+        execute = self._writer.execute
+        execute("PRAGMA synchronous = full")
+        execute("BEGIN IMMEDIATE")
+        for number in range(version + 1, SCHEMA + 1):
+            script = importlib.resources.files(__package__).joinpath(f"migrations/{number:04}.sql").read_text()
+            execute(script)
+        execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
+        execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        execute(f"PRAGMA user_version = {SCHEMA}")
+        execute("COMMIT")
+        execute("PRAGMA synchronous = normal")
+        folder = os.open(os.path.dirname(self.path), os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the names of the database and its WAL must survive as well
+        finally:
+            os.close(folder)
+
+    def _open_wal(self) -> int:
+        return os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+
+    def write(self, work: Callable[[], T], *, timeout: float = 30.0, durable: bool = True, heavy: bool = True) -> T:
+        """Run `work` in a transaction and commit it, in at most `timeout` seconds of waiting for the lock.
+
+        Nothing has happened when this raises, save for `OutcomeUnknown`: it is committed, but may not survive a power cut.
+        With `durable=False` the commit may be lost with the power (a lease, a progress note). `heavy=False` is for what is
+        short and somebody waits for: it goes first.
+        """
+        if self._broken is not None:
+            raise StoreError(f"{self.path}: an earlier sync failed, restart this process: {self._broken}")
+        started = time.monotonic()
+        if not self._mutex.acquire(timeout=timeout):
+            raise BrokerUnavailable(
+                f"{self.path}: another thread of this process held the database for {timeout:.3g} s"
+            )
+        try:
+            self.gate.acquire(timeout - (time.monotonic() - started), heavy=heavy)
+            try:
+                result = self._transact(work)
+            finally:
+                self.gate.release()
+        except BaseException as error:
+            ours = translate(error, self.path)
+            if ours is error:
+                raise
+            raise ours from error
+        finally:
+            self._mutex.release()
+        if durable and self.durable:
+            self._make_durable()
+        return result
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        execute = self.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            result = work()
+            execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                execute("ROLLBACK")
+            self.rolled_back()
+            raise
+        return result
+
+    def _make_durable(self) -> None:
+        """Sync the WAL outside of the lock, so that others commit meanwhile and share the sync."""
+        try:
+            self._sync(self._wal)
+            mine, now = os.fstat(self._wal), os.stat(self.path + "-wal")
+            if (mine.st_ino, mine.st_dev) != (now.st_ino, now.st_dev):
+                os.close(self._wal)  # somebody deleted it and SQLite made a new one: sync that
+                self._wal = self._open_wal()
+                self._sync(self._wal)
+        except OSError as error:
+            self._broken = error  # the kernel may have dropped the pages: a second sync would lie
+            raise OutcomeUnknown(f"{self.path}: syncing failed ({error}): it may not survive a power cut") from error
+
+    def read(self, work: Callable[[], T]) -> T:
+        """Run `work`, which uses `query`, on one consistent snapshot."""
+        with self._read_mutex:
+            try:
+                self.query("BEGIN")
+                try:
+                    return work()
+                finally:
+                    self.query("COMMIT")
+            except BaseException as error:
+                ours = translate(error, self.path)
+                if ours is error:
+                    raise
+                raise ours from error
+
+    def close(self) -> None:
+        """Close both connections, under the gate: the last close checkpoints."""
+        with self._mutex, self._read_mutex:
+            self.gate.acquire(10.0)
+            try:
+                self._reader.close()
+                self._writer.close()
+            finally:
+                self.gate.release()
+            if self._wal >= 0:
+                os.close(self._wal)
+            self.gate.close()
+            self.board.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: let go of locks that belong to the parent, and touch nothing else of it."""
+        for file in (*self.board.descriptors(), *self.gate.descriptors()):
+            os.close(file)

@@ -1,0 +1,184 @@
+"""The embedded engine: the contracts' coroutines over the synchronous store. They never suspend, save to hand over a publish."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from penstock.backend import Notify, Subscription
+from penstock.broker import Answer, Demand, Features, Key, Lease, Step
+from penstock.delivery import Receipt, Settlement
+from penstock.engines.sqlite.coordinating import SqliteCoordinator
+from penstock.engines.sqlite.inspecting import SqliteInspect
+from penstock.engines.sqlite.publishing import Wake
+from penstock.engines.sqlite.request import PublishRequest, drive
+from penstock.engines.sqlite.settings import Settings
+from penstock.engines.sqlite.store import Store
+from penstock.message import Message
+from penstock.outcome import Outcome, Progress, Report
+
+if TYPE_CHECKING:
+    from penstock.engines.sqlite.group import Group
+
+T = TypeVar("T")
+
+ATOMIC_BATCH = 1_000
+"""Messages of one publish: about a millisecond under the lock."""
+
+
+class SqliteBroker:
+    def __init__(self, engine: SqliteEngine, durability: str) -> None:
+        self._engine = engine
+        self.features = Features(
+            engine="sqlite",
+            atomic_settle=True,
+            atomic_batch=ATOMIC_BATCH,
+            effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
+            guards=frozenset({"Unique", "Dedup", "Fence"}),
+            durability=durability,
+        )
+
+    async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        return await PublishRequest(batch, timeout)
+
+    async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        return self._engine.store.step(settle, want)
+
+    async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
+        return self._engine.store.extend(receipts, lease)
+
+    async def depth(self, queue: str, namespace: str = "") -> int | None:
+        db = self._engine.store.db
+        row = db.read(
+            lambda: db.query("SELECT depth FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)).fetchone()
+        )
+        return row[0] if row else 0
+
+    def public_id(self, key: Key) -> str:
+        return key if isinstance(key, str) else self._engine.store.ids.make(key)
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None:
+        self._engine.store.record_start(slot, receipt)
+
+    def interrupt(self) -> None:
+        self._engine.store.interrupt()
+
+
+class SqliteBackend:
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+
+    async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
+        store = self._engine.store
+        return store.change(lambda wake: [self._store_one(key, outcome, wake) for key, outcome in outcomes])
+
+    def _store_one(self, key: Key, outcome: Outcome, wake: Wake) -> bool:
+        store = self._engine.store
+        row = key if isinstance(key, int) else store.row_in_write(key)
+        if row is None or store.has_result(row):
+            return False
+        store.results.add({row: ("", outcome)}, "")
+        wake.results = True
+        return True
+
+    async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
+        store = self._engine.store
+        return store.db.read(lambda: store.lookup.reports(keys))
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Subscription:
+        return self._engine.store.subscribe(keys, notify)
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        store = self._engine.store
+        rows = store.db.read(lambda: [store.lookup.row(key) for key in keys])
+
+        def work(wake: Wake) -> None:
+            for row in rows:
+                if row is not None:
+                    store.results.forget(row)
+
+        store.change(work, heavy=False)
+
+    async def note(self, key: Key, progress: Progress) -> None:
+        store = self._engine.store
+        row = store.db.read(lambda: store.lookup.row(key))
+        if row is not None:
+            values = (row, progress.done, progress.total, progress.note, store.now())
+            store.change(
+                lambda wake: store.db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?)", values),
+                durable=False,
+                heavy=False,
+            )
+
+
+class SqliteEngine:
+    """See `penstock.engine.Engine`. The store is opened at once, so that a bad file is told at the start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.url = f"sqlite:///{settings.path}"
+        self._store = Store(settings)
+        self._group: Group | None = None
+        self._closed = False
+        self._parents: list[Store] = []
+        self.broker = SqliteBroker(self, settings.durability)
+        self.backend = SqliteBackend(self)
+        self._parts = (SqliteCoordinator(self._store), SqliteInspect(self._store))
+        forked = weakref.WeakMethod(self._after_fork)
+        os.register_at_fork(after_in_child=lambda: (method := forked()) is not None and method())
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        if self._store.pid != os.getpid():
+            self._reopen()
+        return self._store
+
+    @property
+    def coordinator(self) -> SqliteCoordinator:
+        _ = self.store  # a forked child gets its own first
+        return self._parts[0]
+
+    @property
+    def inspect(self) -> SqliteInspect:
+        _ = self.store
+        return self._parts[1]
+
+    def _after_fork(self) -> None:
+        if not self._closed:
+            self._store.forget_after_fork()
+
+    def _reopen(self) -> None:
+        """In a forked child. The parent's store is kept, unused: closing it here would disturb the parent."""
+        self._parents.append(self._store)
+        self._store = Store(self._settings)
+        self._group = None
+        self._parts = (SqliteCoordinator(self._store), SqliteInspect(self._store))
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        result: T = drive(call, self.store.publish)
+        return result
+
+    async def arun(self, call: Coroutine[Any, Any, T]) -> T:
+        store = self.store
+        if self._group is None:
+            from penstock.engines.sqlite.group import Group  # asyncio takes 40 ms to import: only who awaits pays
+
+            self._group = Group(store.publish)
+        result: T = await self._group.submit(call)
+        return result
+
+    def writer_pid(self) -> int | None:
+        return self.store.db.gate.writer() or None
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._store.pid != os.getpid():
+            return
+        if self._group is not None:
+            self._group.close()
+        self._store.close()

@@ -1,0 +1,161 @@
+"""Looking into queues, and what people do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.broker import DeadLetter, Peeked
+from penstock.engines.sqlite.publishing import Wake, fresh_copy
+from penstock.engines.sqlite.store import Store
+from penstock.errors import DecodeError
+from penstock.message import Message, pack, unpack
+from penstock.queue import Queue, QueueInfo
+
+FIRST_READY = """
+SELECT body FROM task WHERE id IN (
+    SELECT (SELECT min(t.id) FROM task t WHERE t.id >= l.head AND t.id < l.tail) FROM lane l WHERE l.queue = ?1 AND l.eligible = 1
+    UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
+) LIMIT 1000
+"""
+PEEK = """
+SELECT t.id, t.due, t.body,
+    EXISTS (SELECT 1 FROM lease x WHERE t.id BETWEEN x.lo AND x.hi)
+    AND NOT EXISTS (SELECT 1 FROM returned r WHERE t.id BETWEEN r.lo AND r.hi)
+FROM lane l JOIN task t ON t.id >= l.id << 45 AND t.id < (l.id + 1) << 45
+WHERE l.queue = ? ORDER BY l.priority DESC, t.id LIMIT ?
+"""
+
+
+class SqliteInspect:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._db = store.db
+
+    async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
+        def work(wake: Wake) -> None:
+            for queue in queues:
+                self._db.execute(
+                    "UPDATE queue SET max_length = ?, max_bytes = ? WHERE id = ?",
+                    (queue.max_length, queue.max_bytes, self._store.catalog.queue(namespace, queue.name)),
+                )
+
+        self._store.change(work)
+
+    async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
+        return self._db.read(lambda: self._read_queues(namespace))
+
+    def _read_queues(self, namespace: str | None) -> list[QueueInfo]:
+        rows = self._db.query(
+            "SELECT q.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed, s.dead,"
+            " s.enqueued, s.settled, s.paused FROM queue_stats s JOIN queue q ON q.namespace = s.namespace AND q.name = s.name"
+            " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
+            (namespace,),
+        ).fetchall()
+        return [self._queue_info(*row) for row in rows]
+
+    def _queue_info(self, queue: int, *fields: Any) -> QueueInfo:
+        """One row of `queue_stats` as a value, with the age of the oldest ready task."""
+        *counts, enqueued, settled, paused = fields
+        names = QueueInfo.__struct_fields__
+        values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused))
+        return QueueInfo(**dict(zip(names, values, strict=True)))
+
+    def _oldest_age(self, queue: int) -> float | None:
+        sent = [
+            message.sent
+            for (body,) in self._db.query(FIRST_READY, (queue,))
+            if (message := read(body)) and message.sent
+        ]
+        return max(0.0, self._store.now() - min(sent)) if sent else None
+
+    async def peek(self, queue: str, limit: int = 20, namespace: str = "") -> Sequence[Peeked]:
+        def work() -> list[Peeked]:
+            found = self._db.query(
+                "SELECT id FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)
+            ).fetchone()
+            if found is None:
+                return []
+            return [
+                Peeked(
+                    self._store.lookup.public_id(row),
+                    "delayed" if due is not None else "leased" if leased else "ready",
+                    read(body),
+                    due,
+                )
+                for row, due, body, leased in self._db.query(PEEK, (found[0], limit)).fetchall()
+            ]
+
+        return self._db.read(work)
+
+    async def purge(self, queue: str, namespace: str = "") -> int:
+        total = 0
+        while True:
+            gone = self._store.change(lambda wake: self._purge_some(queue, namespace, wake))
+            total += gone
+            if not gone:
+                return total
+
+    def _purge_some(self, queue: str, namespace: str, wake: Wake) -> int:
+        found = self._store.catalog.known_queue(namespace, queue)
+        return 0 if found is None else self._store.revoker.purge(found, wake)
+
+    async def dead_letters(
+        self, queue: str | None = None, limit: int = 100, namespace: str = ""
+    ) -> Sequence[DeadLetter]:
+        def work() -> list[DeadLetter]:
+            rows = self._db.query(
+                "SELECT d.id, q.name, d.reason, d.died, d.body FROM dead d JOIN queue q ON q.id = d.queue"
+                " WHERE q.namespace = ?1 AND (?2 IS NULL OR q.name = ?2) ORDER BY d.died DESC LIMIT ?3",
+                (namespace, queue, limit),
+            ).fetchall()
+            return [
+                DeadLetter(self._store.lookup.public_id(row), name, reason, died, read(body), body)
+                for row, name, reason, died, body in rows
+            ]
+
+        return self._db.read(work)
+
+    async def retry_dead(self, ids: Sequence[str]) -> int:
+        rows = self._rows(ids)
+        return self._store.change(lambda wake: sum(self._retry(row, wake) for row in rows))
+
+    def _retry(self, row: int, wake: Wake) -> int:
+        found = self._db.execute("SELECT queue, body FROM dead WHERE id = ?", (row,)).fetchone()
+        if found is None:
+            return 0
+        queue, body = found
+        message = read(body)
+        if message is not None:
+            body = pack(fresh_copy(message))
+        self._db.execute("DELETE FROM dead WHERE id = ?", (row,))
+        self._store.results.forget(row)
+        self._db.execute("INSERT INTO task VALUES (?, NULL, 0, ?)", (row, body))
+        self._db.execute("UPDATE queue SET depth = depth + 1, bytes = bytes + ? WHERE id = ?", (len(body), queue))
+        wake.queues |= self._store.claimer.put_back([row])
+        wake.tasks += 1
+        return 1
+
+    async def drop_dead(self, ids: Sequence[str]) -> int:
+        rows = self._rows(ids)
+
+        def work(wake: Wake) -> int:
+            gone = 0
+            for row in rows:
+                self._db.execute("DELETE FROM dead WHERE id = ?", (row,))
+                gone += self._db.changes()
+            return gone
+
+        return self._store.change(work)
+
+    def _rows(self, ids: Sequence[str]) -> list[int]:
+        found = self._db.read(lambda: [self._store.lookup.row(one) for one in ids])
+        return [row for row in found if row is not None]
+
+
+def read(body: bytes) -> Message | None:
+    """The message, or `None` where it cannot be read."""
+    try:
+        return unpack(body)
+    except DecodeError:
+        return None

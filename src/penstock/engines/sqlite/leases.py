@@ -1,0 +1,77 @@
+"""What this process holds: an index of the lease rows, so that settling need not read tasks again. The rows are the truth."""
+
+from __future__ import annotations
+
+import threading
+
+from msgspec import Struct
+
+from penstock.engines.sqlite.catalog import Lane
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import lane_of
+
+ROWS = """
+SELECT id, length(body), attempts FROM task t WHERE id BETWEEN ?1 AND ?2 AND due IS NULL
+AND NOT EXISTS (SELECT 1 FROM returned r WHERE r.lane = ?3 AND t.id BETWEEN r.lo AND r.hi)
+AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.token > ?4 AND t.id BETWEEN l.lo AND l.hi)
+"""
+
+
+class Held(Struct, gc=False):
+    """One lease of this process: the tasks not yet settled, with their names and sizes in bytes. `cut`: what was left of the
+    demand's bytes when the next task did not fit."""
+
+    token: int
+    lane: Lane
+    tasks: dict[int, tuple[str, int]]
+    worker: str
+    cut: int = 0
+
+
+class Leases:
+    """The leases of this process by token. Changed only after a commit, so a rollback leaves it right."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Held] = {}
+        self._lock = threading.Lock()
+
+    def get(self, token: int) -> Held | None:
+        return self._held.get(token)
+
+    def add(self, held: list[Held]) -> None:
+        with self._lock:
+            for one in held:
+                self._held[one.token] = one
+
+    def settle(self, gone: dict[int, list[int]]) -> None:
+        """Take the settled rows, by token, out; a lease with none left is dropped."""
+        with self._lock:
+            for token, rows in gone.items():
+                held = self._held.get(token)
+                if held is None:
+                    continue
+                if len(rows) == len(held.tasks):
+                    del self._held[token]
+                    continue
+                for row in rows:
+                    held.tasks.pop(row, None)
+                if not held.tasks:
+                    self._held.pop(token, None)
+
+    def lose(self, token: int) -> None:
+        with self._lock:
+            self._held.pop(token, None)
+
+    def holds(self, token: int, row: int) -> bool:
+        """Not settled here before. A lease that this process does not know is its row's business."""
+        held = self._held.get(token)
+        return held is None or row in held.tasks
+
+    def tokens(self) -> list[int]:
+        with self._lock:
+            return list(self._held)
+
+
+def rows_of(db: Database, token: int, low: int, high: int) -> list[tuple[int, int, int]]:
+    """(row, bytes, attempts) of what a lease still holds. A row that was released is in `returned`, or in a younger lease."""
+    return db.execute(ROWS, (low, high, lane_of(low), token)).fetchall()

@@ -1,0 +1,104 @@
+"""Looking up tasks by id, in a snapshot: where the row is tells the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.broker import Key
+from penstock.engines.sqlite import results
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import PublicIds, lane_of
+from penstock.engines.sqlite.registry import Registry
+from penstock.errors import DecodeError
+from penstock.message import Message, unpack
+from penstock.outcome import Progress, Report, State
+
+
+class Lookup:
+    """Everything here runs inside `Database.read`."""
+
+    def __init__(self, db: Database, ids: PublicIds, registry: Registry) -> None:
+        self._db = db
+        self._ids = ids
+        self._registry = registry
+
+    def row(self, key: Key) -> int | None:
+        """The row id of a key: minted here, or chosen by somebody. `None`: never seen."""
+        if isinstance(key, int):
+            return key
+        minted = self._ids.row(key)
+        if minted is not None:
+            return minted
+        found = self._db.query("SELECT id FROM alias WHERE name = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def public_id(self, row: int) -> str:
+        """The chosen id of a row, else the one made from it."""
+        chosen = self._db.query("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
+        return chosen[0] if chosen else self._ids.make(row)
+
+    def reports(self, keys: Sequence[Key]) -> list[Report]:
+        return [self.report(key) for key in keys]
+
+    def report(self, key: Key) -> Report:
+        row = self.row(key)
+        if row is None:
+            return self._unseen(str(key))
+        public = key if isinstance(key, str) else self.public_id(row)
+        ended = results.find(self._db.query, row)
+        if ended is not None:
+            task, worker, outcome = ended
+            return Report(public, outcome.state, outcome, task, self._queue(row), outcome.retries, worker)
+        waiting = self._db.query("SELECT due, body FROM task WHERE id = ?", (row,)).fetchone()
+        if waiting is not None:
+            return self._live(public, row, *waiting)
+        dead = self._db.query("SELECT body FROM dead WHERE id = ?", (row,)).fetchone()
+        if dead is not None:
+            message = _read(dead[0])
+            return Report(public, State.FAILURE, None, message.task if message else None, self._queue(row))
+        worker_id = self._starter(row)
+        if worker_id is not None:  # acknowledged before it ran (acks_late=False), and running
+            return Report(public, State.STARTED, None, None, self._queue(row), 0, worker_id, self._progress(row))
+        return Report(public, State.UNKNOWN)
+
+    def _unseen(self, name: str) -> Report:
+        revoked = self._db.query("SELECT 1 FROM revoked_name WHERE name = ?", (name,)).fetchone()
+        return Report(name, State.REVOKED if revoked else State.UNKNOWN)
+
+    def _live(self, public: str, row: int, due: float | None, body: bytes) -> Report:
+        message = _read(body)
+        task, retries = (message.task, message.retries) if message else (None, 0)
+        worker = None
+        state = State.RETRY if retries else State.PENDING
+        if due is None:
+            lease = self._db.query(
+                "SELECT token, worker FROM lease WHERE ? BETWEEN lo AND hi ORDER BY token DESC LIMIT 1", (row,)
+            ).fetchone()
+            if lease is not None and (lease[0], row) in self._registry.started(lease[1]):
+                state, worker = State.STARTED, lease[1]
+        return Report(public, state, None, task, self._queue(row), retries, worker, self._progress(row))
+
+    def _starter(self, row: int) -> str | None:
+        for worker in self._registry.files():
+            if any(started == row for _, started in self._registry.started(worker)) and not self._registry.is_dead(
+                worker
+            ):
+                return worker
+        return None
+
+    def _queue(self, row: int) -> str | None:
+        found = self._db.query(
+            "SELECT q.name FROM lane l JOIN queue q ON q.id = l.queue WHERE l.id = ?", (lane_of(row),)
+        ).fetchone()
+        return found[0] if found else None
+
+    def _progress(self, row: int) -> Progress | None:
+        found = self._db.query("SELECT done, total, note FROM progress WHERE id = ?", (row,)).fetchone()
+        return Progress(*found) if found else None
+
+
+def _read(body: bytes) -> Message | None:
+    try:
+        return unpack(body)
+    except DecodeError:
+        return None

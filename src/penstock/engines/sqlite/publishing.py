@@ -1,0 +1,252 @@
+"""Publishing, inside a write transaction: bounds, guards, ids, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key
+from penstock.engines.sqlite.catalog import Catalog, Lane
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.rates import Rates
+from penstock.errors import ConfigError
+from penstock.message import Dedup, Fence, Message, Unique, pack
+
+ADMIT = (
+    "UPDATE queue SET depth = depth + ?1, bytes = bytes + ?2, enqueued = enqueued + ?1, delayed = delayed + ?4"
+    " WHERE id = ?3 AND depth + ?1 <= max_length AND bytes + ?2 <= max_bytes"
+)
+ALWAYS = "UPDATE queue SET depth = depth + ?1, bytes = bytes + ?2, enqueued = enqueued + ?1, delayed = delayed + ?4 WHERE id = ?3"
+APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
+PARK = "UPDATE lane SET parked = parked + ?1 WHERE id = ?2 RETURNING parked"
+INSERT = "INSERT INTO task VALUES (?, NULL, 0, ?)"
+INSERT_DELAYED = "INSERT INTO task VALUES (?, ?, 0, ?)"
+
+SOON = 2.0
+"""A task that is due within this many seconds wakes a sleeping worker, which otherwise looks again by itself."""
+
+
+class Wake(Struct):
+    """Whom to wake once the transaction is committed."""
+
+    queues: int = 0
+    tasks: int = 0
+    results: bool = False
+
+
+class Publisher:
+    def __init__(self, db: Database, catalog: Catalog, rates: Rates, now: Callable[[], float]) -> None:
+        self._db = db
+        self._catalog = catalog
+        self._rates = rates
+        self._now = now
+
+    def publish(self, batches: Sequence[Sequence[Message]], wake: Wake) -> list[list[Answer]]:
+        """Each batch whole or not at all, in one transaction. Plain messages take the fast way."""
+        if len(batches) > 1:
+            merged = self._publish_merged(batches, wake)
+            if merged is not None:
+                return merged
+        return [self._publish_batch(batch, wake) for batch in batches]
+
+    def _publish_merged(self, batches: Sequence[Sequence[Message]], wake: Wake) -> list[list[Answer]] | None:
+        """Many callers' plain messages for one lane as one batch; `None` when they are not, or do not fit."""
+        together = [message for batch in batches for message in batch]
+        if not _plain_for_one_lane(together):
+            return None
+        answers = self._append(together, wake, ADMIT)
+        if isinstance(answers[0], Full):
+            return None  # one by one: some may fit
+        split: list[list[Answer]] = []
+        start = 0
+        for batch in batches:
+            split.append(answers[start : start + len(batch)])
+            start += len(batch)
+        return split
+
+    def _publish_batch(self, batch: Sequence[Message], wake: Wake) -> list[Answer]:
+        if not batch:
+            return []
+        if _plain_for_one_lane(batch):
+            return self._append(batch, wake, ADMIT)
+        return self._publish_mixed(batch, wake)
+
+    def follow_up(self, message: Message, wake: Wake) -> Answer:
+        """Publish an effect's message: always admitted, and recognised when it is a repeat."""
+        refused = self._refusal(message)
+        return refused or self._insert_one(message, wake, ALWAYS)
+
+    def _append(self, batch: Sequence[Message], wake: Wake, admit: str) -> list[Answer]:
+        """Plain ready messages of one lane: one range of ids, one statement for all rows."""
+        first = batch[0]
+        queue = self._catalog.queue(first.namespace, first.queue)
+        lane = self._catalog.lane(queue, first.namespace, first.queue, first.priority, first.partition)
+        bodies = [pack(message) for message in batch]
+        count, size = len(bodies), sum(map(len, bodies))
+        full = self._admit(queue, first.queue, count, size, 0, admit)
+        if full is not None:
+            return [full] * count
+        tail, eligible = self._db.execute(APPEND, (count, lane.id)).fetchone()
+        if not eligible:
+            self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
+        if count == 1:
+            self._db.execute(INSERT, (tail - 1, bodies[0]))
+        else:
+            self._db.executemany(INSERT, zip(range(tail - count, tail), bodies, strict=True))
+        wake.queues |= 1 << (queue & 63)
+        wake.tasks += count
+        return [Accepted(row) for row in range(tail - count, tail)]
+
+    def _admit(self, queue: int, name: str, count: int, size: int, delayed: int, admit: str) -> Full | None:
+        self._db.execute(admit, (count, size, queue, delayed))
+        if self._db.changes():
+            return None
+        depth, used, max_length, max_bytes = self._db.execute(
+            "SELECT depth, bytes, max_length, max_bytes FROM queue WHERE id = ?", (queue,)
+        ).fetchone()
+        over = depth + count > max_length
+        excess = depth + count - max_length if over else max(1, count * (used + size - max_bytes) // max(1, size))
+        after = self._rates.seconds_to_drain(queue, excess)
+        return Full(name, depth, max_length, "tasks", after) if over else Full(name, used, max_bytes, "bytes", after)
+
+    def _publish_mixed(self, batch: Sequence[Message], wake: Wake) -> list[Answer]:
+        """Any messages: refusals first, then the bounds of every queue for all that is new, then the rows."""
+        answers: list[Answer | None] = []
+        seen: set[str] = set()
+        fresh: list[Message] = []
+        for message in batch:
+            refused = self._refusal(message)
+            if refused is None and not seen.isdisjoint(_keys(message)):
+                refused = self._repeat_within(message)
+            if refused is None:
+                seen.update(_keys(message))
+                fresh.append(message)
+            answers.append(refused)
+        full = self._check_bounds(fresh)
+        if full is not None:
+            return [answer or full for answer in answers]
+        inserted = []
+        for message in batch:
+            # A repeat inside one batch is seen as soon as its first is there.
+            inserted.append(self._refusal(message) or self._insert_one(message, wake, ALWAYS))
+        return inserted
+
+    def _repeat_within(self, message: Message) -> Answer:
+        return Duplicate(message.id) if message.id is not None else Conflict("", None)
+
+    def _check_bounds(self, fresh: Sequence[Message]) -> Full | None:
+        wanted: dict[tuple[str, str], tuple[int, int]] = {}
+        for message in fresh:
+            count, size = wanted.get((message.namespace, message.queue), (0, 0))
+            wanted[message.namespace, message.queue] = (count + 1, size + len(pack(message)))
+        for (namespace, name), (count, size) in wanted.items():
+            queue = self._catalog.queue(namespace, name)
+            full = self._admit(queue, name, count, size, 0, ADMIT)
+            if full is not None:
+                return full
+            self._db.execute(  # only tried: the rows count themselves
+                "UPDATE queue SET depth = depth - ?1, bytes = bytes - ?2, enqueued = enqueued - ?1 WHERE id = ?3",
+                (count, size, queue),
+            )
+        return None
+
+    def _refusal(self, message: Message) -> Answer | None:
+        """The answer to a message that must not be inserted: known already, or held off by a guard."""
+        if message.id is not None:
+            known = self._db.execute("SELECT id FROM alias WHERE name = ?", (message.id,)).fetchone()
+            if known:
+                return Duplicate(message.id)
+        for guard in message.guards:
+            match guard:
+                case Unique(key=key):
+                    held = self._db.execute("SELECT id, until FROM unique_key WHERE name = ?", (key,)).fetchone()
+                    if held and (held[1] is None or held[1] > self._now()):
+                        return Conflict(key, self._name(held[0]))
+                case Dedup(key=key):
+                    seen = self._db.execute("SELECT id, until FROM dedup WHERE name = ?", (key,)).fetchone()
+                    if seen and seen[1] > self._now():
+                        return Duplicate(self._name(seen[0]))
+                case Fence(name=name, token=token):
+                    leader = self._db.execute("SELECT token, until FROM leader WHERE name = ?", (name,)).fetchone()
+                    if not leader or leader[0] != token or leader[1] <= self._now():
+                        raise ConfigError(
+                            f"the lease {name!r} is no longer held with token {token}: nothing was published"
+                        )
+        return None
+
+    def _name(self, row: int) -> Key:
+        """The id that somebody chose for a row, else the row."""
+        chosen = self._db.execute("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
+        return chosen[0] if chosen else row
+
+    def _insert_one(self, message: Message, wake: Wake, admit: str) -> Answer:
+        queue = self._catalog.queue(message.namespace, message.queue)
+        lane = self._catalog.lane(queue, message.namespace, message.queue, message.priority, message.partition)
+        delayed = message.eta is not None and message.eta > self._now()
+        body = pack(message)
+        self._admit(queue, message.queue, 1, len(body), int(delayed), admit)
+        row = self._park(lane, message, body) if delayed else self._ready(lane, body)
+        self._register(message, row)
+        if not delayed or (message.eta or 0.0) < self._now() + SOON:
+            wake.queues |= 1 << (queue & 63)
+            wake.tasks += 1
+        return Accepted(message.id or row)
+
+    def _ready(self, lane: Lane, body: bytes) -> int:
+        tail, eligible = self._db.execute(APPEND, (1, lane.id)).fetchone()
+        if not eligible:
+            self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
+        row: int = tail - 1
+        self._db.execute(INSERT, (row, body))
+        return row
+
+    def _park(self, lane: Lane, message: Message, body: bytes) -> int:
+        row: int = self._db.execute(PARK, (1, lane.id)).fetchone()[0] - 1
+        self._db.execute(INSERT_DELAYED, (row, message.eta, body))
+        return row
+
+    def _register(self, message: Message, row: int) -> None:
+        """The rows by which a chosen id or a guard's key is recognised later."""
+        if message.id is not None:
+            self._db.execute("INSERT INTO alias VALUES (?, ?)", (message.id, row))
+        for guard in message.guards:
+            match guard:
+                case Unique(key=key, ttl=ttl):
+                    until = None if ttl is None else self._now() + ttl
+                    self._db.execute("INSERT OR REPLACE INTO unique_key VALUES (?, ?, ?)", (key, row, until))
+                case Dedup(key=key, ttl=ttl):
+                    self._db.execute("INSERT OR REPLACE INTO dedup VALUES (?, ?, ?)", (key, row, self._now() + ttl))
+                case Fence():
+                    pass
+
+
+def _plain_for_one_lane(batch: Sequence[Message]) -> bool:
+    """All go to the end of the same lane, and nothing needs to be looked up for them."""
+    first = batch[0]
+    queue, priority, namespace, partition = first.queue, first.priority, first.namespace, first.partition
+    for message in batch:
+        if (
+            message.id is not None
+            or message.eta is not None
+            or message.guards
+            or message.queue != queue
+            or message.priority != priority
+            or message.partition != partition
+            or message.namespace != namespace
+        ):
+            return False
+    return True
+
+
+def _keys(message: Message) -> list[str]:
+    """All by which a second message of the same batch would be recognised as a repeat."""
+    keys = [f"id {message.id}"] if message.id is not None else []
+    keys += [f"{type(guard).__name__} {guard.key}" for guard in message.guards if not isinstance(guard, Fence)]
+    return keys
+
+
+def fresh_copy(message: Message) -> Message:
+    """The message as if it was never tried, for a dead letter that is put back."""
+    return replace(message, eta=None, attempts=0, retries=0)

@@ -1,0 +1,102 @@
+"""The workers that live: a locked file each, which is also where they note what they start.
+
+The lock dies with the process, so anybody can tell a dead worker at once, across PID namespaces; the notes (one pair of token
+and row for each slot) stay readable, so that only what had been started is charged with an attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+
+from msgspec import Struct
+
+_MARK = struct.Struct("=qq")
+MAX_SLOTS = 4096
+
+
+class WorkerFile(Struct):
+    """The file of a worker of this process."""
+
+    path: str
+    file: int
+    map: mmap.mmap
+
+
+class Registry:
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._mine: dict[str, WorkerFile] = {}
+
+    def open(self, worker: str, slots: int) -> mmap.mmap:
+        """Create and lock the file of a worker of this process; returns its map."""
+        path = self._path(worker)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(file, _MARK.size * min(max(slots, 1), MAX_SLOTS))
+        self._mine[worker] = WorkerFile(path, file, mmap.mmap(file, 0))
+        return self._mine[worker].map
+
+    def is_dead(self, worker: str) -> bool:
+        """Its process has ended. A worker without a file never registered: only time tells."""
+        if worker in self._mine:
+            return False
+        try:
+            file = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def started(self, worker: str) -> set[tuple[int, int]]:
+        """The (token, row) pairs that the worker has started and not noted as ended."""
+        mine = self._mine.get(worker)
+        if mine is not None:
+            notes = bytes(mine.map)
+        else:
+            try:
+                with open(self._path(worker), "rb") as file:
+                    notes = file.read()
+            except FileNotFoundError:
+                return set()
+        whole = len(notes) - len(notes) % _MARK.size
+        return {pair for pair in _MARK.iter_unpack(notes[:whole]) if pair[0]}
+
+    def remove(self, worker: str) -> None:
+        """Forget a worker that left or is buried."""
+        mine = self._mine.pop(worker, None)
+        if mine is not None:
+            os.close(mine.file)
+        with contextlib.suppress(FileNotFoundError):  # never registered, or buried by two at once
+            os.unlink(self._path(worker))
+
+    def mine(self) -> list[str]:
+        return list(self._mine)
+
+    def files(self) -> list[str]:
+        """The ids of all workers that have a file."""
+        return [name.removeprefix("worker-") for name in os.listdir(self._folder) if name.startswith("worker-")]
+
+    def _path(self, worker: str) -> str:
+        return os.path.join(self._folder, "worker-" + os.path.basename(worker))
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Held locks: a forked child must close these, or this worker seems to live on in it."""
+        return tuple(mine.file for mine in self._mine.values())
+
+    def close(self) -> None:
+        for worker in self.mine():
+            mine = self._mine.pop(worker)
+            os.close(mine.file)
+
+
+def note_start(notes: mmap.mmap, slot: int, token: int, row: int) -> None:
+    _MARK.pack_into(notes, slot * _MARK.size, token, row)

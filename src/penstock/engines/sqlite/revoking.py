@@ -1,0 +1,99 @@
+"""Revoking and purging, inside write transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from penstock.coordinator import Revoked
+from penstock.engines.sqlite import results as result_rows
+from penstock.engines.sqlite.catalog import Catalog
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import lane_of
+from penstock.engines.sqlite.publishing import Wake
+from penstock.engines.sqlite.results import Results
+from penstock.errors import DecodeError
+from penstock.message import unpack
+from penstock.outcome import Outcome, State
+
+PURGE_AT_ONCE = 1_000
+
+
+class Revoker:
+    def __init__(self, db: Database, catalog: Catalog, results: Results, now: Callable[[], float]) -> None:
+        self._db = db
+        self._catalog = catalog
+        self._results = results
+        self._now = now
+
+    def revoke(self, row: int, terminate: bool, wake: Wake) -> Revoked:
+        """A waiting task goes at once; a leased one is marked, for its worker and for whoever would get it next."""
+        if self._db.execute("SELECT 1 FROM task WHERE id = ?", (row,)).fetchone() is None:
+            return Revoked.ENDED
+        if self._is_leased(row):
+            self._db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", (row, int(terminate), self._now()))
+            return Revoked.RUNNING
+        self._remove([row], "revoked", wake)
+        return Revoked.REMOVED
+
+    def remember(self, name: str) -> Revoked:
+        """Refuse a chosen id that was not seen yet."""
+        self._db.execute("INSERT OR REPLACE INTO revoked_name VALUES (?, ?)", (name, self._now()))
+        return Revoked.REMEMBERED
+
+    def drop_leased(self, low: int, high: int) -> set[int]:
+        """End the tasks of a returned range that were revoked while somebody had them."""
+        rows = [row for (row,) in self._db.execute("SELECT id FROM revoked WHERE id BETWEEN ? AND ?", (low, high))]
+        if rows:
+            self._remove(rows, "revoked", Wake())
+        return set(rows)
+
+    def purge(self, queue: int, wake: Wake) -> int:
+        """Drop up to PURGE_AT_ONCE tasks that nobody has leased; returns how many."""
+        rows: list[int] = []
+        for (lane,) in self._db.execute("SELECT id FROM lane WHERE queue = ?", (queue,)).fetchall():
+            waiting = self._db.execute(
+                "SELECT id FROM task t WHERE id >= ?1 << 45 AND id < (?1 + 1) << 45 AND NOT EXISTS"
+                " (SELECT 1 FROM lease l WHERE t.id BETWEEN l.lo AND l.hi AND t.due IS NULL AND NOT EXISTS"
+                " (SELECT 1 FROM returned r WHERE t.id BETWEEN r.lo AND r.hi)) LIMIT ?2",
+                (lane, PURGE_AT_ONCE - len(rows)),
+            )
+            rows += [row for (row,) in waiting]
+            if len(rows) >= PURGE_AT_ONCE:
+                break
+        self._remove(rows, "purged", wake)
+        return len(rows)
+
+    def _is_leased(self, row: int) -> bool:
+        due = self._db.execute("SELECT due FROM task WHERE id = ?", (row,)).fetchone()[0]
+        if due is not None:
+            return False
+        returned = "SELECT 1 FROM returned WHERE lane = ? AND ? BETWEEN lo AND hi"
+        if self._db.execute(returned, (lane_of(row), row)).fetchone():
+            return False
+        return self._db.execute("SELECT 1 FROM lease WHERE ? BETWEEN lo AND hi", (row,)).fetchone() is not None
+
+    def _remove(self, rows: Sequence[int], why: str, wake: Wake) -> None:
+        """Delete waiting tasks with their keys, and store REVOKED for their callers. Ranges keep their holes: claims skip them."""
+        outcomes: dict[int, tuple[str, Outcome]] = {}
+        value = msgspec.json.encode(
+            {"type": "penstock.errors.TaskRevoked", "message": why, "args": [why], "traceback": ""}
+        )
+        for row in rows:
+            due, body = self._db.execute("SELECT due, body FROM task WHERE id = ?", (row,)).fetchone()
+            try:
+                task = unpack(body).task
+            except DecodeError:
+                task = ""
+            self._db.execute("DELETE FROM task WHERE id = ?", (row,))
+            self._db.execute("DELETE FROM unique_key WHERE id = ?", (row,))
+            self._db.execute("DELETE FROM revoked WHERE id = ?", (row,))
+            self._db.execute(
+                "UPDATE queue SET depth = depth - 1, bytes = bytes - ?, delayed = delayed - ?, settled = settled + 1 WHERE id = ?",
+                (len(body), int(due is not None), self._catalog.by_id(lane_of(row)).queue),
+            )
+            if result_rows.find(self._db.execute, row) is None:
+                outcomes[row] = (task, Outcome(State.REVOKED, value, self._now()))
+        self._results.add(outcomes, "")
+        wake.results = True

@@ -1,0 +1,239 @@
+"""The embedded store: plain synchronous operations on one database, each one transaction. No asyncio here."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from penstock.backend import Notify
+from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
+from penstock.delivery import Delivery, Receipt, Settlement
+from penstock.engines.sqlite.bells import Bell, Ringer, result_bell, work_bell
+from penstock.engines.sqlite.catalog import Catalog
+from penstock.engines.sqlite.claiming import Claimer
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ending import Ending
+from penstock.engines.sqlite.ids import PublicIds
+from penstock.engines.sqlite.leases import Held as HeldLease
+from penstock.engines.sqlite.leases import Leases
+from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.publishing import Publisher, Wake
+from penstock.engines.sqlite.rates import Rates
+from penstock.engines.sqlite.reaping import Reaper
+from penstock.engines.sqlite.registry import Registry, note_start
+from penstock.engines.sqlite.results import Results, find
+from penstock.engines.sqlite.revoking import Revoker
+from penstock.engines.sqlite.settings import Settings
+from penstock.engines.sqlite.settling import Settled, Settler
+from penstock.engines.sqlite.watching import Watch, Watcher
+from penstock.message import Message
+
+T = TypeVar("T")
+
+LIGHT = 16
+"""A publish of up to this many messages goes before workers and bulk when several want the lock."""
+STEP_TIMEOUT = 30.0
+"""Seconds for which a worker waits for the lock before it says so."""
+
+
+class Store:
+    """Composition of the parts, and the hot verbs. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.now = settings.clock.time
+        self.db = Database(settings.path, durable=settings.durability == "power", sync=settings.sync, vfs=settings.vfs)
+        self.pid = os.getpid()
+        board, folder = self.db.board, self.db.run_folder
+        self.ids = PublicIds(self.db.secret)
+        self.ringer = Ringer(folder, board)
+        self.registry = Registry(folder)
+        self.catalog = Catalog(self.db, settings.queues)
+        self.leases = Leases()
+        self.publisher = Publisher(self.db, self.catalog, Rates(self.db, self.now), self.now)
+        self.claimer = Claimer(self.db, self.catalog, self.now)
+        self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
+        self.ending = Ending(self.db, self.publisher)
+        self.settler = Settler(self.db, self.catalog, self.leases, self.claimer, self.results, self.ending, self.now)
+        self.reaper = Reaper(self.db, self.registry, self.claimer, self.results, self.now)
+        self.lookup = Lookup(self.db, self.ids, self.registry)
+        self.revoker = Revoker(self.db, self.catalog, self.results, self.now)
+        self.watcher = Watcher(self.db, self.lookup, board, Bell(os.path.join(folder, result_bell(board.place))))
+        self._bell = Bell(os.path.join(folder, work_bell(board.place)))
+        self._waiting = 0
+        self._interruptions = 0
+        self._waiting_lock = threading.Lock()
+        self._notes: mmap.mmap | None = None
+
+    def change(
+        self, work: Callable[[Wake], T], *, timeout: float = STEP_TIMEOUT, durable: bool = True, heavy: bool = True
+    ) -> T:
+        """Run `work` in a write transaction, then wake whom it says."""
+        wake = Wake()
+        result = self.db.write(lambda: work(wake), timeout=timeout, durable=durable, heavy=heavy)
+        if wake.queues:
+            self.ringer.work(wake.queues, wake.tasks)
+        if wake.results:
+            self.ringer.results()
+        return result
+
+    def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
+        heavy = len(batches) == 1 and len(batches[0]) > LIGHT
+        return self.change(lambda wake: self.publisher.publish(batches, wake), timeout=timeout, heavy=heavy)
+
+    def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        settled, deliveries = self._settle_and_claim(settle, want)
+        if want is not None and want.wait and not deliveries:
+            deliveries = self._wait_for_work(want)
+        return Step(settled.answers, deliveries)
+
+    def _settle_and_claim(
+        self, settle: Sequence[Settlement], want: Demand | None
+    ) -> tuple[Settled, Sequence[Delivery]]:
+        def work(wake: Wake) -> tuple[Settled, list[Delivery], list[HeldLease]]:
+            settled = self.settler.settle(settle, wake) if settle else Settled([])
+            if want is None or want.limit <= 0:
+                return settled, [], []
+            deliveries, held = self.claimer.claim(want, self.revoker.drop_leased)
+            return settled, deliveries, held
+
+        settled, deliveries, held = self.change(work, durable=bool(settle))
+        for token in settled.lost:
+            self.leases.lose(token)
+        self.leases.settle(settled.gone)
+        self.leases.add(held)
+        return settled, deliveries
+
+    def _wait_for_work(self, want: Demand) -> Sequence[Delivery]:
+        """Sleep until a publish, a due task or `interrupt` wakes this thread, and claim."""
+        deadline = time.monotonic() + want.wait
+        interruptions = self._interruptions
+        mask = self._mask(want)
+        while interruptions == self._interruptions:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            self._enter_waiting(mask)
+            try:
+                ready, due = self._outlook(want)
+                if not ready and interruptions == self._interruptions:
+                    self._bell.wait(remaining if due is None else min(remaining, max(0.0, due - self.now())))
+            finally:
+                self._leave_waiting(mask)
+            _, deliveries = self._settle_and_claim((), want)
+            if deliveries:
+                return deliveries
+        return ()
+
+    def _mask(self, want: Demand) -> int:
+        queues = self.change(
+            lambda wake: [self.catalog.queue(want.namespace, name) for name in want.queues], durable=False
+        )
+        bits = 0
+        for queue in queues:
+            bits |= 1 << (queue & 63)
+        return bits
+
+    def _enter_waiting(self, mask: int) -> None:
+        with self._waiting_lock:
+            if not self._waiting:
+                self._bell.empty()
+            self._waiting += 1
+            self.db.board.wait_for_work(mask)
+
+    def _leave_waiting(self, mask: int) -> None:
+        with self._waiting_lock:
+            self._waiting -= 1
+            if self._waiting:
+                self.db.board.wait_for_work(mask)  # the ring was for one thread; the others still wait
+            else:
+                self.db.board.stop_waiting_for_work()
+
+    def _outlook(self, want: Demand) -> tuple[bool, float | None]:
+        """Whether something is ready for `want`, and when the next delayed task is due."""
+
+        def work() -> tuple[bool, float | None]:
+            marks = ", ".join("?" for _ in want.queues)
+            ready = self.db.query(
+                f"SELECT EXISTS (SELECT 1 FROM queue q JOIN lane l ON l.queue = q.id AND l.eligible = 1"
+                f" WHERE q.namespace = ? AND q.name IN ({marks}) AND NOT q.paused)",
+                (want.namespace, *want.queues),
+            ).fetchone()[0]
+            due = self.db.query("SELECT min(due) FROM task WHERE due IS NOT NULL").fetchone()[0]
+            return bool(ready), due
+
+        return self.db.read(work)
+
+    def interrupt(self) -> None:
+        self._interruptions += 1
+        for _ in range(self._waiting + 1):
+            self._bell.ring()
+
+    def extend(self, receipts: Sequence[Receipt], lease: float) -> list[Lease]:
+        """Renew the leases of `receipts`; lost ones are forgotten here too."""
+        until = self.now() + lease
+        gone: set[int] = set()
+
+        def work(wake: Wake) -> list[Lease]:
+            answers: list[Lease] = []
+            alive: dict[int, bool] = {}
+            for token, row in receipts:
+                if token not in alive:
+                    self.db.execute("UPDATE lease SET until = max(until, ?) WHERE token = ?", (until, token))
+                    alive[token] = bool(self.db.changes())
+                    if not alive[token]:
+                        gone.add(token)
+                revoked = self.db.execute("SELECT terminate FROM revoked WHERE id = ?", (row,)).fetchone()
+                if not alive[token] or not self.leases.holds(token, row):
+                    answers.append(Lost())
+                else:
+                    answers.append(Cancelled(bool(revoked[0])) if revoked else Held(until))
+            return answers
+
+        answers = self.change(work, durable=False, heavy=False)
+        for (token, _), answer in zip(receipts, answers, strict=True):
+            if isinstance(answer, Lost) and token in gone:
+                self.leases.lose(token)
+        return answers
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
+        return self.watcher.subscribe(
+            [self.ids.row(key) or key if isinstance(key, str) else key for key in keys], notify
+        )
+
+    def row_in_write(self, name: str) -> int | None:
+        """The row of a public id, inside a write transaction."""
+        minted = self.ids.row(name)
+        if minted is not None:
+            return minted
+        found = self.db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
+    def has_result(self, row: int) -> bool:
+        """Inside a write transaction."""
+        return find(self.db.execute, row) is not None
+
+    def join(self, worker: str, slots: int) -> None:
+        self._notes = self.registry.open(worker, slots)
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None:
+        if self._notes is not None:
+            token, row = receipt or (0, 0)
+            note_start(self._notes, slot, token, row)
+
+    def close(self) -> None:
+        self.interrupt()
+        self.watcher.close()
+        self.registry.close()
+        self.ringer.close()
+        self.db.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: this store is the parent's."""
+        self.db.forget_after_fork()
+        for file in self.registry.descriptors():
+            os.close(file)

@@ -1,0 +1,160 @@
+"""Waiting for results by push: one thread per engine, rung by whoever commits a result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from penstock.backend import Notify
+from penstock.broker import Key
+from penstock.engines.sqlite.bells import Bell
+from penstock.engines.sqlite.board import Board
+from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.results import read_entry, read_run
+from penstock.errors import PenstockError
+from penstock.outcome import Report
+
+FEW = 16
+"""Up to this many awaited tasks are looked up one by one; for more, the new results are read instead."""
+LOOK_AGAIN = 1.0
+"""Seconds without a ring after which the thread looks by itself: it covers a writer that died between commit and ring."""
+PAUSE = 0.003
+"""Seconds between looks while many are awaited, so that watching does not slow the work down."""
+
+
+class Watch:
+    """One subscription."""
+
+    def __init__(self, notify: Notify, forget: Callable[[Watch], None]) -> None:
+        self.notify = notify
+        self.rows: set[int] = set()
+        self.names: set[str] = set()
+        self._forget = forget
+
+    def close(self) -> None:
+        self._forget(self)
+
+
+class Watcher:
+    def __init__(self, db: Database, lookup: Lookup, board: Board, bell: Bell) -> None:
+        self._db = db
+        self._lookup = lookup
+        self._board = board
+        self._bell = bell
+        self._lock = threading.Lock()
+        self._watches: set[Watch] = set()
+        self._by_row: dict[int, list[Watch]] = {}
+        self._fresh: list[Watch] = []
+        self._last_run = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
+        watch = Watch(notify, self._forget)
+        for key in keys:
+            row = key if isinstance(key, int) else None
+            if row is None:
+                watch.names.add(str(key))
+            else:
+                watch.rows.add(row)
+        with self._lock:
+            if not self._watches:
+                self._last_run = self._newest_run()
+            self._watches.add(watch)
+            self._fresh.append(watch)
+            for row in watch.rows:
+                self._by_row.setdefault(row, []).append(watch)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="penstock-results", daemon=True)
+                self._thread.start()
+        self._bell.ring()
+        return watch
+
+    def _forget(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+            for row in watch.rows:
+                waiting = self._by_row.get(row, [])
+                if watch in waiting:
+                    waiting.remove(watch)
+                if not waiting:
+                    self._by_row.pop(row, None)
+
+    def _newest_run(self) -> int:
+        row = self._db.read(lambda: self._db.query("SELECT max(run) FROM result").fetchone())
+        return row[0] or 0
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._bell.empty()
+            with self._lock:
+                waiting = bool(self._watches)
+                many = len(self._by_row) > FEW
+            self._board.wait_for_results(waiting)
+            try:
+                if waiting:
+                    self._look()
+            except PenstockError:
+                pass  # the callers' own calls meet the same error, and tell it
+            if many and not self._closed:
+                time.sleep(PAUSE)
+            self._bell.wait(LOOK_AGAIN if waiting else 3600.0)
+
+    def _look(self) -> None:
+        """Find what has ended since the last look, and tell."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+            few = len(self._by_row) <= FEW
+            rows = list(self._by_row) if few else [row for watch in fresh for row in watch.rows]
+            named = [watch for watch in self._watches if watch.names]
+        self._resolve(named)
+        found = dict(self._db.read(lambda: [(row, self._lookup.report(row)) for row in rows]))
+        ended = {row: report for row, report in found.items() if report.state.terminal}
+        if not few:
+            ended.update(self._db.read(self._new_results))
+        self._tell(ended)
+
+    def _resolve(self, watches: list[Watch]) -> None:
+        """Names become row ids once their task is there."""
+        for watch in watches:
+            for name in list(watch.names):
+                report = self._db.read(lambda name=name: self._lookup.report(name))  # type: ignore[misc]  # mypy: lambda default
+                if report.state.terminal:
+                    watch.names.discard(name)
+                    watch.notify([report])
+
+    def _new_results(self) -> dict[int, Report]:
+        ended: dict[int, Report] = {}
+        runs = self._db.query("SELECT run, lo, hi, worker, v FROM result WHERE run > ? ORDER BY run", (self._last_run,))
+        for run, low, high, worker, value in runs:
+            self._last_run = run
+            wanted = [row for row in range(low, high + 1) if row in self._by_row]
+            if not wanted:
+                continue
+            entries = read_run(value)
+            for row in wanted:
+                entry = read_entry(entries[row - low], worker)
+                if entry is not None:
+                    task, _, outcome = entry
+                    ended[row] = Report(
+                        self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker
+                    )
+        return ended
+
+    def _tell(self, ended: dict[int, Report]) -> None:
+        told: dict[Watch, list[Report]] = {}
+        with self._lock:
+            for row, report in ended.items():
+                for watch in self._by_row.pop(row, ()):
+                    watch.rows.discard(row)
+                    told.setdefault(watch, []).append(report)
+        for watch, reports in told.items():
+            watch.notify(reports)
+
+    def close(self) -> None:
+        self._closed = True
+        self._bell.ring()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5.0)
