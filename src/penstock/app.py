@@ -32,7 +32,8 @@ ENGINES: Mapping[str, str] = MappingProxyType(
     {"memory": "penstock.engines.memory", "sqlite": "penstock.engines.sqlite"}
 )
 """URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use. Others come by the
-entry point group `penstock.engines`. An opener names the settings that it honours: `durability`, `result_ttl`, `result_bytes`."""
+entry point group `penstock.engines`. An opener names the settings that it honours: `durability`, `result_ttl`,
+`result_bytes`."""
 GROUP = "penstock.engines"
 
 
@@ -68,7 +69,8 @@ class Penstock:
         observers: Sequence[Observer] = (),
         **settings: Unpack[Settings],
     ) -> None:
-        """`broker` is a URL: `sqlite:///q.db`, `memory://`…; without one, see `penstock.locate`. `settings` are those of `Config`.
+        """`broker` is a URL: `sqlite:///q.db`, `memory://`…; without one, see `penstock.locate`. `settings` are those
+        of `Config`.
 
         `publishing` and `running` are middleware, outermost first; `observers` see each call of the broker.
         Raises `ConfigError`.
@@ -104,8 +106,8 @@ class Penstock:
     def task(self, *, bind: Literal[True], **options: Unpack[TaskSettings]) -> BoundDecorator: ...
     @overload
     def task(self, *, bind: Literal[False] = False, **options: Unpack[TaskSettings]) -> Decorator: ...
-    def task(
-        self, function: Callable[..., Any] | None = None, /, *, bind: bool = False, **options: Any
+    def task(  # type: ignore[misc]  # mypy does not match the unpacked options of overloads to those of this signature
+        self, function: Callable[..., Any] | None = None, /, *, bind: bool = False, **options: Unpack[TaskSettings]
     ) -> Task[..., Any] | Callable[[Callable[..., Any]], Task[..., Any]]:
         """Make a function a task: `@app.task`, or `@app.task(queue="mail", …)` with `TaskOptions`, `name` and `base`.
 
@@ -134,7 +136,8 @@ class Penstock:
         other = self._tasks.get(name)
         if other is not None and not _same(other.function, function):
             raise ConfigError(
-                f"two tasks are named {name!r}: {_place(other.function)} and {_place(function)}; give one of them name='…'"
+                f"two tasks are named {name!r}: {_place(other.function)} and {_place(function)}; "
+                "give one of them name='…'"
             )
         task: Task[..., Any] = base()
         task.attach(self, function, name, bind, chosen)
@@ -152,7 +155,8 @@ class Penstock:
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[CallSettings],
     ) -> AsyncResult[Any]:
-        """Publish a call by the task's name, which only the worker needs to know. What this app knows of the task applies."""
+        """Publish a call by the task's name, which only the worker needs to know. What this app knows of the task
+        applies."""
         task, message = self._named(name, tuple(args), kwargs or {}, options)
         return self.client.send(task, message)
 
@@ -189,15 +193,15 @@ class Penstock:
 
     def AsyncResult(self, task_id: str, task: Task[..., R] | None = None) -> AsyncResult[R]:
         """The result of an earlier call, by its public id."""
-        if not isinstance(task_id, str) or not task_id:
-            raise ConfigError(f"a task's id is a non-empty string, not {task_id!r}")
+        check_name("task id", task_id)
         return AsyncResult(task_id, app=self, task=task)
 
     # -- the engine
 
     @property
     def engine(self) -> Engine:
-        """The open engine. Raises `ConfigError` for a URL that no engine serves, `BrokerError` when it cannot be opened."""
+        """The open engine. Raises `ConfigError` for a URL that no engine serves, `BrokerError` when it cannot be
+        opened."""
         return self._engine if self._engine is not None else self._open()
 
     @property
@@ -264,8 +268,8 @@ def _opener(url: str) -> Callable[..., Engine]:
         return cast("Callable[..., Engine]", plugged[scheme].load())
     known = sorted({*ENGINES, *plugged})
     raise ConfigError(
-        f"no engine serves {scheme}:// URLs{hint(scheme, known)} (installed: {', '.join(known)}); engines in packages of their "
-        f"own are found by the entry point group {GROUP!r}"
+        f"no engine serves {scheme}:// URLs; installed are {', '.join(known)}. Engines in packages of their own are "
+        f"found by the entry point group {GROUP!r}"
     )
 
 

@@ -27,9 +27,9 @@ R = TypeVar("R")
 class Batch:
     """Collects the calls made in its block (in this context) and publishes them at its end, all or none.
 
-    An exception in the block publishes nothing. A result's `id` is there after the block; give `task_id=` to know it before.
-    The end raises `MessageTooLarge`, with nothing sent, when there are more calls than the broker takes at once, `QueueFull`,
-    or `AlreadyQueued` (the other calls are published then).
+    An exception in the block publishes nothing. A result's `id` is there after the block; give `task_id=` to know it
+    before. The end raises `MessageTooLarge`, with nothing sent, when there are more calls than the broker takes at
+    once, `QueueFull`, or `AlreadyQueued` (the other calls are published then).
     """
 
     def __init__(self, app: Penstock) -> None:
@@ -81,8 +81,8 @@ class Batch:
         most = self.client.most
         if len(self._calls) > most:
             raise MessageTooLarge(
-                f"{len(self._calls):,} calls in one batch; the broker takes {most:,} at once. Nothing was published: make "
-                "several batches, or use delay_many, which is not all-or-none"
+                f"{len(self._calls):,} calls in one batch; the broker takes {most:,} at once. Nothing was published: "
+                "make several batches, or use delay_many, which is not all-or-none"
             )
         return [message for message, _ in self._calls]
 
@@ -160,7 +160,8 @@ class Many:
             return self._client.prepare(self._task, call, {})
         if not isinstance(call, Signature):
             raise TypeError(
-                f"call {self._read} is {type(call).__name__}; give tuples of arguments, such as (x,), or {self._task.name}.s(…)"
+                f"call {self._read} is {type(call).__name__}; give tuples of arguments, such as (x,), or signatures, "
+                f"{self._task.name}.s(…)"
             )
         if call.task != self._task.name:
             raise ConfigError(

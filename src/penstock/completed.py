@@ -17,8 +17,8 @@ R = TypeVar("R")
 
 
 class as_completed(Generic[R]):
-    """The given results, each once, as they finish: `for r in as_completed(results)`, or `async for`. One that is unknown, or
-    whose task keeps no result, comes when that is known, and its `get()` says so.
+    """The given results, each once, as they finish: `for r in as_completed(results)`, or `async for`. One that is
+    unknown, or whose task keeps no result, comes when that is known, and its `get()` says so.
 
     All must be of one app. Raises `ResultTimeout` when not all are there `timeout` seconds after the loop began.
     """

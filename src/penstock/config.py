@@ -46,9 +46,10 @@ class Settings(TypedDict, total=False):
 class Config(Struct, frozen=True, kw_only=True):
     """The settings of an app. Times in seconds. Celery's names mean what they mean there.
 
-    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `namespace` keeps apps on one broker
-    apart. `durability`: what an accepted task survives, "power" or "process"; `None`: the engine's best. `lease`: a worker that was not heard of
-    for so long is taken for dead. `result_exceptions` are rebuilt as their own class when a task raised them.
+    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `namespace` keeps apps on one
+    broker apart. `durability`: what an accepted task survives, "power" or "process"; `None`: the engine's best.
+    `lease`: a worker that was not heard of for so long is taken for dead. `result_exceptions` are rebuilt as their own
+    class when a task raised them.
     """
 
     broker_url: str | None = None
@@ -87,7 +88,7 @@ class Config(Struct, frozen=True, kw_only=True):
         serializer(self.task_serializer)
         if self.result_backend is not None and self.result_backend != self.broker_url:
             raise ConfigError(
-                f"result_backend={self.result_backend!r}: results are kept by the broker; leave result_backend out, or set "
+                f"result_backend={self.result_backend!r}: results are kept by the broker; leave it out, or set "
                 "task_ignore_result=True to keep none"
             )
 

@@ -57,7 +57,8 @@ class EagerRun(Generic[R]):
     ) -> None:
         self._task = task
         self._clock = task.app.clock
-        # Prepared, and read again, like a published one: what a queue would change in the arguments is changed here too.
+        # Prepared, and read again, like a published one: what a queue would change in the arguments is changed here
+        # too.
         self._message: Message = task.app.client.prepare(task, args, kwargs, options)
         self._id = self._message.id or uuid.uuid4().hex
         self.report: Report | None = None

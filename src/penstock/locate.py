@@ -1,8 +1,8 @@
 """Where the embedded queue's file lives, so that producers and workers agree whatever their working directory is.
 
-`broker=`, else the environment's `PENSTOCK_BROKER_URL`, else `.penstock/queue.db` in the project's root: the nearest folder
-with a `pyproject.toml`, `setup.cfg`, `manage.py` or `.git`, at or above the module that makes the app; without one, that
-module's own folder. `sqlite:///q.db` is relative to the same root, `sqlite:////var/q.db` is absolute.
+`broker=`, else the environment's `PENSTOCK_BROKER_URL`, else `.penstock/queue.db` in the project's root: the nearest
+folder with a `pyproject.toml`, `setup.cfg`, `manage.py` or `.git`, at or above the module that makes the app; without
+one, that module's own folder. `sqlite:///q.db` is relative to the same root, `sqlite:////var/q.db` is absolute.
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def prepare_folder(url: str) -> None:
             ignore.write_text("*\n")
     except OSError as error:
         raise ConfigError(
-            f"{path.parent} cannot be made ({error.strerror}); choose another place for the queue: broker='sqlite:////…', "
-            f"or the environment variable {VARIABLE}"
+            f"{path.parent} cannot be made ({error.strerror}); choose another place for the queue: "
+            f"broker='sqlite:////…', or the environment variable {VARIABLE}"
         ) from error

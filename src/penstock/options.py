@@ -57,8 +57,8 @@ class TaskSettings(TypedDict, total=False):
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """The options of a task. Times in seconds; `None` leaves it to the app's settings.
 
-    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before the
-    start: at most once. `expires` is counted from the call. `throws` are errors that are expected of it.
+    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before
+    the start: at most once. `expires` is counted from the call. `throws` are errors that are expected of it.
     """
 
     max_retries: int | None = 3
@@ -89,10 +89,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
         check_priority(self.priority)
         if self.queue is not None:
             check_name("queue", self.queue)
-        if self.expires is not None and not self.expires > 0:
-            raise ConfigError(f"expires must be more than 0 seconds, not {self.expires!r}")
-        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise ConfigError(f"max_attempts must be at least 1, not {self.max_attempts!r}")
+        if self.expires is not None:
+            check_seconds("expires", self.expires)
+        check_count("max_attempts", self.max_attempts)
 
     def policy(self) -> RetryPolicy:
         """Raises `ConfigError` for delays and counts below 0."""
@@ -155,19 +154,14 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         if self.task_id is not None:
             check_name("task id", self.task_id)
         check_name("partition", self.partition, empty=True)
-        for name, value in (self.headers or {}).items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise ConfigError(f"headers are strings; {name!r} is {type(value).__name__}")
+        check_headers(self.headers or {})
 
     def start(self, now: float) -> float | None:
         """Unix time at which the task may run. Raises `ConfigError`."""
         if self.countdown is not None:
             if self.eta is not None:
                 raise ConfigError("give countdown or eta, not both")
-            if isinstance(self.countdown, bool) or not isinstance(self.countdown, (int, float)):
-                raise ConfigError(f"countdown must be a number of seconds, not {self.countdown!r}")
-            if not 0 <= self.countdown < float("inf"):
-                raise ConfigError(f"countdown must be at least 0 seconds, not {self.countdown!r}")
+            check_seconds("countdown", self.countdown)
             return now + self.countdown if self.countdown else None
         return None if self.eta is None else unix_time("eta", self.eta)
 
@@ -178,7 +172,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             return None
         if isinstance(expires, datetime):
             return unix_time("expires", expires)
-        if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not 0 < expires < float("inf"):
+        if not expires or not _is_seconds(expires):
             raise ConfigError(f"expires must be more than 0 seconds, or an aware datetime, not {expires!r}")
         return now + expires
 
@@ -202,7 +196,7 @@ def unix_time(what: str, value: datetime | float) -> float:
         if value.utcoffset() is None:
             raise ConfigError(f"{what}={value!r} has no timezone: give it one, such as datetime.now(UTC) has")
         return value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+    if not _is_seconds(value):
         raise ConfigError(f"{what} must be an aware datetime, or Unix time in seconds, not {value!r}")
     return float(value)
 
@@ -212,9 +206,29 @@ def check_errors(option: str, kinds: object) -> None:
         raise ConfigError(f"{option} must be a tuple of exception classes, such as (OSError,), not {kinds!r}")
 
 
+def check_seconds(option: str, value: object) -> None:
+    if not _is_seconds(value):
+        raise ConfigError(f"{option} must be at least 0 seconds, not {value!r}")
+
+
+def check_count(option: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{option} must be a whole number of at least 1, not {value!r}")
+
+
+def check_headers(headers: Mapping[Any, Any]) -> None:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"headers map strings to strings; {name!r} is {type(value).__name__}")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 def check_limits(hard: float | None, soft: float | None) -> None:
     for option, value in (("time_limit", hard), ("soft_time_limit", soft)):
-        if value is not None and not value > 0:
+        if value is not None and (not value or not _is_seconds(value)):
             raise ConfigError(f"{option} must be more than 0 seconds, not {value!r}")
     if hard is not None and soft is not None and soft >= hard:
         raise ConfigError(f"soft_time_limit ({soft:g} s) must be less than time_limit ({hard:g} s)")

@@ -15,8 +15,8 @@ from penstock.message import Message
 class Request(Struct):
     """One run of a task. Made per run by the worker, so it holds what is at hand, and derives the rest when asked.
 
-    `worker` is the worker's name; `delivery` what the engine handed out (`None` when eager). The worker sets `cancelled`
-    when the task is revoked or lost while it runs; threads see it.
+    `worker` is the worker's name; `delivery` what the engine handed out (`None` when eager). The worker sets
+    `cancelled` when the task is revoked or lost while it runs; threads see it.
     """
 
     message: Message

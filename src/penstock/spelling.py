@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when `word` is close to a known name, else the known names if they are few, else nothing."""
+    """`"; did you mean 'x'?"` when `word` is close to a known name, else the known names if they are few, else
+    nothing."""
     import difflib  # only on the way to an error
 
     names = sorted(known)

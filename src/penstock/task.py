@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from penstock import request as requests
 from penstock.codec import Arguments, Returned, serializer
 from penstock.errors import ConfigError, Retry
-from penstock.options import CallSettings, TaskOptions, unix_time
+from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
 from penstock.request import Request
 from penstock.retry import RetryPolicy
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 PROGRESS_INTERVAL = 0.1
-"""Seconds between two notes of progress of one task; those in between are dropped, but not the last (`done == total`)."""
+"""Seconds between two notes of progress of one task; those in between are dropped, but not the last."""
 
 _log = logging.getLogger("penstock.task")
 _COROUTINE = 0x80 | 0x100  # inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -145,8 +145,8 @@ class Task(Generic[P, R]):
         return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options))
 
     def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
-        """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the broker
-        allows. `QueueFull` (and a note on any other error) says how many were published before it."""
+        """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the
+        broker allows. `QueueFull` (and a note on any other error) says how many were published before it."""
         return self.app.client.send_many(self, calls)
 
     async def adelay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
@@ -188,15 +188,16 @@ class Task(Generic[P, R]):
         max_retries: int | None = None,
         throw: bool = True,
     ) -> Retry:
-        """Raise (or with `throw=False` return) the `Retry` that runs this call again, in `countdown` seconds or at `eta`.
+        """Raise (or with `throw=False` return) the `Retry` that runs this call again, in `countdown` seconds or at
+        `eta`.
 
-        `raise self.retry(exc=error)` tells the reader, too, that the function ends here. When no retries are left the task
-        fails with `exc`, or the error being handled. `args` and `kwargs` replace those of the call.
+        `raise self.retry(exc=error)` tells the reader, too, that the function ends here. When no retries are left the
+        task fails with `exc`, or the error being handled. `args` and `kwargs` replace those of the call.
         """
         if self.request.called_directly and exc is not None:
             raise exc
-        if countdown is not None and not 0 <= countdown < float("inf"):
-            raise ConfigError(f"countdown must be at least 0 seconds, not {countdown!r}")
+        if countdown is not None:
+            check_seconds("countdown", countdown)
         retry = Retry(
             exc=exc,
             countdown=countdown,

@@ -19,10 +19,11 @@ MAX_KEY = 200
 class Unique(Struct, frozen=True):
     """At most one task with this key may wait or run.
 
-    `key`: `True` for the task's name and all of its arguments; a template over the arguments, such as `"import:{user_id}"`;
-    or a function of the arguments that returns a string. Keys of templates and functions are shared by all tasks that
-    use them. The key is free again when the task starts (`until="start"`) or has ended ("done"), or after `ttl` seconds.
-    On conflict, "skip" returns the result of the task that holds the key, "raise" raises `AlreadyQueued`.
+    `key`: `True` for the task's name and all of its arguments; a template over the arguments, such as
+    `"import:{user_id}"`; or a function of the arguments that returns a string. Keys of templates and functions are
+    shared by all tasks that use them. The key is free again when the task starts (`until="start"`) or has ended
+    ("done"), or after `ttl` seconds. On conflict, "skip" returns the result of the task that holds the key, "raise"
+    raises `AlreadyQueued`.
     """
 
     key: Literal[True] | str | Callable[..., str] = True
@@ -31,7 +32,7 @@ class Unique(Struct, frozen=True):
     on_conflict: Literal["skip", "raise"] = "skip"
 
     def __post_init__(self) -> None:
-        if self.key is not True and not callable(self.key) and not (isinstance(self.key, str) and self.key):
+        if not self.key or not (self.key is True or isinstance(self.key, str) or callable(self.key)):
             raise ConfigError(f"unique key must be True, a template, or a function of the arguments, not {self.key!r}")
         if self.until not in ("start", "done"):
             raise ConfigError(f"unique until must be 'start' or 'done', not {self.until!r}")
@@ -49,7 +50,7 @@ class Unique(Struct, frozen=True):
         """
         if callable(self.key):
             key = self.key(*args, **kwargs)
-            if not isinstance(key, str) or not key:
+            if type(key) is not str or not key:
                 raise ConfigError(
                     f"{task}: the unique key function returned {key!r}; it must return a non-empty string"
                 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -57,7 +58,8 @@ class Arguments:
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], form: Format = values.json) -> bytes:
         """Bind like a call of the function, check each argument against its annotation, and serialize.
 
-        Raises `TypeError` when they do not bind, `EncodeError` (a `TypeError` too) naming the argument that does not fit.
+        Raises `TypeError` when they do not bind, `EncodeError` (a `TypeError` too) naming the argument that does not
+        fit.
         """
         if not kwargs and self._least <= len(args) <= self._most and not self._needed:
             for value, kind in zip(args, self._kinds, strict=False):
@@ -189,7 +191,7 @@ class Arguments:
             fields[: self._least] = [field[:2] for field in fields[: self._least]]
             shape: Any = msgspec.defstruct("Positional", fields, array_like=True, forbid_unknown_fields=True)
         else:
-            shape = tuple[self._kinds] if self._kinds else tuple[()]
+            shape = GenericAlias(tuple, self._kinds)
         return values.json.decoder(tuple[shape, NoNames]).decode
 
 

@@ -1,7 +1,7 @@
 """Errors as data: what a failed task tells its caller, without ever importing or calling what the data names.
 
-An error is rebuilt as its own class only if that class is a builtin exception, an error of Penstock, or one that the app
-allows by name (`throws`, `autoretry_for`, `result_exceptions`). All others come back as `RemoteError`.
+An error is rebuilt as its own class only if that class is a builtin exception, an error of Penstock, or one that the
+app allows by name (`throws`, `autoretry_for`, `result_exceptions`). All others come back as `RemoteError`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def read_failure(data: bytes) -> Failure:
 
 
 def rebuild(data: bytes, allowed: Allowed = ()) -> BaseException:
-    """The error in `data`, with the worker's traceback as a note; `RemoteError` where its class is not allowed or known.
+    """The error in `data`, with the worker's traceback as a note; `RemoteError` where its class is not allowed or
+    known.
 
     Raises `DecodeError`.
     """

@@ -10,7 +10,8 @@ from penstock.errors import ConfigError
 
 
 def signature_of(task: str, function: Callable[..., Any], *, without_first: bool = False) -> inspect.Signature:
-    """The signature with its annotations resolved (`Any` where there is none); `without_first` drops a bound task's `self`.
+    """The signature with its annotations resolved (`Any` where there is none); `without_first` drops a bound task's
+    `self`.
 
     Raises `ConfigError` when an annotation names something that cannot be found at run time.
     """
@@ -43,8 +44,8 @@ def _resolve(task: str, function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(target, include_extras=True)
     except NameError as error:
         raise ConfigError(
-            f"task {task!r}: an annotation names {error.name!r}, which its module does not have at run time; import it there "
-            "(not only under TYPE_CHECKING), since arguments are converted by their annotations"
+            f"task {task!r}: an annotation names {error.name!r}, which its module does not have at run time; import it "
+            "there (not only under TYPE_CHECKING), since arguments are converted by their annotations"
         ) from error
     except TypeError as error:
         raise ConfigError(f"task {task!r}: an annotation cannot be used: {error}") from error

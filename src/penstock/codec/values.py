@@ -1,13 +1,14 @@
 """Values to bytes and back: JSON (the default) and MessagePack, both by msgspec, guided by annotations on the way back.
 
-Dataclasses, `msgspec.Struct`s, enums, `UUID`, dates, `Decimal`, `bytes`, sets and tuples come back as what they were where the
-annotation says so, and as plain JSON values where there is none. Pydantic models are dumped and validated by themselves.
+Dataclasses, `msgspec.Struct`s, enums, `UUID`, dates, `Decimal`, `bytes`, sets and tuples come back as what they were
+where the annotation says so, and as plain JSON values where there is none. Pydantic models are dumped and validated by
+themselves.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, get_origin
 
 import msgspec
@@ -18,12 +19,16 @@ from penstock.spelling import hint
 JSON, MSGPACK = "json", "msgpack"
 
 
+_PLAIN: tuple[Any, ...] = (str, int, float, bytes)
+
+
 class TypedDecoder(Protocol):
     def decode(self, data: bytes, /) -> Any: ...
 
 
 class Format:
-    """One serialization: `name` is the message's content type. Encoders and decoders hold no state and may be shared."""
+    """One serialization: `name` is the message's content type. Encoders and decoders hold no state and may be
+    shared."""
 
     def __init__(self, name: str, encoder: Any, sorted_encoder: Any, decoder: Callable[..., TypedDecoder]) -> None:
         self.name = name
@@ -63,11 +68,12 @@ class Format:
 
 
 def dump_custom(value: Any) -> Any:
-    """What msgspec does not know: Pydantic models, subclasses of plain types. Raises `EncodeError`, with the remedy if known."""
+    """What msgspec does not know: Pydantic models, subclasses of plain types. Raises `EncodeError`, with the remedy if
+    known."""
     kind = type(value)
     if is_pydantic(kind):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
-    for plain in (str, int, float, bytes):
+    for plain in _PLAIN:
         if isinstance(value, plain):
             return plain(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
@@ -78,7 +84,8 @@ def dump_custom(value: Any) -> Any:
 
 
 def refuse_database_row(value: Any) -> None:
-    """Raise `EncodeError` for an ORM instance: its copy in the message would be stale, and detached, when the task runs."""
+    """Raise `EncodeError` for an ORM instance: its copy in the message would be stale, and detached, when the task
+    runs."""
     kind = type(value)
     orm = ""
     if hasattr(kind, "_meta") and hasattr(kind, "pk"):
@@ -118,7 +125,7 @@ def _refuse_not_finite(value: Any) -> None:
         elif isinstance(item, (list, tuple, set, frozenset)):
             pending.extend(item)
         else:
-            fields = getattr(item, "__dataclass_fields__", None) or getattr(item, "__struct_fields__", ())
+            fields: Iterable[str] = getattr(item, "__dataclass_fields__", getattr(item, "__struct_fields__", ()))
             pending.extend(getattr(item, name, None) for name in fields)
 
 
