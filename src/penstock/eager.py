@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from penstock.message import Message
 
 R = TypeVar("R")
+
+_log = logging.getLogger("penstock.eager")
 
 
 def apply(
@@ -71,7 +74,7 @@ class EagerRun(Generic[R]):
         token = requests.current.set(request)
         self._started = self._clock.time()
         try:
-            self._task.before_start(self._id, args, kwargs)
+            self._hook("before_start", self._id, args, kwargs)
             yield request
         except Exception as error:
             self._raised(error, request)
@@ -82,13 +85,10 @@ class EagerRun(Generic[R]):
         request = self._task.request
         data = self._task.encode_result(value)
         self._end(State.SUCCESS, data, self._task.format.name)
-        self._task.on_success(value, self._id, request.args, request.kwargs)
-        self._task.after_return(State.SUCCESS, value, self._id, request.args, request.kwargs, None)
+        self._hook("on_success", value, self._id, request.args, request.kwargs)
+        self._hook("after_return", State.SUCCESS, value, self._id, request.args, request.kwargs, None)
 
     def _raised(self, error: Exception, request: Request) -> None:
-        if self.report is not None:
-            # From a hook after the end: the task's own errors are in its result, those of its hooks are the caller's.
-            raise error
         decision = decide(self._task.policy, self._message, error, self._clock.time(), random.random)
         if isinstance(decision, Again):
             self._retry(decision, request)
@@ -105,19 +105,25 @@ class EagerRun(Generic[R]):
             self._message.body = self._task.codec.encode(args, kwargs, self._task.format)
             self._message.content_type = self._task.format.name
         info = _info(again.reason)
-        self._task.on_retry(again.reason, self._id, request.args, request.kwargs, info)
-        self._task.after_return(State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
+        self._hook("on_retry", again.reason, self._id, request.args, request.kwargs, info)
+        self._hook("after_return", State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
 
     def _fail(self, error: BaseException, request: Request) -> None:
         info = _info(error)
         self._end(State.FAILURE, failure(error, info.traceback), "json")
-        self._task.on_failure(error, self._id, request.args, request.kwargs, info)
-        self._task.after_return(State.FAILURE, error, self._id, request.args, request.kwargs, info)
+        self._hook("on_failure", error, self._id, request.args, request.kwargs, info)
+        self._hook("after_return", State.FAILURE, error, self._id, request.args, request.kwargs, info)
 
     def _end(self, state: State, value: bytes, content_type: str) -> None:
         now, retries = self._clock.time(), self._message.retries
         outcome = Outcome(state, value, now, now - self._started, retries, content_type)
         self.report = Report(self._id, state, outcome, self._task.name, self._message.queue, retries, "eager")
+
+    def _hook(self, name: str, *args: Any) -> None:
+        try:
+            getattr(self._task, name)(*args)
+        except Exception:
+            _log.exception("hook %s of task %s failed", name, self._task.name)
 
 
 def _info(error: BaseException) -> ErrorInfo:

@@ -74,7 +74,7 @@ def dump_custom(value: Any) -> Any:
     if is_pydantic(kind):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
     for plain in _PLAIN:
-        if isinstance(value, plain):
+        if issubclass(kind, plain):
             return plain(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
     refuse_database_row(value)
