@@ -16,8 +16,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 from penstock.testing.conformance import (
     area_bound,
+    area_coordination,
+    area_delay,
+    area_effects,
+    area_guards,
+    area_inspect,
     area_lease,
+    area_partition,
+    area_priority,
     area_publish,
+    area_result,
+    area_revoke,
     area_step,
 )
 from penstock.testing.conformance.expect import Violation
@@ -29,6 +38,15 @@ AREAS: Mapping[str, Sequence[Check]] = {
     "step": area_step.CHECKS,
     "lease": area_lease.CHECKS,
     "bound": area_bound.CHECKS,
+    "delay": area_delay.CHECKS,
+    "priority": area_priority.CHECKS,
+    "partition": area_partition.CHECKS,
+    "guards": area_guards.CHECKS,
+    "effects": area_effects.CHECKS,
+    "result": area_result.CHECKS,
+    "revoke": area_revoke.CHECKS,
+    "coordination": area_coordination.CHECKS,
+    "inspect": area_inspect.CHECKS,
 }
 
 

@@ -28,3 +28,7 @@ class Told:
             if not self._condition.wait_for(lambda: len(self._reports) >= count, HANG):
                 raise Violation(f"told of {len(self._reports)} results within {HANG} s, wanted {count}")
             return list(self._reports)
+
+    def so_far(self) -> list[Report]:
+        with self._condition:
+            return list(self._reports)

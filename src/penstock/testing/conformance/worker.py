@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONG = 600.0
 """Seconds of a lease that shall not run out during a check."""
+SLOTS = 16
+"""More than the workers of one kit: each has a slot of its own, for engines where they share a handle."""
 
 
 class Worker:
@@ -35,13 +37,19 @@ class Worker:
         )
 
     async def join(self) -> None:
-        info = WorkerInfo(self.id, self.name, "localhost", os.getpid(), 1, (), "solo", self.kit.now())
+        info = WorkerInfo(self.id, self.name, "localhost", os.getpid(), SLOTS, (), "solo", self.kit.now())
         await self.kit.call(self.engine.coordinator.join(info), self.engine)
 
     def demand(
-        self, *queues: str, limit: int = 10, lease: float = LONG, wait: float = 0.0, max_bytes: int = 8 << 20
+        self,
+        *queues: str,
+        limit: int = 10,
+        lease: float = LONG,
+        wait: float = 0.0,
+        max_bytes: int = 8 << 20,
+        namespace: str = "",
     ) -> Demand:
-        return Demand(queues, limit, self.id, lease, wait, max_bytes)
+        return Demand(queues, limit, self.id, lease, wait, max_bytes, namespace)
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         return await self.kit.call(self.committer.step(settle, want), self.engine)
