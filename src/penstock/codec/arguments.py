@@ -136,6 +136,7 @@ class Arguments:
         named = [(self._name(index), value) for index, value in enumerate(args)]
         for name, value in (*named, *kwargs.items()):
             try:
+                values.refuse_database_row(value)
                 form.encode(value)
             except EncodeError as error:
                 return f"argument {name!r} ({type(value).__qualname__}) cannot be sent: {error}"

@@ -45,7 +45,7 @@ def failure(error: BaseException, traceback: str | None = None) -> bytes:
         type=kind.__qualname__[:200],
         module=str(kind.__module__)[:200],
         message=_cut(_message(error), _MESSAGE),
-        args=_plain(list(error.args)),
+        args=_plain(_arguments(error)),
         state=_plain(dict(getattr(error, "__dict__", ())), drop="__notes__"),
         traceback=_cut(_formatted(error) if traceback is None else traceback, _TRACEBACK),
     )
@@ -117,6 +117,14 @@ def _known(stored: Failure, allowed: Allowed) -> type[BaseException] | None:
 
 def _dotted(stored: Failure) -> str:
     return stored.type if stored.module == "builtins" else f"{stored.module}.{stored.type}"
+
+
+def _arguments(error: BaseException) -> list[Any]:
+    args = list(error.args)
+    # OSError takes the names of its files out of its args.
+    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:
+        args += [error.filename] if error.filename2 is None else [error.filename, None, error.filename2]
+    return args
 
 
 def _message(error: BaseException) -> str:

@@ -104,8 +104,9 @@ def rebuild_custom(kind: Any, value: Any) -> Any:
     if isinstance(origin, type):
         if isinstance(value, origin):
             return value
-        if issubclass(origin, (str, int, float, bytes)) and isinstance(value, origin.__mro__[1]):
-            return origin(value)
+        if type(value) in _PLAIN and issubclass(origin, type(value)):
+            make: Callable[[Any], Any] = origin
+            return make(value)
     raise TypeError(f"a {type(value).__name__} cannot be made a {getattr(kind, '__name__', kind)}")
 
 
