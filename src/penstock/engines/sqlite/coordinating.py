@@ -106,9 +106,11 @@ class SqliteCoordinator:
         )
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
-        return self._db.read(
-            lambda: self._db.query("SELECT value, version FROM state WHERE key = ?", (key,)).fetchone()
-        )
+        def work() -> tuple[bytes, int] | None:
+            row = self._db.query("SELECT value, version FROM state WHERE key = ?", (key,)).fetchone()
+            return (row[0], row[1]) if row else None
+
+        return self._db.read(work)
 
     async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
         return self._store.change(lambda wake: self._store.ending.put(key, value, if_version), heavy=False)

@@ -82,7 +82,8 @@ class Database:
         self.changes = self._writer.changes
         self.query: Execute = self._reader.execute
         self._wal = self._open_wal() if self.durable else -1
-        self.secret: bytes = self.query("SELECT value FROM meta WHERE name = 'secret'").fetchall()[0][0]
+        query: Execute = self._reader.execute
+        self.secret: bytes = query("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
 
     def _connect(self, vfs: str | None) -> apsw.Connection:
         connection = apsw.Connection(self.path, vfs=vfs) if vfs else apsw.Connection(self.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 
 from msgspec.structs import replace
 
@@ -51,16 +51,18 @@ class Ending:
     def put(self, key: str, value: bytes | None, if_version: int | None) -> int | None:
         """Set a value of the shared state; its new version, or `None` when `if_version` is not the present one."""
         row = self._db.execute("SELECT version FROM state WHERE key = ?", (key,)).fetchone()
-        present = row[0] if row else 0
-        if if_version is not None and if_version != present:
+        if if_version is not None and if_version != (row[0] if row else 0):
             return None
+        version: int = self._db.execute(
+            "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value"  # never the same twice, even after a delete
+        ).fetchone()[0]
         if value is None:
             self._db.execute("DELETE FROM state WHERE key = ?", (key,))
-            return 0
-        self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, value, present + 1))
-        return present + 1
+        else:
+            self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, value, version))
+        return version
 
-    def clear(self, low: int, high: int, kept: Mapping[int, object]) -> None:
+    def clear(self, low: int, high: int, kept: Set[int]) -> None:
         """Rows low..high are gone: so is what is known of them, but for the names of those whose outcome is kept."""
         if low not in kept and high not in kept:
             self._db.execute("DELETE FROM alias WHERE id BETWEEN ? AND ?", (low, high))

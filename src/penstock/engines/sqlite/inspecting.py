@@ -132,7 +132,7 @@ class SqliteInspect:
         self._store.results.forget(row)
         self._db.execute("INSERT INTO task VALUES (?, NULL, 0, ?)", (row, body))
         self._db.execute("UPDATE queue SET depth = depth + 1, bytes = bytes + ? WHERE id = ?", (len(body), queue))
-        wake.queues |= self._store.claimer.put_back([row])
+        wake.queues |= self._store.readier.put_back([row])
         wake.tasks += 1
         return 1
 

@@ -18,14 +18,12 @@ AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.token > ?4 AND t.id BETWEEN l.lo A
 
 
 class Held(Struct, gc=False):
-    """One lease of this process: the tasks not yet settled, with their names and sizes in bytes. `cut`: what was left of the
-    demand's bytes when the next task did not fit."""
+    """One lease of this process: the tasks not yet settled, with their names and sizes in bytes."""
 
     token: int
     lane: Lane
     tasks: dict[int, tuple[str, int]]
     worker: str
-    cut: int = 0
 
 
 class Leases:

@@ -11,6 +11,7 @@ from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.rates import Rates
+from penstock.engines.sqlite.results import Results, revoked
 from penstock.errors import ConfigError
 from penstock.message import Dedup, Fence, Message, Unique, pack
 
@@ -37,10 +38,13 @@ class Wake(Struct):
 
 
 class Publisher:
-    def __init__(self, db: Database, catalog: Catalog, rates: Rates, now: Callable[[], float]) -> None:
+    def __init__(
+        self, db: Database, catalog: Catalog, rates: Rates, results: Results, now: Callable[[], float]
+    ) -> None:
         self._db = db
         self._catalog = catalog
         self._rates = rates
+        self._results = results
         self._now = now
 
     def publish(self, batches: Sequence[Sequence[Message]], wake: Wake) -> list[list[Answer]]:
@@ -176,6 +180,18 @@ class Publisher:
                         )
         return None
 
+    def _is_revoked(self, name: str) -> bool:
+        return self._db.execute("SELECT 1 FROM revoked_name WHERE name = ?", (name,)).fetchone() is not None
+
+    def _refuse_revoked(self, lane: Lane, message: Message, name: str, wake: Wake) -> Answer:
+        """The id was revoked before it came: it is accepted, and has ended."""
+        row: int = self._db.execute(PARK, (1, lane.id)).fetchone()[0] - 1
+        self._db.execute("INSERT INTO alias VALUES (?, ?)", (name, row))
+        self._db.execute("DELETE FROM revoked_name WHERE name = ?", (name,))
+        self._results.add({row: (message.task, revoked("revoked before it was published", self._now()))}, "")
+        wake.results = True
+        return Accepted(name)
+
     def _name(self, row: int) -> Key:
         """The id that somebody chose for a row, else the row."""
         chosen = self._db.execute("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
@@ -184,6 +200,8 @@ class Publisher:
     def _insert_one(self, message: Message, wake: Wake, admit: str) -> Answer:
         queue = self._catalog.queue(message.namespace, message.queue)
         lane = self._catalog.lane(queue, message.namespace, message.queue, message.priority, message.partition)
+        if message.id is not None and self._is_revoked(message.id):
+            return self._refuse_revoked(lane, message, message.id, wake)
         delayed = message.eta is not None and message.eta > self._now()
         body = pack(message)
         self._admit(queue, message.queue, 1, len(body), int(delayed), admit)

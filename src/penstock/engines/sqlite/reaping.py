@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.engines.sqlite.claiming import Claimer
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.leases import rows_of
 from penstock.engines.sqlite.publishing import Wake
+from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.registry import Registry
 from penstock.engines.sqlite.results import Results
 
@@ -20,11 +20,11 @@ AT_ONCE = 1_000
 
 class Reaper:
     def __init__(
-        self, db: Database, registry: Registry, claimer: Claimer, results: Results, now: Callable[[], float]
+        self, db: Database, registry: Registry, readier: Readier, results: Results, now: Callable[[], float]
     ) -> None:
         self._db = db
         self._registry = registry
-        self._claimer = claimer
+        self._readier = readier
         self._results = results
         self._now = now
 
@@ -63,7 +63,7 @@ class Reaper:
             if (token, row) in started:
                 self._db.execute("UPDATE task SET attempts = attempts + 1 WHERE id = ?", (row,))
         self._db.execute("DELETE FROM lease WHERE token = ?", (token,))
-        wake.queues |= self._claimer.put_back(rows)
+        wake.queues |= self._readier.put_back(rows)
         wake.tasks += len(rows)
         return len(rows)
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec import Raw
 
+from penstock.codec import failure
 from penstock.engines.sqlite.database import Database, Execute
 from penstock.engines.sqlite.ids import runs
+from penstock.errors import TaskRevoked
 from penstock.outcome import Outcome, State
 
 RUN_BYTES = 64 << 10
@@ -21,6 +23,8 @@ INSERT = (
     "INSERT INTO result (lo, hi, at, total, worker, v) VALUES (?1, ?2, ?3,"
     " coalesce((SELECT total FROM result ORDER BY run DESC LIMIT 1), 0) + ?6, ?4, CAST(?5 AS TEXT))"
 )
+PackedRun = tuple[int, int, str, bytes]
+"""First and last row id, worker, JSON."""
 Entry = tuple[State, float, float, int, str, Raw, str | None]
 
 _encode = msgspec.json.Encoder().encode
@@ -37,23 +41,25 @@ class Results:
 
     def add(self, outcomes: Mapping[int, tuple[str, Outcome]], worker: str) -> None:
         """Store outcomes by row id; the caller holds that there is none yet. Inside a write transaction."""
-        now = self._now()
-        for low, high in runs(sorted(outcomes)):
-            start, size = low, 0
-            entries: list[object] = []
-            for row in range(low, high + 1):
-                task, outcome = outcomes[row]
-                entries.append(_entry(task, outcome))
-                size += len(outcome.value) + 60
-                if size >= RUN_BYTES:
-                    self._insert(start, row, now, worker, entries)
-                    start, size, entries = row + 1, 0, []
-            if entries:
-                self._insert(start, high, now, worker, entries)
+        self.insert(pack_runs(outcomes, worker))
 
-    def _insert(self, low: int, high: int, now: float, worker: str, entries: list[object]) -> None:
-        value = _encode(entries)
-        self._db.execute(INSERT, (low, high, now, worker, value, len(value)))
+    def insert(self, packed: list[PackedRun]) -> None:
+        """Insert runs, but for tasks that have a result already: the first one stays."""
+        now = self._now()
+        for low, high, worker, value in packed:
+            before = self._db.execute(
+                "SELECT hi FROM result WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (high,)
+            ).fetchone()
+            if before is not None and before[0] >= low:
+                self._insert_missing(low, worker, value)
+            else:
+                self._db.execute(INSERT, (low, high, now, worker, value, len(value)))
+
+    def _insert_missing(self, low: int, worker: str, value: bytes) -> None:
+        for row, entry in enumerate(_decode_run(value), low):
+            if find(self._db.execute, row) is None:
+                single = _encode([entry])
+                self._db.execute(INSERT, (row, row, self._now(), worker, single, len(single)))
 
     def forget(self, row: int) -> None:
         """Drop one result. Inside a write transaction."""
@@ -92,6 +98,29 @@ def find(query: Execute, row: int) -> tuple[str, str, Outcome] | None:
     if found is None or found[1] < row:
         return None
     return read_entry(_decode_run(found[3])[row - found[0]], found[2])
+
+
+def pack_runs(outcomes: Mapping[int, tuple[str, Outcome]], worker: str) -> list[PackedRun]:
+    """The rows to insert for outcomes by row id. Pure, so that it is done before the lock is taken."""
+    packed: list[PackedRun] = []
+    for low, high in runs(sorted(outcomes)):
+        start, size = low, 0
+        entries: list[object] = []
+        for row in range(low, high + 1):
+            task, outcome = outcomes[row]
+            entries.append(_entry(task, outcome))
+            size += len(outcome.value) + 60
+            if size >= RUN_BYTES:
+                packed.append((start, row, worker, _encode(entries)))
+                start, size, entries = row + 1, 0, []
+        if entries:
+            packed.append((start, high, worker, _encode(entries)))
+    return packed
+
+
+def revoked(why: str, now: float) -> Outcome:
+    """The outcome of a task that was ended before it ran."""
+    return Outcome(State.REVOKED, failure(TaskRevoked(why)), now)
 
 
 def read_run(value: str) -> list[Raw]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from penstock.coordinator import Revoked
 from penstock.engines.sqlite import results as result_rows
 from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.publishing import Wake
-from penstock.engines.sqlite.results import Results
+from penstock.engines.sqlite.results import Results, revoked
 from penstock.errors import DecodeError
 from penstock.message import unpack
-from penstock.outcome import Outcome, State
+from penstock.outcome import Outcome
 
 PURGE_AT_ONCE = 1_000
 
@@ -77,9 +75,6 @@ class Revoker:
     def _remove(self, rows: Sequence[int], why: str, wake: Wake) -> None:
         """Delete waiting tasks with their keys, and store REVOKED for their callers. Ranges keep their holes: claims skip them."""
         outcomes: dict[int, tuple[str, Outcome]] = {}
-        value = msgspec.json.encode(
-            {"type": "penstock.errors.TaskRevoked", "message": why, "args": [why], "traceback": ""}
-        )
         for row in rows:
             due, body = self._db.execute("SELECT due, body FROM task WHERE id = ?", (row,)).fetchone()
             try:
@@ -94,6 +89,6 @@ class Revoker:
                 (len(body), int(due is not None), self._catalog.by_id(lane_of(row)).queue),
             )
             if result_rows.find(self._db.execute, row) is None:
-                outcomes[row] = (task, Outcome(State.REVOKED, value, self._now()))
+                outcomes[row] = (task, revoked(why, self._now()))
         self._results.add(outcomes, "")
         wake.results = True

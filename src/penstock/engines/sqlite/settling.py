@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, field
-
-from penstock.broker import DONE, LEASE_LOST, Done, LeaseLost
 from penstock.delivery import Ack, Dead, Release, RetryAt, Settlement
 from penstock.engines.sqlite.catalog import Catalog
-from penstock.engines.sqlite.claiming import Claimer
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
-from penstock.engines.sqlite.ids import lane_of, runs
+from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.leases import Held, Leases, rows_of
-from penstock.engines.sqlite.publishing import Wake
+from penstock.engines.sqlite.planning import NOTHING, Plan, plan
+from penstock.engines.sqlite.publishing import SOON, Wake
+from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results
 from penstock.message import pack
-from penstock.outcome import Outcome
-
-
-class Settled(Struct):
-    """What one call settled: the answers, and the rows that left each lease."""
-
-    answers: list[Done | LeaseLost]
-    gone: dict[int, list[int]] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)
 
 
 class Settler:
@@ -34,7 +23,7 @@ class Settler:
         db: Database,
         catalog: Catalog,
         leases: Leases,
-        claimer: Claimer,
+        readier: Readier,
         results: Results,
         ending: Ending,
         now: Callable[[], float],
@@ -42,68 +31,57 @@ class Settler:
         self._db = db
         self._catalog = catalog
         self._leases = leases
-        self._claimer = claimer
+        self._readier = readier
         self._results = results
         self._ending = ending
         self._now = now
 
-    def settle(self, batch: Sequence[Settlement], wake: Wake) -> Settled:
-        held = self._check_leases(batch)
-        settled = Settled([], lost={token for token, one in held.items() if one is None})
-        acked: dict[int, list[int]] = {}
-        outcomes: dict[int, tuple[str, Outcome]] = {}
-        sizes: dict[int, list[int]] = {}
-        others: list[tuple[Settlement, Held]] = []
-        seen: set[object] = set()
-        for settlement in batch:
-            token, row = receipt = settlement.receipt
-            lease = held[token]
-            if lease is None or row not in lease.tasks or receipt in seen:
-                settled.answers.append(LEASE_LOST)
-                continue
-            seen.add(receipt)
-            settled.answers.append(DONE)
-            settled.gone.setdefault(token, []).append(row)
-            if type(settlement.verdict) is Ack:
-                task, size = lease.tasks[row]
-                acked.setdefault(lease.lane.id, []).append(row)
-                sizes.setdefault(lease.lane.queue, []).append(size)
-                if settlement.outcome is not None:
-                    outcomes[row] = (task, settlement.outcome)
-            else:
-                others.append((settlement, lease))
-            if settlement.effects:
-                self._ending.apply(settlement.effects, row, wake)
-        for rows in acked.values():
-            rows.sort()
-            for low, high in runs(rows):
-                self._db.execute("DELETE FROM task WHERE id BETWEEN ? AND ?", (low, high))
-                self._ending.clear(low, high, outcomes)
-        for queue, gone in sizes.items():
-            self._leave(queue, len(gone), sum(gone))
-        for settlement, lease in others:
-            self._settle_one(settlement, lease, outcomes, wake)
-        if outcomes:
-            worker = next(one.worker for one in held.values() if one is not None)
-            self._results.add(outcomes, worker)
+    def prepare(self, batch: Sequence[Settlement]) -> Plan:
+        """All that can be worked out before the lock is taken."""
+        if not batch:
+            return NOTHING
+        held: dict[int, Held] = {}
+        for token in {settlement.receipt[0] for settlement in batch}:
+            lease = self._leases.get(token)
+            if lease is not None:
+                held[token] = lease
+        return plan(batch, held)
+
+    def settle(self, batch: Sequence[Settlement], prepared: Plan, wake: Wake) -> Plan:
+        """Carry out the plan, made anew should a lease be gone, or be another process's; returns what was carried out."""
+        made = self._check_leases(batch, prepared)
+        for row, effects in made.effects:
+            self._ending.apply(effects, row, wake)
+        for low, high in made.acked:
+            self._db.execute("DELETE FROM task WHERE id BETWEEN ? AND ?", (low, high))
+            self._ending.clear(low, high, made.kept)
+        for queue, (count, size) in made.leaving.items():
+            self._leave(queue, count, size)
+        for settlement, lease in made.others:
+            self._settle_one(settlement, lease, wake)
+        if made.results:
+            self._results.insert(made.results)
             wake.results = True
-        self._end_leases(held, settled.gone)
-        return settled
+        for token in made.ended:
+            self._db.execute("DELETE FROM lease WHERE token = ?", (token,))
+        return made
 
-    def _check_leases(self, batch: Sequence[Settlement]) -> dict[int, Held | None]:
-        """The lease of each token; `None` where the row is gone, and with it the right to settle."""
-        held: dict[int, Held | None] = {}
-        for settlement in batch:
-            token = settlement.receipt[0]
-            if token not in held:
-                row = self._db.execute("SELECT lo, hi FROM lease WHERE token = ?", (token,)).fetchone()
-                held[token] = None if row is None else (self._leases.get(token) or self._read_lease(token, *row))
-        return held
+    def _check_leases(self, batch: Sequence[Settlement], prepared: Plan) -> Plan:
+        """A lease whose row is gone gives no right to settle."""
+        held: dict[int, Held] = {}
+        right = len(prepared.tokens)
+        for token in {settlement.receipt[0] for settlement in batch}:
+            row = self._db.execute("SELECT lo, hi, worker FROM lease WHERE token = ?", (token,)).fetchone()
+            if row is not None:
+                held[token] = self._leases.get(token) or self._read_lease(token, *row)
+                right -= token in prepared.tokens
+            elif token in prepared.tokens:
+                right = -1
+        return prepared if right == 0 and len(held) == len(prepared.tokens) else plan(batch, held)
 
-    def _read_lease(self, token: int, low: int, high: int) -> Held:
+    def _read_lease(self, token: int, low: int, high: int, worker: str) -> Held:
         """A lease that another process took (its supervisor settles for it, now that it is dead)."""
         tasks = {row: ("", size) for row, size, _ in rows_of(self._db, token, low, high)}
-        worker = self._db.execute("SELECT worker FROM lease WHERE token = ?", (token,)).fetchone()[0]
         return Held(token, self._catalog.by_id(lane_of(low)), tasks, worker)
 
     def _leave(self, queue: int, count: int, size: int) -> None:
@@ -112,29 +90,26 @@ class Settler:
             (count, size, queue),
         )
 
-    def _settle_one(
-        self, settlement: Settlement, lease: Held, outcomes: dict[int, tuple[str, Outcome]], wake: Wake
-    ) -> None:
+    def _settle_one(self, settlement: Settlement, lease: Held, wake: Wake) -> None:
         row = settlement.receipt[1]
-        task, size = lease.tasks[row]
+        queue = lease.lane.queue
+        size = lease.tasks[row][1]
         match settlement.verdict:
             case Release():
-                wake.queues |= self._claimer.put_back([row])
+                wake.queues |= self._readier.put_back([row])
                 wake.tasks += 1
             case RetryAt(when=when, message=message, charge=charge):
-                self._delay(row, when, None if message is None else pack(message), size, charge, lease.lane.queue)
-                if when <= self._now() + 2.0:
-                    wake.queues |= 1 << (lease.lane.queue & 63)
+                self._delay(row, when, None if message is None else pack(message), size, charge, queue)
+                if when <= self._now() + SOON:
+                    wake.queues |= 1 << (queue & 63)
                     wake.tasks += 1
             case Dead(reason=reason):
                 self._db.execute(
                     "INSERT OR REPLACE INTO dead SELECT id, ?, ?, ?, body FROM task WHERE id = ?",
-                    (lease.lane.queue, reason, self._now(), row),
+                    (queue, reason, self._now(), row),
                 )
                 self._db.execute("DELETE FROM task WHERE id = ?", (row,))
-                self._leave(lease.lane.queue, 1, size)
-                if settlement.outcome is not None:
-                    outcomes[row] = (task, settlement.outcome)
+                self._leave(queue, 1, size)
             case Ack():
                 raise AssertionError("acks are settled in runs")
 
@@ -149,9 +124,3 @@ class Settler:
             )
             grown = len(body) - size
         self._db.execute("UPDATE queue SET delayed = delayed + 1, bytes = bytes + ? WHERE id = ?", (grown, queue))
-
-    def _end_leases(self, held: dict[int, Held | None], gone: dict[int, list[int]]) -> None:
-        for token, rows in gone.items():
-            lease = held[token]
-            if lease is not None and len(rows) == len(lease.tasks):
-                self._db.execute("DELETE FROM lease WHERE token = ?", (token,))

@@ -14,23 +14,24 @@ from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, S
 from penstock.delivery import Delivery, Receipt, Settlement
 from penstock.engines.sqlite.bells import Bell, Ringer, result_bell, work_bell
 from penstock.engines.sqlite.catalog import Catalog
-from penstock.engines.sqlite.claiming import Claimer
+from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.ids import PublicIds
-from penstock.engines.sqlite.leases import Held as HeldLease
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake
 from penstock.engines.sqlite.rates import Rates
+from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.reaping import Reaper
 from penstock.engines.sqlite.registry import Registry, note_start
 from penstock.engines.sqlite.results import Results, find
 from penstock.engines.sqlite.revoking import Revoker
 from penstock.engines.sqlite.settings import Settings
-from penstock.engines.sqlite.settling import Settled, Settler
+from penstock.engines.sqlite.settling import Settler
 from penstock.engines.sqlite.watching import Watch, Watcher
-from penstock.message import Message
+from penstock.message import Message, Unique
 
 T = TypeVar("T")
 
@@ -54,14 +55,15 @@ class Store:
         self.registry = Registry(folder)
         self.catalog = Catalog(self.db, settings.queues)
         self.leases = Leases()
-        self.publisher = Publisher(self.db, self.catalog, Rates(self.db, self.now), self.now)
-        self.claimer = Claimer(self.db, self.catalog, self.now)
         self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
+        self.publisher = Publisher(self.db, self.catalog, Rates(self.db, self.now), self.results, self.now)
+        self.readier = Readier(self.db, self.catalog, self.now)
         self.ending = Ending(self.db, self.publisher)
-        self.settler = Settler(self.db, self.catalog, self.leases, self.claimer, self.results, self.ending, self.now)
-        self.reaper = Reaper(self.db, self.registry, self.claimer, self.results, self.now)
-        self.lookup = Lookup(self.db, self.ids, self.registry)
         self.revoker = Revoker(self.db, self.catalog, self.results, self.now)
+        self.claimer = Claimer(self.db, self.catalog, self.readier, self.revoker.drop_leased, self.now)
+        self.settler = Settler(self.db, self.catalog, self.leases, self.readier, self.results, self.ending, self.now)
+        self.reaper = Reaper(self.db, self.registry, self.readier, self.results, self.now)
+        self.lookup = Lookup(self.db, self.ids, self.registry)
         self.watcher = Watcher(self.db, self.lookup, board, Bell(os.path.join(folder, result_bell(board.place))))
         self._bell = Bell(os.path.join(folder, work_bell(board.place)))
         self._waiting = 0
@@ -88,25 +90,38 @@ class Store:
     def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         settled, deliveries = self._settle_and_claim(settle, want)
         if want is not None and want.wait and not deliveries:
-            deliveries = self._wait_for_work(want)
+            return Step(settled.answers, self._wait_for_work(want))
         return Step(settled.answers, deliveries)
 
-    def _settle_and_claim(
-        self, settle: Sequence[Settlement], want: Demand | None
-    ) -> tuple[Settled, Sequence[Delivery]]:
-        def work(wake: Wake) -> tuple[Settled, list[Delivery], list[HeldLease]]:
-            settled = self.settler.settle(settle, wake) if settle else Settled([])
-            if want is None or want.limit <= 0:
-                return settled, [], []
-            deliveries, held = self.claimer.claim(want, self.revoker.drop_leased)
-            return settled, deliveries, held
+    def _settle_and_claim(self, settle: Sequence[Settlement], want: Demand | None) -> tuple[Plan, list[Delivery]]:
+        """One transaction; what needs no lock is worked out before and after it."""
+        prepared = self.settler.prepare(settle)
+        wanted = want is not None and want.limit > 0
 
-        settled, deliveries, held = self.change(work, durable=bool(settle))
-        for token in settled.lost:
-            self.leases.lose(token)
+        def work(wake: Wake) -> tuple[Plan, list[Claimed]]:
+            settled = self.settler.settle(settle, prepared, wake) if settle else prepared
+            return settled, self.claimer.claim(want) if want is not None and wanted else []
+
+        settled, claims = self.change(work, durable=bool(settle))
         self.leases.settle(settled.gone)
+        if want is None or not claims:
+            return settled, []
+        deliveries, held = deliver(claims, want.worker)
         self.leases.add(held)
+        self._free_started_keys(deliveries)
         return settled, deliveries
+
+    def _free_started_keys(self, deliveries: Sequence[Delivery]) -> None:
+        """Unique keys that are held until the start only are free from here on."""
+        keys = [
+            (guard.key, delivery.receipt[1])
+            for delivery in deliveries
+            if delivery.message is not None and delivery.message.guards
+            for guard in delivery.message.guards
+            if isinstance(guard, Unique) and guard.until == "start"
+        ]
+        if keys:
+            self.change(lambda wake: self.db.executemany("DELETE FROM unique_key WHERE name = ? AND id = ?", keys))
 
     def _wait_for_work(self, want: Demand) -> Sequence[Delivery]:
         """Sleep until a publish, a due task or `interrupt` wakes this thread, and claim."""

@@ -127,7 +127,7 @@ async def check_retried_dead_letter_has_the_same_id_and_fresh_counts(kit: Kit) -
     [task_id] = await kit.accept(kit.message(queue, b"again", retries=3))
     delivery = await worker.take_one(queue)
     await worker.finish(delivery, RetryAt(kit.now(), delivery.message, charge=True))
-    failure = Outcome(State.FAILURE, b"first", kit.now())
+    failure = Outcome(State.FAILURE, b'"first"', kit.now())
     await worker.finish(await worker.take_one(queue), Dead("no use"), failure)
     equal(await kit.call(kit.inspect.retry_dead([task_id])), 1, "dead letters retried")
     equal(await letters(kit, queue), [], "dead letters after a retry")
@@ -142,7 +142,7 @@ async def check_retried_dead_letter_has_the_same_id_and_fresh_counts(kit: Kit) -
     )
     await worker.finish(back, ACK, success(kit, b'"second"'))
     [report] = await kit.fetch(task_id)
-    equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b"second"), "its new outcome")
+    equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b'"second"'), "its new outcome")
     equal(await kit.call(kit.inspect.retry_dead([task_id, kit.name("stranger")])), 0, "strangers retried")
 
 

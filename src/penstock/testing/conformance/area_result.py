@@ -79,21 +79,21 @@ async def check_dead_with_its_outcome(kit: Kit) -> None:
 async def check_stored_once(kit: Kit) -> None:
     queue = await kit.queue()
     [task_id] = await kit.fill(queue, 1)
-    first, second = success(kit, b'"first"'), Outcome(State.FAILURE, b"second", kit.now())
+    first, second = success(kit, b'"first"'), Outcome(State.FAILURE, b'"second"', kit.now())
     equal(list(await kit.backend_call(kit.backend.store([(task_id, first)]))), [True], "first outcome")
     equal(list(await kit.backend_call(kit.backend.store([(task_id, second)]))), [False], "second outcome")
     [report] = await kit.fetch(task_id)
-    equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b"first"), "the one that is kept")
+    equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b'"first"'), "the one that is kept")
 
 
 async def check_a_settlement_does_not_replace_an_outcome(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
     delivery = await worker.take_one(queue)
-    await kit.backend_call(kit.backend.store([(task_id, Outcome(State.REVOKED, b"first", kit.now()))]))
+    await kit.backend_call(kit.backend.store([(task_id, Outcome(State.REVOKED, b'"first"', kit.now()))]))
     await worker.finish(delivery, ACK, success(kit, b'"second"'))
     [report] = await kit.fetch(task_id)
-    equal((report.state, report.outcome and report.outcome.value), (State.REVOKED, b"first"), "the one that is kept")
+    equal((report.state, report.outcome and report.outcome.value), (State.REVOKED, b'"first"'), "the one that is kept")
 
 
 async def check_told_when_it_ends(kit: Kit) -> None:

@@ -82,7 +82,7 @@ async def check_a_running_task_is_told(kit: Kit) -> None:
     equal(list(leases[:2]), [Cancelled(False), Cancelled(True)], "extension of revoked tasks")
     instance(leases[2], Held, "extension of another one")
     for delivery in deliveries[:2]:
-        await worker.finish(delivery, ACK, Outcome(State.REVOKED, b"told", kit.now()))
+        await worker.finish(delivery, ACK, Outcome(State.REVOKED, b'"told"', kit.now()))
     states = [report.state for report in await kit.fetch(one, two)]
     equal(states, [State.REVOKED] * 2, "states of revoked tasks")
     expect((await kit.fetch(three))[0].state is not State.REVOKED, "their neighbour is not revoked")

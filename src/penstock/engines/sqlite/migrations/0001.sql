@@ -2,7 +2,7 @@
 -- A task's row id says where it is: lane << 45 | parked << 44 | sequence. It never changes while the task lives.
 
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('turn', 1);
+INSERT INTO meta VALUES ('turn', 1), ('version', 0);
 
 CREATE TABLE queue (
     id INTEGER PRIMARY KEY,

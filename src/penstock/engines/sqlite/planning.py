@@ -1,0 +1,84 @@
+"""What a batch of settlements comes to, worked out before the lock is taken: pure, from what this process holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, field
+
+from penstock.broker import DONE, LEASE_LOST, Done, LeaseLost
+from penstock.delivery import Ack, Dead, Settlement
+from penstock.effects import Effect
+from penstock.engines.sqlite.ids import runs
+from penstock.engines.sqlite.leases import Held
+from penstock.engines.sqlite.results import PackedRun, pack_runs
+from penstock.outcome import Outcome
+
+
+class Plan(Struct):
+    """`gone`: rows that leave each lease; `leaving`: tasks and bytes that leave each queue by an ack."""
+
+    answers: list[Done | LeaseLost]
+    tokens: tuple[int, ...] = ()
+    gone: dict[int, list[int]] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    acked: list[tuple[int, int]] = field(default_factory=list)
+    leaving: dict[int, tuple[int, int]] = field(default_factory=dict)
+    others: list[tuple[Settlement, Held]] = field(default_factory=list)
+    effects: list[tuple[int, tuple[Effect, ...]]] = field(default_factory=list)
+    results: list[PackedRun] = field(default_factory=list)
+    kept: set[int] = field(default_factory=set)
+
+
+NOTHING = Plan([])
+
+
+def plan(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan:
+    """The plan for `batch` under the leases `held` by token; everything else is lost."""
+    made = Plan([], tuple(held))
+    acked: list[int] = []
+    outcomes: dict[int, tuple[str, Outcome]] = {}
+    seen: set[object] = set()
+    worker = ""
+    token_before, lease, tasks, gone = -1, None, {}, []
+    count = size = 0
+    for settlement in batch:
+        receipt = settlement.receipt
+        token, row = receipt
+        if token != token_before:
+            _leave(made, lease, count, size)
+            token_before, lease, count, size = token, held.get(token), 0, 0
+            tasks = lease.tasks if lease is not None else {}
+            gone = made.gone.setdefault(token, []) if lease is not None else []
+        if row not in tasks or receipt in seen:
+            made.answers.append(LEASE_LOST)
+            continue
+        seen.add(receipt)
+        made.answers.append(DONE)
+        gone.append(row)
+        task, length = tasks[row]
+        if type(settlement.verdict) is Ack:
+            acked.append(row)
+            count += 1
+            size += length
+        elif lease is not None:
+            made.others.append((settlement, lease))
+        if settlement.outcome is not None and isinstance(settlement.verdict, Ack | Dead):
+            outcomes[row] = (task, settlement.outcome)
+        if settlement.effects:
+            made.effects.append((row, settlement.effects))
+        if lease is not None:
+            worker = lease.worker
+    _leave(made, lease, count, size)
+    made.ended = [token for token, rows in made.gone.items() if len(rows) == len(held[token].tasks)]
+    acked.sort()
+    made.acked = runs(acked)
+    made.results = pack_runs(outcomes, worker)
+    made.kept = set(outcomes)
+    return made
+
+
+def _leave(made: Plan, lease: Held | None, count: int, size: int) -> None:
+    if lease is not None and count:
+        tasks, length = made.leaving.get(lease.lane.queue, (0, 0))
+        made.leaving[lease.lane.queue] = (tasks + count, length + size)
