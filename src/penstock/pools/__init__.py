@@ -1,0 +1,1 @@
+"""Pools: how one worker process runs what it reserves."""

@@ -1,0 +1,42 @@
+"""What a worker says of itself when it starts."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from penstock.pool import Traits
+from penstock.worker.settings import Settled
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+
+
+def banner(app: Penstock, settings: Settled, traits: Traits) -> str:
+    """Where it works, on what, and how. The broker's URL has no password."""
+    bounds = {queue.name: queue for queue in app.conf.queues}
+    queues = []
+    for name in settings.queues:
+        queue = bounds.get(name)
+        bound = f"at most {queue.max_length:,} tasks, {queue.max_bytes:,} bytes" if queue else "default bounds"
+        queues.append(f"{name} ({bound})")
+    features = app.engine.broker.features
+    lines = [
+        ("app", app.name),
+        ("worker", settings.name),
+        ("broker", app.engine.url),
+        ("survives", {"power": "loss of power", "process": "death of any process"}.get(features.durability, "nothing")),
+        ("pool", f"{traits.name} × {settings.concurrency}"),
+        ("queues", "\n             ".join(queues)),
+        ("tasks", "\n             ".join(sorted(app.tasks)) or "none: is the module that defines them imported?"),
+    ]
+    head = f"penstock {_version()}, Python {platform.python_version()}"
+    return "\n".join([head, *(f"  {label:<10} {text}" for label, text in lines)])
+
+
+def _version() -> str:
+    try:
+        return version("penstock")
+    except PackageNotFoundError:
+        return "(not installed)"

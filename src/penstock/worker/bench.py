@@ -1,0 +1,132 @@
+"""What the slots of one worker process share: the way to the engine, the stop, and the reasons to end."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from penstock.broker import Demand
+from penstock.clock import Clock
+from penstock.commit import Committer
+from penstock.delivery import Delivery, Settlement
+from penstock.engine import Engine
+from penstock.worker.settings import Settled
+from penstock.worker.settle import Settler
+from penstock.worker.slot import Batch, Slot
+
+IDLE_WAIT = 1.0
+"""Seconds that a step waits for work; it is cut short by new work and by `stop`."""
+BURST_WAIT = 0.1
+"""Seconds that an empty queue is given in a burst, so that what is just becoming ready is still run."""
+MEMORY_INTERVAL = 0.1
+
+
+class Bench:
+    """One per process. `warm` ends the loops after what they run now."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        committer: Committer,
+        settings: Settled,
+        worker: str,
+        batches: Sequence[Batch],
+        slots: Sequence[Slot],
+        clock: Clock,
+    ) -> None:
+        self.engine = engine
+        self.settler = Settler(engine, committer, lambda: self.warm)
+        self.worker = worker
+        self.lease = settings.lease
+        self.batches = batches
+        self.slots = slots
+        self.warm = False
+        self.recycle = False
+        """It ends in order to be replaced: it has run enough tasks, or grown too large."""
+        self.burst = settings.burst
+        self.idle_wait = BURST_WAIT if settings.burst else IDLE_WAIT
+        self._settings = settings
+        self._monotonic = clock.monotonic
+        self._done = 0
+        self._looked = 0.0
+        self._record_start = engine.broker.record_start
+        self.asleep = False
+        """The watchdog sleeps until `wake`."""
+        self._bell = os.pipe()
+        os.set_blocking(self._bell[1], False)
+
+    def pull(self, settled: list[Settlement], limit: int, wait: float) -> Sequence[Delivery]:
+        """Commit `settled` and reserve up to `limit` deliveries, waiting up to `wait` seconds for the first."""
+        settings = self._settings
+        if settings.max_tasks_per_child is not None:
+            limit = min(limit, max(1, settings.max_tasks_per_child - self._done))
+        if not limit:
+            return self.settler.step(settled, None)
+        want = Demand(
+            settings.queues, limit, self.worker, lease=settings.lease, wait=wait, namespace=settings.namespace
+        )
+        return self.settler.step(settled, want)
+
+    def finish(self, batch: Batch) -> None:
+        """Settle what has ended, and hand back what has not started."""
+        settled = batch.take() + batch.hand_back()
+        if settled:
+            self.settler.step(settled, None)
+
+    def rest(self, number: int) -> None:
+        """Slot `number` runs nothing now."""
+        self._record_start(number, None)
+
+    def ran(self, count: int) -> None:
+        """Between two batches: has this process run enough?"""
+        self._done += count
+        options = self._settings
+        if options.max_tasks_per_child is not None and self._done >= options.max_tasks_per_child:
+            self.recycle = True
+            self.stop()
+        if options.max_memory_per_child is not None:
+            now = self._monotonic()
+            if now - self._looked >= MEMORY_INTERVAL:
+                self._looked = now
+                if memory() > options.max_memory_per_child:
+                    self.recycle = True
+                    self.stop()
+
+    def stop(self) -> None:
+        """Warm stop. Safe in a signal handler and from any thread."""
+        self.warm = True
+        self.engine.broker.interrupt()
+        self.wake()
+
+    def watch(self) -> None:
+        """Something starts to run: the watchdog must not sleep."""
+        if self.asleep:
+            self.wake()
+
+    def wake(self) -> None:
+        self.asleep = False
+        try:
+            os.write(self._bell[1], b"x")
+        except BlockingIOError:
+            return  # it is full of rings that are not heard yet
+
+    @property
+    def bell(self) -> int:
+        return self._bell[0]
+
+    def close(self) -> None:
+        os.close(self._bell[0])
+        os.close(self._bell[1])
+
+
+def memory() -> int:
+    """Resident memory of this process in KiB: now where there is /proc, else the largest that it ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest // 1024 if sys.platform == "darwin" else largest
+    return pages * resource.getpagesize() // 1024

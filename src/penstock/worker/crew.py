@@ -1,0 +1,187 @@
+"""One worker process: its slots, its watchdog, and the pool that runs them, from signing on to signing off."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, cast
+
+from penstock.commit import Committer, FusedCommitter, OrderedCommitter
+from penstock.coordinator import WorkerInfo
+from penstock.delivery import Delivery, Settlement
+from penstock.errors import BrokerError
+from penstock.pool import PoolClass, Traits
+from penstock.pool import Slot as AnySlot
+from penstock.worker.bench import Bench
+from penstock.worker.early import Early
+from penstock.worker.inline import Inline
+from penstock.worker.limits import Armed
+from penstock.worker.marks import Mark
+from penstock.worker.plan import Plans
+from penstock.worker.run import Runner
+from penstock.worker.settings import Settled
+from penstock.worker.slot import Batch, Slot
+from penstock.worker.watch import Watchdog
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+
+log = logging.getLogger("penstock.worker")
+
+
+class Crew:
+    """Implements `penstock.pool.Crew`. Made in the process that runs it."""
+
+    def __init__(
+        self,
+        app: Penstock,
+        settings: Settled,
+        worker: str,
+        traits: Traits,
+        mark: Mark,
+        commands: int | None = None,
+        upkeep: Callable[[float], None] | None = None,
+    ) -> None:
+        """`worker` is this process's id as a worker; `commands` the pipe from its supervisor, where it has one;
+        without, `upkeep` is called about every second."""
+        engine, clock = app.engine, app.clock
+        committer: Committer
+        if engine.broker.features.atomic_settle:
+            committer = FusedCommitter(cast(Any, app.broker))
+        else:
+            committer = OrderedCommitter(cast(Any, app.broker), engine.backend)
+        self._engine = engine
+        self._settings = settings
+        self._worker = worker
+        self._traits = traits
+        self._plans = Plans(app)
+        self.slots = 1 if traits.processes else settings.concurrency
+        # Slots of the event loop share one batch, threads have one each.
+        shared = traits.shared_batch
+        batches = [Batch() for _ in range(1 if shared else self.slots)]
+        self._slots = [Slot(number, batches[0 if shared else number]) for number in range(self.slots)]
+        self._batch = batches[0]
+        self.waiting: deque[Delivery] = self._batch.waiting
+        self.finished: list[Settlement] = self._batch.finished
+        self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock)
+        self._runner = Runner(self._plans, engine.broker, settings.name, clock)
+        self._early = Early(engine, committer)
+        self._inline = [
+            Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared
+        ]
+        self._clock = clock
+        self._watchdog = Watchdog(
+            self.bench,
+            self._runner,
+            self._armed,
+            clock,
+            killable=traits.hard_limit,
+            commands=commands,
+            upkeep=upkeep,
+        )
+
+    def run(self, pool: PoolClass) -> None:
+        """Sign on, run until stopped, settle everything, sign off."""
+        engine, bench = self._engine, self.bench
+        now = self._clock.time()
+        info = WorkerInfo(
+            self._worker,
+            self._settings.name,
+            socket.gethostname(),
+            os.getpid(),
+            self.slots,
+            self._settings.queues,
+            self._traits.name,
+            now,
+            now,
+        )
+        engine.run(engine.coordinator.join(info))
+        self._watchdog.start()
+        try:
+            pool(self).run()
+        finally:
+            self._watchdog.close()
+            for batch in bench.batches:
+                bench.finish(batch)
+            try:
+                engine.run(engine.coordinator.leave(self._worker))
+            except BrokerError as error:
+                log.warning("could not sign off: %s", error)
+            bench.close()
+
+    def stop(self) -> None:
+        """Warm stop. Safe in a signal handler."""
+        self.bench.stop()
+
+    def cold(self) -> None:
+        """Give up what runs. Safe in a signal handler."""
+        self._watchdog.cold()
+
+    def _armed(self, number: int) -> Armed | None:
+        return self._inline[number].armed if self._inline else None
+
+    # -- what pools use
+
+    def serve(self, number: int) -> None:
+        self._inline[number].serve()
+
+    def slot(self, number: int) -> Slot:
+        return self._slots[number]
+
+    def stopped(self) -> bool:
+        return self.bench.warm
+
+    def interrupt(self) -> None:
+        self._engine.broker.interrupt()
+
+    def busy(self) -> None:
+        self.bench.watch()
+        self._runner.tick(self._clock.monotonic())
+
+    def pull(self, limit: int, idle: bool) -> bool:
+        bench, settled = self.bench, self._batch.take()
+        if not limit and not settled:
+            return False
+        deliveries = bench.pull(settled, limit, bench.idle_wait if idle and not settled else 0.0)
+        if not deliveries and not settled and idle and bench.burst and not any(slot.delivery for slot in self._slots):
+            bench.stop()
+        self.waiting.extend(deliveries)
+        return bool(deliveries or settled)
+
+    def ran(self, slot: int, count: int) -> None:
+        self.bench.rest(slot)
+        self.bench.ran(count)
+
+    def prepare(self, slot: AnySlot, delivery: Delivery, now: float) -> Settlement | None:
+        return self._runner.prepare(cast(Slot, slot), delivery, now)
+
+    def start(self, slot: AnySlot) -> tuple[bool, Callable[[], Any]]:
+        ours = cast(Slot, slot)
+        plan = ours.plan
+        assert ours.delivery is not None
+        if "before_start" in plan.hooks:
+            self._runner.before_start(ours)
+        call = plan.bound(ours.delivery, ours.args, ours.kwargs)
+        if plan.is_coroutine:
+            return True, call
+        context = copy_context()
+        return False, lambda: context.run(call)
+
+    def early(self, slot: AnySlot) -> bool:
+        return cast(Slot, slot).plan.early
+
+    def claim(self, slot: AnySlot, delivery: Delivery) -> bool:
+        return self._early.claim(cast(Slot, slot), delivery)
+
+    def succeed(self, slot: AnySlot, value: Any, now: float) -> Settlement:
+        return self._runner.succeed(cast(Slot, slot), value, now)
+
+    def fail(self, slot: AnySlot, error: BaseException, now: float) -> Settlement:
+        return self._runner.fail(cast(Slot, slot), error, now)
+
+    def conclude(self, slot: AnySlot, settlement: Settlement) -> None:
+        self._early.conclude(cast(Slot, slot), settlement)

@@ -1,0 +1,61 @@
+"""At most once: tasks with `acks_late=False` are acknowledged before they start, and their ends are stored apart."""
+
+from __future__ import annotations
+
+import logging
+
+from msgspec.structs import replace
+
+from penstock.broker import DONE, Accepted, Broker
+from penstock.commit import Committer
+from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
+from penstock.engine import Engine
+from penstock.errors import BrokerError
+from penstock.worker.slot import Slot
+
+PUBLISH_TIMEOUT = 30.0
+
+log = logging.getLogger("penstock.worker")
+
+
+class Early:
+    def __init__(self, engine: Engine, committer: Committer) -> None:
+        self._engine = engine
+        self._committer = committer
+        self._broker: Broker = engine.broker
+
+    def claim(self, slot: Slot, delivery: Delivery) -> bool:
+        """Acknowledge `delivery` for good, before it starts. `False`: it is not ours to run (any more)."""
+        ack = Settlement(delivery.receipt, ACK)
+        settled = [*slot.batch.take(), ack]
+        try:
+            step = self._engine.run(self._committer.step(settled, None))
+        except BrokerError as error:
+            log.warning(
+                "task %s[%s] is not started: its acknowledgement failed: %s", slot.plan.name, delivery.key, error
+            )
+            # What had ended before goes on waiting for the next step.
+            slot.batch.finished.extend(settled[:-1])
+            return False
+        return bool(step.settled[-1] == DONE)
+
+    def conclude(self, slot: Slot, settlement: Settlement) -> None:
+        """Store what became of a task that is already acknowledged. A failure here loses the result, and says so."""
+        request, verdict = slot.request, settlement.verdict
+        try:
+            if isinstance(verdict, RetryAt) and verdict.message is not None:
+                again = replace(verdict.message, id=request.id, guards=(), eta=verdict.when)
+                answers = self._engine.run(self._broker.publish([again], PUBLISH_TIMEOUT))
+                if not isinstance(answers[0], Accepted):
+                    log.error("task %s[%s] could not be retried: %s", slot.plan.name, request.id, answers[0])
+            elif settlement.outcome is not None:
+                self._engine.run(self._engine.backend.store([(request.key, settlement.outcome)]))
+            if isinstance(verdict, Dead):
+                log.warning(
+                    "task %s[%s] is no dead letter: it was acknowledged early (%s)",
+                    slot.plan.name,
+                    request.id,
+                    verdict.reason,
+                )
+        except BrokerError:
+            log.exception("the end of task %s[%s] could not be stored", slot.plan.name, request.id)

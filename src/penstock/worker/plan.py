@@ -1,0 +1,104 @@
+"""All that a run needs to know of its task, looked up once instead of once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from penstock.delivery import Delivery
+from penstock.message import Options
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.task import Task
+
+
+class Plan:
+    """How to run one task. Immutable by convention."""
+
+    __slots__ = (
+        "arguments",
+        "concluding",
+        "content_type",
+        "early",
+        "encode_result",
+        "function",
+        "hard",
+        "hooks",
+        "ignore_result",
+        "is_coroutine",
+        "max_attempts",
+        "middleware",
+        "name",
+        "policy",
+        "simple",
+        "soft",
+        "task",
+    )
+
+    def __init__(self, task: Task[..., Any], app: Penstock) -> None:
+        options = task.options
+        self.task = task
+        self.name = task.name
+        self.function: Callable[..., Any] = task.run
+        self.is_coroutine = task.is_coroutine
+        # The codec is made now: a mistake in an annotation is found when the worker starts.
+        self.arguments = task.codec.decode
+        self.encode_result = task.encode_result
+        self.content_type = task.format.name
+        self.policy = task.policy
+        self.max_attempts = options.max_attempts
+        self.early = not options.acks_late
+        self.ignore_result = bool(options.ignore_result)
+        self.soft = options.soft_time_limit
+        self.hard = options.time_limit
+        self.hooks = task.hooks
+        self.middleware = app.running
+        self._derive()
+
+    def _derive(self) -> None:
+        self.concluding = bool(self.hooks & {"on_success", "after_return"})
+        limited = self.soft is not None or self.hard is not None
+        dressed = bool(self.middleware) or "before_start" in self.hooks
+        self.simple = not (self.is_coroutine or self.early or limited or dressed)
+
+    def bound(self, delivery: Delivery, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+        """The call inside its middleware. Of a coroutine function it returns the coroutine."""
+        call = partial(self.function, *args, **kwargs)
+        for middleware in reversed(self.middleware):
+            call = partial(middleware, delivery, call)
+        return call
+
+    def under(self, options: Options) -> Plan:
+        """The plan for a message that carries options of its own."""
+        given = {
+            "soft": options.soft_time_limit,
+            "hard": options.time_limit,
+            "ignore_result": options.ignore_result,
+            "max_attempts": options.max_attempts,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        if not changes:
+            return self
+        copy = object.__new__(Plan)
+        for name in Plan.__slots__:
+            setattr(copy, name, changes.get(name, getattr(self, name)))
+        copy._derive()
+        return copy
+
+
+class Plans(dict[str, Plan]):
+    """Plans by task name, made when first asked for; `None` for a task that is not registered."""
+
+    def __init__(self, app: Penstock) -> None:
+        self._app = app
+
+    def of(self, name: str) -> Plan | None:
+        plan = self.get(name)
+        if plan is None:
+            task = self._app.tasks.get(name)
+            if task is None:
+                return None
+            plan = self[name] = Plan(task, self._app)
+        return plan

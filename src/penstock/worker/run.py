@@ -1,0 +1,340 @@
+"""One task, in named steps: from a delivery to the settlement that ends it.
+
+`prepare` loads a slot, the pool calls the function, `succeed` or `fail` turn what came of it into a settlement. The
+three are the same for threads, processes and the event loop; none of them blocks or talks to the engine.
+
+What becomes of a task:
+- it returned: Ack, SUCCESS with the value (nothing is stored when its result is ignored)
+- it raised and may be retried, or asks for it: RetryAt
+- it failed for good: FAILURE, and the dead letters, from where `penstock dead retry` brings it back
+- `Ignore`: Ack, nothing is stored. `Reject`: the dead letters; with `requeue` ready again after a second
+- revoked while it ran, or expired before: Ack, REVOKED
+- its worker died `max_attempts` times: not run again; FAILURE (`WorkerLost`), and the dead letters
+- its arguments do not fit the function: FAILURE, and the dead letters
+- the task is unknown here, or the message unreadable: later, and after some tries to the dead letters. A newer worker
+may know it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from penstock import request as requests
+from penstock.broker import Broker
+from penstock.clock import Clock
+from penstock.codec import failure
+from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
+from penstock.effects import Effect, ReleaseKey
+from penstock.errors import DecodeError, TaskRevoked, TimeLimitExceeded, UnknownTask, WorkerLost
+from penstock.message import Message, Unique
+from penstock.outcome import Outcome, State
+from penstock.request import Request
+from penstock.retry import Again, Decision, Drop, GiveUp, Refuse, decide
+from penstock.worker.plan import Plan, Plans
+from penstock.worker.slot import Slot
+
+if TYPE_CHECKING:
+    from penstock.task import ErrorInfo
+
+REQUEUE_DELAY = 1.0
+"""Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
+UNKNOWN_TRIES = 10
+"""How often a task that is not registered is put off (1, 2, 4 … 60 s: about five minutes) before it is a dead
+letter."""
+UNREADABLE_TRIES = 4
+"""How often a message that cannot be read is put off (1, 4, 16 … s) before it is a dead letter."""
+TRIES_HEADER = "penstock-unknown"
+
+log = logging.getLogger("penstock.worker")
+_SUCCESS = State.SUCCESS
+
+
+class Runner:
+    """Runs the tasks of one app in one process. Thread-safe: all that changes is in the slots."""
+
+    def __init__(
+        self,
+        plans: Plans,
+        broker: Broker,
+        worker: str,
+        clock: Clock,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._plans = plans
+        self._worker = worker
+        self._rng = rng
+        self._time = clock.time
+        self._record_start = broker.record_start
+        self._public_id = broker.public_id
+        self._wall = clock.time() - clock.monotonic()
+        self._log_success = log.isEnabledFor(logging.DEBUG)
+
+    def tick(self, monotonic: float) -> None:
+        """Once per batch: learn how wall time is related to monotonic time, so that a run needs one look at a clock."""
+        self._wall = self._time() - monotonic
+
+    # -- before
+
+    def prepare(self, slot: Slot, delivery: Delivery, now: float) -> Settlement | None:
+        """Load `slot` with `delivery`. A settlement means that there is nothing to run. `now` is monotonic."""
+        message = delivery.message
+        if message is None:
+            return self._unreadable(delivery, now)
+        plan = self._plans.get(message.task) or self._plans.of(message.task)
+        if plan is None:
+            return self._unknown(delivery, message, now)
+        if message.options is not None:
+            plan = plan.under(message.options)
+        if message.expires is not None and message.expires <= now + self._wall:
+            return self._expired(delivery, message, now)
+        if message.attempts:
+            if message.attempts >= plan.max_attempts:
+                return self._poisoned(delivery, message, plan, now)
+            self._warn_redelivered(delivery, message, plan)
+        try:
+            slot.args, slot.kwargs = plan.arguments(message.body, message.content_type)
+        except DecodeError as error:
+            return self._misfit(delivery, message, plan, error, now)
+        slot.plan = plan
+        slot.started = now
+        slot.request = request = Request(
+            message, delivery.key, self._public_id, self._worker, slot.args, slot.kwargs, delivery
+        )
+        requests.current.set(request)
+        slot.delivery = delivery
+        if not plan.early:
+            self._record_start(slot.number, delivery.receipt)
+        return None
+
+    def _unreadable(self, delivery: Delivery, now: float) -> Settlement:
+        name = self._public_id(delivery.key)
+        if delivery.attempts >= UNREADABLE_TRIES:
+            log.error("message %s cannot be read (%s): to the dead letters", name, delivery.damage)
+            reason = f"cannot be read: {delivery.damage}"
+            return Settlement(delivery.receipt, Dead(reason), self._failure(DecodeError(reason), 0.0, 0, now))
+        wait = 4.0**delivery.attempts
+        log.warning("message %s cannot be read (%s): again in %.0f s", name, delivery.damage, wait)
+        return Settlement(delivery.receipt, RetryAt(now + self._wall + wait, charge=True))
+
+    def _unknown(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        name = self._public_id(delivery.key)
+        # Counted apart from `attempts`: the task did nothing wrong, and may be known to a newer worker.
+        tries = _count(message)
+        if tries >= UNKNOWN_TRIES:
+            log.error("task %s[%s] is not registered here: to the dead letters", message.task, name)
+            error = UnknownTask(f"no task {message.task!r} is registered")
+            return self._dead(delivery, message, str(error), self._failure(error, 0.0, message.retries, now))
+        wait = min(60.0, 2.0**tries)
+        log.warning(
+            "task %s[%s] is not registered here: again in %.0f s (is its module imported by the app?)",
+            message.task,
+            name,
+            wait,
+        )
+        headers = {**(message.headers or {}), TRIES_HEADER: str(tries + 1)}
+        when = now + self._wall + wait
+        return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
+
+    def _expired(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        log.info("task %s[%s] expired before it could start", message.task, self._public_id(delivery.key))
+        return self._revoked(delivery, message, TaskRevoked("expired before it could start"), 0.0, now)
+
+    def _poisoned(self, delivery: Delivery, message: Message, plan: Plan, now: float) -> Settlement:
+        error = WorkerLost(
+            f"the worker died while it ran this task, {message.attempts} times (max_attempts={plan.max_attempts})"
+        )
+        log.error("task %s[%s]: %s: to the dead letters", message.task, self._public_id(delivery.key), error)
+        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now))
+
+    def _warn_redelivered(self, delivery: Delivery, message: Message, plan: Plan) -> None:
+        log.warning(
+            "task %s[%s] is delivered again: its worker died or lost it (attempt %d of %d)",
+            message.task,
+            self._public_id(delivery.key),
+            message.attempts + 1,
+            plan.max_attempts,
+        )
+
+    def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
+        log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)
+        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now))
+
+    # -- after
+
+    def succeed(self, slot: Slot, value: Any, now: float) -> Settlement:
+        """The function returned `value`."""
+        delivery, plan = slot.delivery, slot.plan
+        assert delivery is not None
+        if slot.cancelled is delivery:
+            return self._cancelled(slot, delivery, now)
+        request = slot.request
+        message = request.message
+        outcome = None
+        if not plan.ignore_result:
+            try:
+                encoded = plan.encode_result(value)
+            except Exception as error:
+                return self.fail(slot, error, now)
+            outcome = Outcome(
+                _SUCCESS, encoded, now + self._wall, now - slot.started, message.retries, plan.content_type
+            )
+        if plan.concluding:
+            self._hook(slot, "on_success", value, request.id, slot.args, slot.kwargs)
+            self._hook(slot, "after_return", _SUCCESS, value, request.id, slot.args, slot.kwargs, None)
+        if self._log_success:
+            log.debug("task %s[%s] succeeded in %.6f s", plan.name, request.id, now - slot.started)
+        slot.delivery = None
+        if message.guards:
+            return Settlement(delivery.receipt, ACK, outcome, _freed(message))
+        return Settlement(delivery.receipt, ACK, outcome)
+
+    def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement:
+        """The function (or the encoding of its result) raised `error`."""
+        _show_from_function(error)
+        delivery, plan = slot.delivery, slot.plan
+        assert delivery is not None
+        if slot.cancelled is delivery:
+            return self._cancelled(slot, delivery, now)
+        message = slot.request.message
+        decision: Decision
+        if isinstance(error, TimeLimitExceeded):
+            decision = GiveUp(error, False)  # it would only take as long again
+        else:
+            decision = decide(plan.policy, message, error, now + self._wall, self._rng)
+        settlement = self._decided(slot, delivery, decision, error, now)
+        slot.delivery = None
+        return settlement
+
+    def _decided(
+        self, slot: Slot, delivery: Delivery, decision: Decision, error: BaseException, now: float
+    ) -> Settlement:
+        plan, message = slot.plan, slot.request.message
+        match decision:
+            case Again():
+                return self._again(slot, delivery, decision, now)
+            case GiveUp():
+                return self._gave_up(slot, delivery, decision, now)
+            case Drop():
+                return Settlement(delivery.receipt, ACK, None, _freed(message))
+            case Refuse(requeue=True):
+                when = now + self._wall + REQUEUE_DELAY
+                return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
+            case Refuse():
+                log.error("task %s[%s] was rejected: %s", plan.name, slot.request.id, decision.reason)
+                outcome = self._failed(plan, message, error, now - slot.started, now)
+                return self._dead(delivery, message, decision.reason, outcome)
+
+    def _again(self, slot: Slot, delivery: Delivery, decision: Again, now: float) -> Settlement:
+        plan, request, message = slot.plan, slot.request, decision.message
+        if decision.args is not None or decision.kwargs is not None:
+            args = slot.args if decision.args is None else decision.args
+            kwargs = slot.kwargs if decision.kwargs is None else decision.kwargs
+            try:
+                body = plan.task.codec.encode(args, kwargs, plan.task.format)
+            except Exception as error:
+                return self._gave_up(slot, delivery, GiveUp(error, False), now)
+            message = replace(message, body=body, content_type=plan.content_type)
+        log.info(
+            "task %s[%s] will be retried in %.3g s: %r",
+            plan.name,
+            request.id,
+            decision.when - now - self._wall,
+            decision.reason,
+        )
+        if plan.hooks:
+            info = _info(decision.reason)
+            self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
+            self._hook(slot, "after_return", State.RETRY, decision.reason, request.id, slot.args, slot.kwargs, info)
+        return Settlement(delivery.receipt, RetryAt(decision.when, message))
+
+    def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
+        plan, request, error = slot.plan, slot.request, decision.error
+        if decision.expected:
+            log.info("task %s[%s] failed as expected: %r", plan.name, request.id, error)
+        else:
+            log.error("task %s[%s] failed: %r", plan.name, request.id, error, exc_info=error)
+        if plan.hooks:
+            info = _info(error)
+            self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
+            self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
+        outcome = self._failed(plan, request.message, error, now - slot.started, now)
+        return self._dead(delivery, request.message, f"{type(error).__name__}: {error}"[:500], outcome)
+
+    def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
+        log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
+        error = TaskRevoked("revoked while it ran")
+        slot.delivery = slot.cancelled = None
+        return self._revoked(delivery, slot.request.message, error, now - slot.started, now)
+
+    def give_up(self, slot: Slot, delivery: Delivery, error: BaseException, now: float) -> Settlement:
+        """The final failure of a run that this process ends itself; its function does not return."""
+        plan, message = slot.plan, slot.request.message
+        outcome = self._failed(plan, message, error, now - slot.started, now)
+        return self._dead(delivery, message, f"{type(error).__name__}: {error}", outcome)
+
+    def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
+        """The end of a revoked run that this process ends itself; its function does not return."""
+        error = TaskRevoked("revoked while it ran")
+        return self._revoked(delivery, slot.request.message, error, now - slot.started, now)
+
+    # -- parts
+
+    def _hook(self, slot: Slot, name: str, *args: Any) -> None:
+        """Call a hook if the task has it. What it raises is logged, and changes nothing."""
+        if name not in slot.plan.hooks:
+            return
+        try:
+            getattr(slot.plan.task, name)(*args)
+        except Exception:
+            log.exception("hook %s of task %s[%s] failed", name, slot.plan.name, slot.request.id)
+
+    def before_start(self, slot: Slot) -> None:
+        """Call the hook `before_start`."""
+        self._hook(slot, "before_start", slot.request.id, slot.args, slot.kwargs)
+
+    def _failed(self, plan: Plan, message: Message, error: BaseException, runtime: float, now: float) -> Outcome | None:
+        return None if plan.ignore_result else self._failure(error, runtime, message.retries, now)
+
+    def _failure(self, error: BaseException, runtime: float, retries: int, now: float) -> Outcome:
+        return Outcome(State.FAILURE, failure(error), now + self._wall, runtime, retries)
+
+    def _revoked(
+        self, delivery: Delivery, message: Message, error: TaskRevoked, runtime: float, now: float
+    ) -> Settlement:
+        outcome = Outcome(State.REVOKED, failure(error), now + self._wall, runtime, message.retries)
+        return Settlement(delivery.receipt, ACK, outcome, _freed(message))
+
+    def _dead(self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None) -> Settlement:
+        return Settlement(delivery.receipt, Dead(reason), outcome, _freed(message))
+
+
+def _freed(message: Message) -> tuple[Effect, ...]:
+    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out."""
+    return tuple(ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique))
+
+
+def _show_from_function(error: BaseException) -> None:
+    """Begin the traceback where the function does: our own frames only get in the way."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith("penstock."):
+        traceback = traceback.tb_next
+    if traceback is not None:
+        error.__traceback__ = traceback
+
+
+def _count(message: Message) -> int:
+    tries = (message.headers or {}).get(TRIES_HEADER, "0")
+    return int(tries) if tries.isdecimal() and len(tries) < 4 else UNKNOWN_TRIES
+
+
+def _info(error: BaseException) -> ErrorInfo:
+    import traceback  # only for errors
+
+    from penstock.task import ErrorInfo
+
+    return ErrorInfo(error, "".join(traceback.format_exception(error)))

@@ -1,0 +1,213 @@
+"""The supervisor: starts the children, keeps their leases while they live, replaces them when they die.
+
+TERM or INT: the children finish what they run and hand back the rest. A second INT, or QUIT: they give up what they
+run. HUP: each child finishes what it runs and is replaced, from the modules as this process has loaded them; for new
+code, start a new worker and stop this one. It never runs a task and never waits for one, so nothing that a task does
+holds it up.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from penstock.codec import failure
+from penstock.delivery import Dead, Settlement
+from penstock.errors import BrokerError, TimeLimitExceeded
+from penstock.outcome import Outcome, State
+from penstock.pool import PoolClass, Traits
+from penstock.worker.child import EXIT_RECYCLE, Child, fork_child
+from penstock.worker.marks import Started
+from penstock.worker.settings import Settled
+from penstock.worker.upkeep import Upkeep
+from penstock.worker.watch import EXIT_COLD, EXIT_LIMIT, EXIT_REVOKED
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+
+TICK = 0.5
+"""Seconds between two looks at the children."""
+HEALTHY = 60.0
+"""Seconds that a child must have lived for its death to be a new story."""
+LONGEST_BACKOFF = 30.0
+OVERDUE = 1.0
+"""Seconds beyond its hard limit after which a child that did not end the task itself is killed."""
+COLD_PATIENCE = 5.0
+"""Seconds that a cold stop leaves the children to settle what is done."""
+EXPECTED = frozenset({0, EXIT_RECYCLE, EXIT_LIMIT, EXIT_REVOKED, EXIT_COLD})
+
+log = logging.getLogger("penstock.worker")
+
+
+class Supervisor:
+    def __init__(self, app: Penstock, settings: Settled, pool: PoolClass, traits: Traits) -> None:
+        self._app = app
+        self._settings = settings
+        self._pool = pool
+        self._traits = traits
+        self._monotonic = app.clock.monotonic
+        self._children: dict[int, Child] = {}
+        self._due: dict[int, float] = {}
+        """Child number → when it is to be started (again)."""
+        self._failures: dict[int, int] = {}
+        self._stopping = False
+        self._cold_since: float | None = None
+        self._signals: list[int] = []
+        self._bell = os.pipe()
+        self._overdue: dict[int, Started] = {}
+        self._upkeep: Upkeep
+
+    def run(self) -> int:
+        """Until all children have ended and none is to be replaced. 0 after a warm stop."""
+        self._catch_signals()
+        # What is loaded now is never collected, so that its pages stay shared with the children.
+        gc.collect()
+        gc.freeze()
+        count = self._settings.concurrency if self._traits.processes else 1
+        self._due = dict.fromkeys(range(1, count + 1), 0.0)
+        self._start_due(self._monotonic())
+        self._upkeep = Upkeep(self._app.engine, self._settings.lease, self._alive)
+        poll = select.poll()
+        poll.register(self._bell[0], select.POLLIN)
+        while self._children or (self._due and not self._stopping):
+            if poll.poll(self._patience() * 1000):
+                os.read(self._bell[0], 4096)
+            while self._signals:
+                self._obey(self._signals.pop(0))
+            self._collect_dead()
+            now = self._monotonic()
+            if not self._stopping:
+                self._start_due(now)
+            self._look(now)
+            self._upkeep.tick(now)
+        signal.set_wakeup_fd(-1)
+        log.info("stopped")
+        return 0 if self._cold_since is None else EXIT_COLD
+
+    def stop(self) -> None:
+        """Warm stop, from any thread."""
+        self._signals.append(signal.SIGTERM)
+        os.write(self._bell[1], b"x")
+
+    # -- signals
+
+    def _catch_signals(self) -> None:
+        os.set_blocking(self._bell[1], False)
+        signal.set_wakeup_fd(self._bell[1], warn_on_full_buffer=False)
+        for caught in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(caught, self._note)
+        # A handler, so that the death of a child rings the bell.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            log.info("restarting the children")
+            for child in self._children.values():
+                child.warm()
+        elif number == signal.SIGQUIT or (number == signal.SIGINT and self._stopping):
+            log.warning("cold stop: giving up what runs; it will be delivered again")
+            self._stopping = True
+            self._cold_since = self._monotonic()
+            for child in self._children.values():
+                child.cold()
+        elif not self._stopping:
+            log.info(
+                "warm stop: waiting for what runs%s", "; Ctrl-C again gives it up" if number == signal.SIGINT else ""
+            )
+            self._stopping = True
+            for child in self._children.values():
+                child.warm()
+
+    # -- children
+
+    def _start_due(self, now: float) -> None:
+        for number in [number for number, when in self._due.items() if when <= now]:
+            del self._due[number]
+            siblings = [*self._bell, *(child.commands for child in self._children.values())]
+            child = fork_child(self._app, self._settings, self._pool, self._traits, number, siblings, now)
+            self._children[child.pid] = child
+
+    def _collect_dead(self) -> None:
+        for pid, child in list(self._children.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._children[pid]
+                os.close(child.commands)
+                self._bury(child, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, child: Child, code: int) -> None:
+        engine, now = self._app.engine, self._monotonic()
+        overdue = self._overdue.pop(child.pid, None)
+        if overdue is not None:
+            self._end_overdue(overdue)
+        taken = 0
+        if code != 0:
+            try:
+                taken = engine.run(engine.coordinator.bury(child.worker))
+            except BrokerError as error:
+                log.warning("the leases of %s run out by themselves: %s", child.name, error)
+        if code in EXPECTED:
+            log.debug("%s ended (%d)", child.name, code)
+        else:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            log.error("%s %s; %d tasks that it held are delivered again", child.name, how, taken)
+        if self._stopping or (code == 0 and self._settings.burst):
+            return
+        self._due[child.number] = now + self._backoff(child, code, now)
+
+    def _backoff(self, child: Child, code: int, now: float) -> float:
+        if code in EXPECTED or now - child.started >= HEALTHY:
+            self._failures.pop(child.number, None)
+        if code in EXPECTED:
+            return 0.0
+        failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1
+        return 0.0 if failures == 1 else min(LONGEST_BACKOFF, 0.5 * 2.0 ** min(failures - 2, 10))
+
+    def _patience(self) -> float:
+        soonest = min(self._due.values(), default=float("inf")) - self._monotonic()
+        return max(0.0, min(TICK, soonest))
+
+    def _alive(self) -> list[str]:
+        return [child.worker for child in self._children.values() if not child.stopped()]
+
+    def _look(self, now: float) -> None:
+        """End children that cannot end themselves."""
+        writer = self._app.engine.writer_pid()
+        holder = self._children.get(writer) if writer is not None else None
+        if holder is not None and holder.stopped():
+            log.error(
+                "%s is stopped while it holds the store's lock, which holds up everybody: killing it", holder.name
+            )
+            holder.kill()
+        for child in self._children.values():
+            started = child.mark.get()
+            late = started is not None and now > started.started + started.limit + OVERDUE
+            if started is not None and late and child.pid not in self._overdue:
+                log.error("%s is over a time limit and does not react: killing it", child.name)
+                self._overdue[child.pid] = started
+                child.kill()
+            elif self._cold_since is not None and now > self._cold_since + COLD_PATIENCE:
+                log.error("%s does not stop: killing it", child.name)
+                child.kill()
+
+    def _end_overdue(self, run: Started) -> None:
+        """Settle the task whose process we had to kill at its hard limit. Otherwise it would only be charged an
+        attempt."""
+        if run.receipt is None:
+            return
+        error = TimeLimitExceeded(f"the task was ended at its time limit of {run.limit:g} s")
+        runtime = self._monotonic() - run.started
+        outcome = Outcome(State.FAILURE, failure(error), self._app.clock.time(), runtime)
+        settlement = Settlement(run.receipt, Dead(f"TimeLimitExceeded: {error}"), outcome)
+        try:
+            self._app.engine.run(self._app.broker.step([settlement], None))
+        except BrokerError as failed:
+            log.warning("the task that was over its time limit could not be settled: %s", failed)

@@ -1,0 +1,112 @@
+"""The worker: what `penstock worker` runs."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from penstock.errors import ConfigError
+from penstock.pool import Traits, load
+from penstock.worker.banner import banner
+from penstock.worker.crew import Crew
+from penstock.worker.log import show_log
+from penstock.worker.marks import Mark
+from penstock.worker.plan import Plan
+from penstock.worker.settings import WorkerOptions
+from penstock.worker.supervise import Supervisor
+from penstock.worker.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+
+log = logging.getLogger("penstock.worker")
+
+
+class Worker:
+    """Runs the tasks of `app` until it is stopped: TERM or INT finish what runs, QUIT or a second INT give it up."""
+
+    def __init__(self, app: Penstock, options: WorkerOptions | None = None) -> None:
+        """Raises `ConfigError` for options that cannot be kept."""
+        self._app = app
+        self._options = options or WorkerOptions()
+        self._settings = self._options.settle(app)
+        self._pool, self._traits = load(self._settings.pool)
+        check_limits(app, self._traits)
+        self._runs: Crew | Supervisor | None = None
+
+    def run(self) -> int:
+        """Blocks until stopped. Returns the exit code: 0 after a warm stop, or a finished burst."""
+        show_log(self._options.loglevel)
+        print(banner(self._app, self._settings, self._traits), flush=True)
+        if not self._traits.supervised or self._in_memory():
+            return self._run_here()
+        supervisor = self._runs = Supervisor(self._app, self._settings, self._pool, self._traits)
+        return supervisor.run()
+
+    def stop(self) -> None:
+        """Warm stop, from another thread."""
+        if self._runs is not None:
+            self._runs.stop()
+
+    def _in_memory(self) -> bool:
+        """A store in this process's memory: children would not see it. Raises `ConfigError` for pools that need
+        them."""
+        if self._app.engine.broker.features.durability != "memory":
+            return False
+        if self._traits.processes:
+            raise ConfigError(
+                f"{self._app.engine.url} lives in this process only, and the {self._traits.name} pool starts others: "
+                "use -P solo, threads or asyncio, or a broker URL such as sqlite:///queue.db"
+            )
+        return True
+
+    def _run_here(self) -> int:
+        worker = secrets.token_hex(16)
+        upkeep = Upkeep(self._app.engine, self._settings.lease, lambda: [worker])
+        crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), upkeep=upkeep.tick)
+        if threading.current_thread() is threading.main_thread():
+            catch_signals(crew)
+        crew.run(self._pool)
+        log.info("stopped")
+        return 0
+
+
+def catch_signals(crew: Crew) -> None:
+    """TERM and INT stop warmly; a second INT, or QUIT, cold."""
+
+    def warm(number: int, _frame: FrameType | None) -> None:
+        if crew.stopped() and number == signal.SIGINT:
+            crew.cold()
+            return
+        if number == signal.SIGINT:
+            print("stopping when what runs has ended; Ctrl-C again gives it up and hands it back", flush=True)
+        crew.stop()
+
+    def cold(_number: int, _frame: FrameType | None) -> None:
+        crew.cold()
+
+    signal.signal(signal.SIGTERM, warm)
+    signal.signal(signal.SIGINT, warm)
+    signal.signal(signal.SIGQUIT, cold)
+
+
+def check_limits(app: Penstock, traits: Traits) -> None:
+    """Raise `ConfigError` for a registered task whose time limits this pool cannot keep. Makes each task's codec,
+    too."""
+    for task in app.tasks.values():
+        plan = Plan(task, app)
+        if plan.is_coroutine and traits.coroutine_limit:
+            continue
+        for option, value, kept in (
+            ("time_limit", plan.hard, traits.hard_limit),
+            ("soft_time_limit", plan.soft, traits.soft_limit),
+        ):
+            if value is not None and not kept:
+                raise ConfigError(
+                    f"task {task.name!r} has {option}={value:g}, which the {traits.name} pool cannot keep for a plain "
+                    "function: use -P prefork"
+                )
