@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -32,8 +32,14 @@ ENGINES: Mapping[str, str] = MappingProxyType(
     {"memory": "penstock.engines.memory", "sqlite": "penstock.engines.sqlite"}
 )
 """URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use. Others come by the
-entry point group `penstock.engines`. An opener names the settings that it honours: `durability`, `result_ttl`,
-`result_bytes`."""
+entry point group `penstock.engines`."""
+PLANNED: Mapping[str, str] = MappingProxyType(
+    {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "postgresql": "postgres"}
+)
+"""URL scheme → the extra that will bring its engine."""
+ENGINE_SETTINGS = ("durability", "result_expires", "result_max_bytes")
+"""What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
+DEFAULTS = Config()
 GROUP = "penstock.engines"
 
 
@@ -229,30 +235,26 @@ class Penstock:
     def _open(self) -> Engine:
         with self._opening:
             if self._engine is None:
+                from inspect import signature
+
                 prepare_folder(self.broker_url)
-                engine = _opener(self.broker_url)(self.broker_url, **self._engine_settings())
+                opener = _opener(self.broker_url)
+                engine = opener(self.broker_url, **self._engine_settings(signature(opener).parameters))
                 self._broker = Dispatch(engine.broker, self._observers)
                 self._engine = engine
             return self._engine
 
-    def _engine_settings(self) -> dict[str, Any]:
-        import inspect
-
-        conf = self.conf
-        settings: dict[str, Any] = {
-            "clock": self.clock,
-            "queues": conf.queues,
-            "result_ttl": conf.result_expires,
-            "result_bytes": conf.result_max_bytes,
-        }
-        honoured = inspect.signature(_opener(self.broker_url)).parameters
-        if conf.durability is not None:
-            if "durability" not in honoured:
-                raise Unsupported(
-                    f"durability={conf.durability!r}: {_scheme(self.broker_url)} engines do not offer a choice"
-                )
-            settings["durability"] = conf.durability
-        return {name: value for name, value in settings.items() if name in honoured}
+    def _engine_settings(self, honoured: Collection[str]) -> dict[str, Any]:
+        settings: dict[str, Any] = {"clock": self.clock, "queues": self.conf.queues}
+        for name in ENGINE_SETTINGS:
+            value = getattr(self.conf, name)
+            if name in honoured:
+                if value is not None:
+                    settings[name] = value
+            elif value != getattr(DEFAULTS, name):
+                scheme = _scheme(self.broker_url)
+                raise Unsupported(f"{name}={value!r}: engines of {scheme}:// do not honour it; leave it out")
+        return settings
 
 
 def _opener(url: str) -> Callable[..., Engine]:
@@ -266,11 +268,10 @@ def _opener(url: str) -> Callable[..., Engine]:
     plugged = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme in plugged:
         return cast("Callable[..., Engine]", plugged[scheme].load())
-    known = sorted({*ENGINES, *plugged})
-    raise ConfigError(
-        f"no engine serves {scheme}:// URLs; installed are {', '.join(known)}. Engines in packages of their own are "
-        f"found by the entry point group {GROUP!r}"
-    )
+    planned = PLANNED.get(scheme)
+    if planned is not None:
+        raise ConfigError(f"{scheme}:// is planned as pip install 'penstock[{planned}]'; it is not installed here")
+    raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged, *PLANNED})}")
 
 
 def _scheme(url: str) -> str:

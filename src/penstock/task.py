@@ -326,7 +326,7 @@ def _script_name() -> str | None:
     if spec is not None:
         return str(spec.name).removesuffix(".__main__")
     path = getattr(main, "__file__", None)
-    if path is None:
+    if path is None or path.startswith("<"):
         return None
     from pathlib import Path
 

@@ -11,7 +11,12 @@ from penstock.message import Message
 from penstock.outcome import Progress, Report, State
 
 FEATURES = Features(
-    engine="fake", atomic_settle=True, atomic_batch=3, effects=frozenset(), guards=frozenset({"Unique"}), max_message=1000
+    engine="fake",
+    atomic_settle=True,
+    atomic_batch=3,
+    effects=frozenset(),
+    guards=frozenset({"Unique"}),
+    max_message=1000,
 )
 
 

@@ -235,7 +235,7 @@ def test_a_nan_is_refused_on_the_fast_path_and_sent_by_msgpack() -> None:
     def function(x: float) -> None: ...
 
     arguments = Arguments("f", function)
-    with pytest.raises(EncodeError, match="argument 'x' .*nan has no form in JSON; use serializer='msgpack'"):
+    with pytest.raises(EncodeError, match=r"argument 'x' .*nan has no form in JSON; use serializer='msgpack'"):
         arguments.encode((float("nan"),), {})
     (back,), _ = arguments.decode(arguments.encode((float("nan"),), {}, serializer("msgpack")), "msgpack")
     assert back != back
@@ -282,7 +282,7 @@ def test_variable_arguments_are_typed_too() -> None:
 
 
 def test_a_default_of_none_makes_none_welcome() -> None:
-    def function(x: int = None) -> None: ...  # type: ignore[assignment]
+    def function(x: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     assert Arguments("f", function).encode((None,), {}) == b"[[null],{}]"
 
@@ -293,7 +293,7 @@ def test_string_annotations_are_resolved_and_missing_ones_named() -> None:
     def bad(x: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     assert Arguments("f", good).decode(b'[["00000000-0000-0000-0000-000000000005"],{}]')[0] == (uuid.UUID(int=5),)
-    with pytest.raises(ConfigError, match="task 'f': an annotation names 'Nowhere'.*not only under TYPE_CHECKING"):
+    with pytest.raises(ConfigError, match=r"task 'f': an annotation names 'Nowhere'.*not only under TYPE_CHECKING"):
         Arguments("f", bad)
 
 

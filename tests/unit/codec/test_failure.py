@@ -52,7 +52,7 @@ def test_the_worker_s_traceback_is_shown() -> None:
     back = rebuild(failure(raised(ValueError("x"))))
     (note,) = back.__notes__
     assert note.startswith("On the worker:\nTraceback")
-    assert 'in raised\n    raise error' in note
+    assert "in raised\n    raise error" in note
 
 
 def test_attributes_of_our_errors_come_back() -> None:
