@@ -54,6 +54,10 @@ class MemoryEngine:
         finally:
             call.close()
 
+    def writer_pid(self) -> int | None:
+        """No process but this one writes."""
+        return None
+
     def close(self) -> None:
         self.broker.interrupt()
         self._store.shelf.close()
@@ -78,14 +82,14 @@ def open_engine(
     *,
     clock: Clock | None = None,
     queues: Sequence[Queue] = (),
-    result_ttl: float = RESULT_TTL,
-    result_bytes: int = RESULT_BYTES,
+    result_expires: float = RESULT_TTL,
+    result_max_bytes: int = RESULT_BYTES,
 ) -> MemoryEngine:
     """A new, empty engine. `queues` are declared, others are made with the default bounds when they are first used.
-    Results are kept `result_ttl` seconds and up to `result_bytes` bytes. Raises `ConfigError` for another URL."""
+    Results are kept `result_expires` seconds and up to `result_max_bytes` bytes. Raises `ConfigError` for another URL."""
     if url != URL:
         raise ConfigError(f"{url!r}: the memory engine has no address, its URL is {URL!r}")
     clock = clock or SystemClock()
-    engine = MemoryEngine(Store(clock, Shelf(clock, result_ttl, result_bytes)))
+    engine = MemoryEngine(Store(clock, Shelf(clock, result_expires, result_max_bytes)))
     engine.run(engine.inspect.declare(queues))
     return engine

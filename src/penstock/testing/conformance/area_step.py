@@ -210,12 +210,8 @@ async def check_waiting_step_gives_up_in_time(kit: Kit) -> None:
 async def check_interrupt_ends_a_waiting_step(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     waiting = kit.start(worker.committer.step([], worker.demand(queue, wait=60.0)), worker.engine)
-    for _ in range(1000):
-        # An interrupt before the wait began has nothing to cut short, so it is repeated until it did.
-        worker.broker.interrupt()
-        await kit.breathe()
-        if waiting.ended():
-            break
+    # An interrupt before the wait began has nothing to cut short, so it is repeated until it did.
+    await kit.repeat(worker.broker.interrupt, until=waiting.ended)
     equal(list((await waiting.end()).deliveries), [], "an interrupted step")
 
 

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+HANG = 20.0
+"""Seconds after which what should have happened is a violation."""
+
 
 class Violation(AssertionError):
     """An engine broke a promise."""

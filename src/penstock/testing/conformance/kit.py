@@ -18,14 +18,12 @@ from penstock.errors import ConfigError
 from penstock.message import VERSION, Message
 from penstock.outcome import Report
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue
-from penstock.testing.conformance.expect import Violation, instance
+from penstock.testing.conformance.expect import HANG, Violation, instance
 from penstock.testing.conformance.worker import Worker
 
 T = TypeVar("T")
 
 PUBLISH_TIMEOUT = 10.0
-HANG = 20.0
-"""Seconds after which a call that should have returned is a violation."""
 
 
 class Kit:
@@ -106,9 +104,14 @@ class Kit:
         """What `wait` returns, which blocks."""
         return wait() if self.blocking else await asyncio.to_thread(wait)
 
-    async def breathe(self) -> None:
-        """Let what was started go on for a moment."""
-        await self.threaded(functools.partial(time.sleep, 0.01))
+    async def repeat(self, act: Callable[[], object], until: Callable[[], bool]) -> None:
+        """Call `act` every few milliseconds while what was started goes on; a `Violation` after `HANG` seconds."""
+        deadline = time.monotonic() + HANG
+        while not until():
+            if time.monotonic() > deadline:
+                raise Violation(f"{getattr(act, '__name__', act)} had no effect within {HANG} s")
+            act()
+            await self.threaded(functools.partial(time.sleep, 0.005))
 
     def second(self) -> Engine:
         """Another handle on the same server, or the same handle where there can be only one. Closed with the kit."""
@@ -190,11 +193,11 @@ class Running(Generic[T]):
     def ended(self) -> bool:
         return self._future.done() if self._task is None else self._task.done()
 
-    async def end(self, timeout: float = HANG) -> T:
-        """What the call returned; a `Violation` when it takes longer than `timeout` seconds."""
+    async def end(self) -> T:
+        """What the call returned; a `Violation` when it takes longer than `HANG` seconds."""
         try:
             if self._task is None:
-                return self._future.result(timeout)
-            return await asyncio.wait_for(self._task, timeout)
+                return self._future.result(HANG)
+            return await asyncio.wait_for(self._task, HANG)
         except TimeoutError:
-            raise Violation(f"a call did not return within {timeout} s") from None
+            raise Violation(f"a call did not return within {HANG} s") from None

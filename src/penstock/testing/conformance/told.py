@@ -6,10 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from penstock.outcome import Report
-from penstock.testing.conformance.expect import Violation
-
-HANG = 20.0
-"""Seconds after which a notification that should have come is a violation."""
+from penstock.testing.conformance.expect import HANG, Violation
 
 
 class Told:
