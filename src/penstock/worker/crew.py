@@ -73,6 +73,12 @@ class Crew:
         self._inline = [
             Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared
         ]
+        # Straight through, once per task. `Any`: the contract's `Slot` is always one of ours.
+        self.prepare: Any = self._runner.prepare
+        self.succeed: Any = self._runner.succeed
+        self.fail: Any = self._runner.fail
+        self.claim: Any = self._early.claim
+        self.conclude: Any = self._early.conclude
         self._clock = clock
         self._watchdog = Watchdog(
             self.bench,
@@ -147,7 +153,8 @@ class Crew:
         if not limit and not settled:
             return False
         deliveries = bench.pull(settled, limit, bench.idle_wait if idle and not settled else 0.0)
-        if not deliveries and not settled and idle and bench.burst and not any(slot.delivery for slot in self._slots):
+        nothing = not (deliveries or settled or self.waiting or any(slot.delivery for slot in self._slots))
+        if nothing and idle and bench.burst:
             bench.stop()
         self.waiting.extend(deliveries)
         return bool(deliveries or settled)
@@ -155,9 +162,6 @@ class Crew:
     def ran(self, slot: int, count: int) -> None:
         self.bench.rest(slot)
         self.bench.ran(count)
-
-    def prepare(self, slot: AnySlot, delivery: Delivery, now: float) -> Settlement | None:
-        return self._runner.prepare(cast(Slot, slot), delivery, now)
 
     def start(self, slot: AnySlot) -> tuple[bool, Callable[[], Any]]:
         ours = cast(Slot, slot)
@@ -173,15 +177,3 @@ class Crew:
 
     def early(self, slot: AnySlot) -> bool:
         return cast(Slot, slot).plan.early
-
-    def claim(self, slot: AnySlot, delivery: Delivery) -> bool:
-        return self._early.claim(cast(Slot, slot), delivery)
-
-    def succeed(self, slot: AnySlot, value: Any, now: float) -> Settlement:
-        return self._runner.succeed(cast(Slot, slot), value, now)
-
-    def fail(self, slot: AnySlot, error: BaseException, now: float) -> Settlement:
-        return self._runner.fail(cast(Slot, slot), error, now)
-
-    def conclude(self, slot: AnySlot, settlement: Settlement) -> None:
-        self._early.conclude(cast(Slot, slot), settlement)

@@ -91,7 +91,7 @@ class Watchdog:
         while not self._closed:
             try:
                 busy = any(slot.delivery is not None for slot in self._bench.slots) or any(
-                    batch.waiting for batch in self._bench.batches
+                    batch.waiting or batch.finished for batch in self._bench.batches
                 )
                 quiet = 0 if busy else quiet + 1
                 self._wait(poll, asleep=quiet > 1)
