@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import MAX_LANE, PARKED, lane_base
 from penstock.errors import BrokerError
@@ -26,8 +27,9 @@ class Lane(Struct, frozen=True):
 class Catalog:
     """Everything here runs inside a write transaction. Caches are dropped when one is rolled back."""
 
-    def __init__(self, db: Database, declared: Sequence[Queue] = ()) -> None:
+    def __init__(self, db: Database, counters: Counters, declared: Sequence[Queue] = ()) -> None:
         self._db = db
+        self._counters = counters
         self._declared = {queue.name: queue for queue in declared}
         self._queues: dict[tuple[str, str], int] = {}
         self._lanes: dict[tuple[int, int, str], Lane] = {}
@@ -63,11 +65,10 @@ class Catalog:
     def _create_queue(self, namespace: str, name: str) -> int:
         bounds = self._declared.get(name)
         length, size = (bounds.max_length, bounds.max_bytes) if bounds else (MAX_LENGTH, MAX_BYTES)
-        row = self._db.execute(
-            "INSERT INTO queue (namespace, name, max_length, max_bytes) VALUES (?, ?, ?, ?) RETURNING id",
-            (namespace, name, length, size),
-        ).fetchone()
-        created: int = row[0]
+        created: int = self._db.execute(
+            "INSERT INTO queue (namespace, name) VALUES (?, ?) RETURNING id", (namespace, name)
+        ).fetchone()[0]
+        self._counters.create(created, length, size)
         return created
 
     def lane(self, queue: int, namespace: str, name: str, priority: int, partition: str) -> Lane:

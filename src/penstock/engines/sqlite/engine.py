@@ -52,7 +52,9 @@ class SqliteBroker:
     async def depth(self, queue: str, namespace: str = "") -> int | None:
         db = self._engine.store.db
         row = db.read(
-            lambda: db.query("SELECT depth FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)).fetchone()
+            lambda: db.query(
+                "SELECT depth FROM queue_stats WHERE namespace = ? AND name = ?", (namespace, queue)
+            ).fetchone()
         )
         return row[0] if row else 0
 

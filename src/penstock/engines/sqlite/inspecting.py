@@ -35,9 +35,8 @@ class SqliteInspect:
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         def work(wake: Wake) -> None:
             for queue in queues:
-                self._db.execute(
-                    "UPDATE queue SET max_length = ?, max_bytes = ? WHERE id = ?",
-                    (queue.max_length, queue.max_bytes, self._store.catalog.queue(namespace, queue.name)),
+                self._store.counters.bound(
+                    self._store.catalog.queue(namespace, queue.name), queue.max_length, queue.max_bytes
                 )
 
         self._store.change(work)
@@ -47,8 +46,8 @@ class SqliteInspect:
 
     def _read_queues(self, namespace: str | None) -> list[QueueInfo]:
         rows = self._db.query(
-            "SELECT q.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed, s.dead,"
-            " s.enqueued, s.settled, s.paused FROM queue_stats s JOIN queue q ON q.namespace = s.namespace AND q.name = s.name"
+            "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed, s.dead,"
+            " s.enqueued, s.settled, s.paused FROM queue_stats s"
             " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
             (namespace,),
         ).fetchall()
@@ -131,7 +130,7 @@ class SqliteInspect:
         self._db.execute("DELETE FROM dead WHERE id = ?", (row,))
         self._store.results.forget(row)
         self._db.execute("INSERT INTO task VALUES (?, NULL, 0, ?)", (row, body))
-        self._db.execute("UPDATE queue SET depth = depth + 1, bytes = bytes + ? WHERE id = ?", (len(body), queue))
+        self._store.counters.add(queue, 1, len(body))
         wake.queues |= self._store.readier.put_back([row])
         wake.tasks += 1
         return 1

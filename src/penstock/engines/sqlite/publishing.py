@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key
 from penstock.engines.sqlite.catalog import Catalog, Lane
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.results import Results, revoked
 from penstock.errors import ConfigError
 from penstock.message import Dedup, Fence, Message, Unique, pack
 
-ADMIT = (
-    "UPDATE queue SET depth = depth + ?1, bytes = bytes + ?2, enqueued = enqueued + ?1, delayed = delayed + ?4"
-    " WHERE id = ?3 AND depth + ?1 <= max_length AND bytes + ?2 <= max_bytes"
-)
-ALWAYS = "UPDATE queue SET depth = depth + ?1, bytes = bytes + ?2, enqueued = enqueued + ?1, delayed = delayed + ?4 WHERE id = ?3"
 APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
 PARK = "UPDATE lane SET parked = parked + ?1 WHERE id = ?2 RETURNING parked"
 INSERT = "INSERT INTO task VALUES (?, NULL, 0, ?)"
@@ -37,79 +34,96 @@ class Wake(Struct):
     results: bool = False
 
 
+class Route(NamedTuple):
+    namespace: str
+    queue: str
+    priority: int
+    partition: str
+
+
+class Outgoing(NamedTuple):
+    """A batch, packed. `lane` is there when all of it goes to the end of one lane."""
+
+    messages: Sequence[Message]
+    bodies: list[bytes]
+    size: int
+    lane: Route | None
+
+
 class Publisher:
     def __init__(
-        self, db: Database, catalog: Catalog, rates: Rates, results: Results, now: Callable[[], float]
+        self,
+        db: Database,
+        catalog: Catalog,
+        counters: Counters,
+        rates: Rates,
+        results: Results,
+        now: Callable[[], float],
     ) -> None:
         self._db = db
         self._catalog = catalog
+        self._counters = counters
         self._rates = rates
         self._results = results
         self._now = now
 
-    def publish(self, batches: Sequence[Sequence[Message]], wake: Wake) -> list[list[Answer]]:
+    def publish(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]]:
         """Each batch whole or not at all, in one transaction. Plain messages take the fast way."""
-        if len(batches) > 1:
-            merged = self._publish_merged(batches, wake)
-            if merged is not None:
-                return merged
-        return [self._publish_batch(batch, wake) for batch in batches]
+        if len(batches) == 1:
+            return [self._publish_batch(batches[0], wake)]
+        merged = self._publish_merged(batches, wake)
+        return [self._publish_batch(batch, wake) for batch in batches] if merged is None else merged
 
-    def _publish_merged(self, batches: Sequence[Sequence[Message]], wake: Wake) -> list[list[Answer]] | None:
+    def _publish_merged(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]] | None:
         """Many callers' plain messages for one lane as one batch; `None` when they are not, or do not fit."""
-        together = [message for batch in batches for message in batch]
-        if not _plain_for_one_lane(together):
+        route = batches[0].lane
+        if route is None or any(batch.lane != route for batch in batches):
             return None
-        answers = self._append(together, wake, ADMIT)
+        messages = [message for batch in batches for message in batch.messages]
+        bodies = [body for batch in batches for body in batch.bodies]
+        together = Outgoing(messages, bodies, sum(batch.size for batch in batches), route)
+        answers = self._append(together, route, wake)
         if isinstance(answers[0], Full):
             return None  # one by one: some may fit
         split: list[list[Answer]] = []
         start = 0
         for batch in batches:
-            split.append(answers[start : start + len(batch)])
-            start += len(batch)
+            split.append(answers[start : start + len(batch.messages)])
+            start += len(batch.messages)
         return split
 
-    def _publish_batch(self, batch: Sequence[Message], wake: Wake) -> list[Answer]:
-        if not batch:
-            return []
-        if _plain_for_one_lane(batch):
-            return self._append(batch, wake, ADMIT)
-        return self._publish_mixed(batch, wake)
+    def _publish_batch(self, batch: Outgoing, wake: Wake) -> list[Answer]:
+        if batch.lane is not None:
+            return self._append(batch, batch.lane, wake)
+        return self._publish_mixed(batch.messages, wake) if batch.messages else []
 
     def follow_up(self, message: Message, wake: Wake) -> Answer:
         """Publish an effect's message: always admitted, and recognised when it is a repeat."""
-        refused = self._refusal(message)
-        return refused or self._insert_one(message, wake, ALWAYS)
+        return self._refusal(message) or self._insert_one(message, wake)
 
-    def _append(self, batch: Sequence[Message], wake: Wake, admit: str) -> list[Answer]:
+    def _append(self, batch: Outgoing, route: Route, wake: Wake) -> list[Answer]:
         """Plain ready messages of one lane: one range of ids, one statement for all rows."""
-        first = batch[0]
-        queue = self._catalog.queue(first.namespace, first.queue)
-        lane = self._catalog.lane(queue, first.namespace, first.queue, first.priority, first.partition)
-        bodies = [pack(message) for message in batch]
-        count, size = len(bodies), sum(map(len, bodies))
-        full = self._admit(queue, first.queue, count, size, 0, admit)
+        queue = self._catalog.queue(route.namespace, route.queue)
+        lane = self._catalog.lane(queue, route.namespace, route.queue, route.priority, route.partition)
+        count = len(batch.bodies)
+        full = self._admit(queue, route.queue, count, batch.size)
         if full is not None:
             return [full] * count
         tail, eligible = self._db.execute(APPEND, (count, lane.id)).fetchone()
         if not eligible:
             self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
-        if count == 1:
-            self._db.execute(INSERT, (tail - 1, bodies[0]))
-        else:
-            self._db.executemany(INSERT, zip(range(tail - count, tail), bodies, strict=True))
         wake.queues |= 1 << (queue & 63)
         wake.tasks += count
+        if count == 1:
+            self._db.execute(INSERT, (tail - 1, batch.bodies[0]))
+            return [Accepted(tail - 1)]
+        self._db.executemany(INSERT, zip(range(tail - count, tail), batch.bodies, strict=True))
         return [Accepted(row) for row in range(tail - count, tail)]
 
-    def _admit(self, queue: int, name: str, count: int, size: int, delayed: int, admit: str) -> Full | None:
-        self._db.execute(admit, (count, size, queue, delayed))
-        if self._db.changes():
+    def _admit(self, queue: int, name: str, count: int, size: int) -> Full | None:
+        if self._counters.admit(queue, count, size):
             return None
-        depth, used, max_length, max_bytes = self._db.execute(
-            "SELECT depth, bytes, max_length, max_bytes FROM queue WHERE id = ?", (queue,)
-        ).fetchone()
+        depth, used, max_length, max_bytes = self._counters.levels(queue)
         over = depth + count > max_length
         excess = depth + count - max_length if over else max(1, count * (used + size - max_bytes) // max(1, size))
         after = self._rates.seconds_to_drain(queue, excess)
@@ -134,7 +148,7 @@ class Publisher:
         inserted = []
         for message in batch:
             # A repeat inside one batch is seen as soon as its first is there.
-            inserted.append(self._refusal(message) or self._insert_one(message, wake, ALWAYS))
+            inserted.append(self._refusal(message) or self._insert_one(message, wake))
         return inserted
 
     def _repeat_within(self, message: Message) -> Answer:
@@ -147,13 +161,10 @@ class Publisher:
             wanted[message.namespace, message.queue] = (count + 1, size + len(pack(message)))
         for (namespace, name), (count, size) in wanted.items():
             queue = self._catalog.queue(namespace, name)
-            full = self._admit(queue, name, count, size, 0, ADMIT)
+            full = self._admit(queue, name, count, size)
             if full is not None:
                 return full
-            self._db.execute(  # only tried: the rows count themselves
-                "UPDATE queue SET depth = depth - ?1, bytes = bytes - ?2, enqueued = enqueued - ?1 WHERE id = ?3",
-                (count, size, queue),
-            )
+            self._counters.withdraw(queue, count, size)  # only tried: the rows count themselves
         return None
 
     def _refusal(self, message: Message) -> Answer | None:
@@ -197,14 +208,14 @@ class Publisher:
         chosen = self._db.execute("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
         return chosen[0] if chosen else row
 
-    def _insert_one(self, message: Message, wake: Wake, admit: str) -> Answer:
+    def _insert_one(self, message: Message, wake: Wake) -> Answer:
         queue = self._catalog.queue(message.namespace, message.queue)
         lane = self._catalog.lane(queue, message.namespace, message.queue, message.priority, message.partition)
         if message.id is not None and self._is_revoked(message.id):
             return self._refuse_revoked(lane, message, message.id, wake)
         delayed = message.eta is not None and message.eta > self._now()
         body = pack(message)
-        self._admit(queue, message.queue, 1, len(body), int(delayed), admit)
+        self._counters.add(queue, 1, len(body), int(delayed))
         row = self._park(lane, message, body) if delayed else self._ready(lane, body)
         self._register(message, row)
         if not delayed or (message.eta or 0.0) < self._now() + SOON:
@@ -240,8 +251,16 @@ class Publisher:
                     pass
 
 
-def _plain_for_one_lane(batch: Sequence[Message]) -> bool:
-    """All go to the end of the same lane, and nothing needs to be looked up for them."""
+def outgoing(batch: Sequence[Message]) -> Outgoing:
+    """Pack a batch, and find out whether it can take the fast way. Pure: done before the lock is taken."""
+    bodies = [pack(message) for message in batch]
+    return Outgoing(batch, bodies, sum(map(len, bodies)), _only_route(batch))
+
+
+def _only_route(batch: Sequence[Message]) -> Route | None:
+    """The lane of all messages, if it is the same for all and nothing needs to be looked up for any."""
+    if not batch:
+        return None
     first = batch[0]
     queue, priority, namespace, partition = first.queue, first.priority, first.namespace, first.partition
     for message in batch:
@@ -254,8 +273,8 @@ def _plain_for_one_lane(batch: Sequence[Message]) -> bool:
             or message.partition != partition
             or message.namespace != namespace
         ):
-            return False
-    return True
+            return None
+    return Route(namespace, queue, priority, partition)
 
 
 def _keys(message: Message) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.counting import Counters
 
 MIN_RETRY, MAX_RETRY = 0.05, 60.0
 """Seconds."""
@@ -13,14 +13,14 @@ MIN_RETRY, MAX_RETRY = 0.05, 60.0
 class Rates:
     """Samples a queue's `settled` count when somebody is refused, so that the next refusal knows the rate."""
 
-    def __init__(self, db: Database, now: Callable[[], float]) -> None:
-        self._db = db
+    def __init__(self, counters: Counters, now: Callable[[], float]) -> None:
+        self._counters = counters
         self._now = now
         self._samples: dict[int, tuple[float, int, float]] = {}
 
     def seconds_to_drain(self, queue: int, tasks: int) -> float:
         """About how long until `tasks` have left the queue; a guess of one second before anything is known."""
-        settled: int = self._db.execute("SELECT settled FROM queue WHERE id = ?", (queue,)).fetchone()[0]
+        settled = self._counters.settled(queue)
         now = self._now()
         then, before, rate = self._samples.get(queue, (now, settled, 0.0))
         elapsed = now - then

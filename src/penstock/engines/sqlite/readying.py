@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from penstock.engines.sqlite.catalog import Catalog, Lane
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import lane_of, runs
 
@@ -13,9 +14,10 @@ PROMOTE_AT_ONCE = 500
 
 
 class Readier:
-    def __init__(self, db: Database, catalog: Catalog, now: Callable[[], float]) -> None:
+    def __init__(self, db: Database, catalog: Catalog, counters: Counters, now: Callable[[], float]) -> None:
         self._db = db
         self._catalog = catalog
+        self._counters = counters
         self._now = now
 
     def put_back_in(self, lane: Lane, rows: list[int]) -> None:
@@ -54,7 +56,7 @@ class Readier:
             queue = self._catalog.by_id(lane_of(row)).queue
             by_queue[queue] = by_queue.get(queue, 0) + 1
         for queue, count in by_queue.items():
-            self._db.execute("UPDATE queue SET delayed = delayed - ? WHERE id = ?", (count, queue))
+            self._counters.delay(queue, -count)
         return self.put_back(due)
 
     def next_due(self) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from penstock.coordinator import Revoked
 from penstock.engines.sqlite import results as result_rows
 from penstock.engines.sqlite.catalog import Catalog
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.publishing import Wake
@@ -19,9 +20,12 @@ PURGE_AT_ONCE = 1_000
 
 
 class Revoker:
-    def __init__(self, db: Database, catalog: Catalog, results: Results, now: Callable[[], float]) -> None:
+    def __init__(
+        self, db: Database, catalog: Catalog, counters: Counters, results: Results, now: Callable[[], float]
+    ) -> None:
         self._db = db
         self._catalog = catalog
+        self._counters = counters
         self._results = results
         self._now = now
 
@@ -84,10 +88,7 @@ class Revoker:
             self._db.execute("DELETE FROM task WHERE id = ?", (row,))
             self._db.execute("DELETE FROM unique_key WHERE id = ?", (row,))
             self._db.execute("DELETE FROM revoked WHERE id = ?", (row,))
-            self._db.execute(
-                "UPDATE queue SET depth = depth - 1, bytes = bytes - ?, delayed = delayed - ?, settled = settled + 1 WHERE id = ?",
-                (len(body), int(due is not None), self._catalog.by_id(lane_of(row)).queue),
-            )
+            self._counters.leave(self._catalog.by_id(lane_of(row)).queue, 1, len(body), int(due is not None))
             if result_rows.find(self._db.execute, row) is None:
                 outcomes[row] = (task, revoked(why, self._now()))
         self._results.add(outcomes, "")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.delivery import Ack, Dead, Release, RetryAt, Settlement
 from penstock.engines.sqlite.catalog import Catalog
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.ids import lane_of
@@ -22,6 +23,7 @@ class Settler:
         self,
         db: Database,
         catalog: Catalog,
+        counters: Counters,
         leases: Leases,
         readier: Readier,
         results: Results,
@@ -30,6 +32,7 @@ class Settler:
     ) -> None:
         self._db = db
         self._catalog = catalog
+        self._counters = counters
         self._leases = leases
         self._readier = readier
         self._results = results
@@ -56,7 +59,7 @@ class Settler:
             self._db.execute("DELETE FROM task WHERE id BETWEEN ? AND ?", (low, high))
             self._ending.clear(low, high, made.kept)
         for queue, (count, size) in made.leaving.items():
-            self._leave(queue, count, size)
+            self._counters.leave(queue, count, size)
         for settlement, lease in made.others:
             self._settle_one(settlement, lease, wake)
         if made.results:
@@ -84,12 +87,6 @@ class Settler:
         tasks = {row: ("", size) for row, size, _ in rows_of(self._db, token, low, high)}
         return Held(token, self._catalog.by_id(lane_of(low)), tasks, worker)
 
-    def _leave(self, queue: int, count: int, size: int) -> None:
-        self._db.execute(
-            "UPDATE queue SET depth = depth - ?1, bytes = bytes - ?2, settled = settled + ?1 WHERE id = ?3",
-            (count, size, queue),
-        )
-
     def _settle_one(self, settlement: Settlement, lease: Held, wake: Wake) -> None:
         row = settlement.receipt[1]
         queue = lease.lane.queue
@@ -109,7 +106,7 @@ class Settler:
                     (queue, reason, self._now(), row),
                 )
                 self._db.execute("DELETE FROM task WHERE id = ?", (row,))
-                self._leave(queue, 1, size)
+                self._counters.leave(queue, 1, size)
             case Ack():
                 raise AssertionError("acks are settled in runs")
 
@@ -123,4 +120,4 @@ class Settler:
                 (when, int(charge), body, row),
             )
             grown = len(body) - size
-        self._db.execute("UPDATE queue SET delayed = delayed + 1, bytes = bytes + ? WHERE id = ?", (grown, queue))
+        self._counters.delay(queue, 1, grown)

@@ -15,13 +15,14 @@ from penstock.delivery import Delivery, Receipt, Settlement
 from penstock.engines.sqlite.bells import Bell, Ringer, result_bell, work_bell
 from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
+from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.ids import PublicIds
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
-from penstock.engines.sqlite.publishing import Publisher, Wake
+from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.reaping import Reaper
@@ -53,15 +54,20 @@ class Store:
         self.ids = PublicIds(self.db.secret)
         self.ringer = Ringer(folder, board)
         self.registry = Registry(folder)
-        self.catalog = Catalog(self.db, settings.queues)
+        self.counters = Counters(self.db)
+        self.catalog = Catalog(self.db, self.counters, settings.queues)
         self.leases = Leases()
         self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
-        self.publisher = Publisher(self.db, self.catalog, Rates(self.db, self.now), self.results, self.now)
-        self.readier = Readier(self.db, self.catalog, self.now)
+        self.publisher = Publisher(
+            self.db, self.catalog, self.counters, Rates(self.counters, self.now), self.results, self.now
+        )
+        self.readier = Readier(self.db, self.catalog, self.counters, self.now)
         self.ending = Ending(self.db, self.publisher)
-        self.revoker = Revoker(self.db, self.catalog, self.results, self.now)
+        self.revoker = Revoker(self.db, self.catalog, self.counters, self.results, self.now)
         self.claimer = Claimer(self.db, self.catalog, self.readier, self.revoker.drop_leased, self.now)
-        self.settler = Settler(self.db, self.catalog, self.leases, self.readier, self.results, self.ending, self.now)
+        self.settler = Settler(
+            self.db, self.catalog, self.counters, self.leases, self.readier, self.results, self.ending, self.now
+        )
         self.reaper = Reaper(self.db, self.registry, self.readier, self.results, self.now)
         self.lookup = Lookup(self.db, self.ids, self.registry)
         self.watcher = Watcher(self.db, self.lookup, board, Bell(os.path.join(folder, result_bell(board.place))))
@@ -84,8 +90,9 @@ class Store:
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
+        packed = [outgoing(batch) for batch in batches]
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
-        return self.change(lambda wake: self.publisher.publish(batches, wake), timeout=timeout, heavy=heavy)
+        return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
 
     def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         settled, deliveries = self._settle_and_claim(settle, want)

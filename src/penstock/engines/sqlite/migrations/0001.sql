@@ -8,19 +8,12 @@ CREATE TABLE queue (
     id INTEGER PRIMARY KEY,
     namespace TEXT NOT NULL,
     name TEXT NOT NULL,
-    max_length INTEGER NOT NULL,
-    max_bytes INTEGER NOT NULL,
-    depth INTEGER NOT NULL DEFAULT 0,     -- ready + leased + delayed
-    bytes INTEGER NOT NULL DEFAULT 0,
-    delayed INTEGER NOT NULL DEFAULT 0,
-    enqueued INTEGER NOT NULL DEFAULT 0,  -- since the queue exists
-    settled INTEGER NOT NULL DEFAULT 0,
     paused INTEGER NOT NULL DEFAULT 0,
-    epoch INTEGER NOT NULL DEFAULT 0,     -- grows when a lane is given away, so that caches of lanes notice
     UNIQUE (namespace, name)
 );
 
 -- A lane is one order of tasks: of one queue, priority and partition. head and tail are row ids; ready = tail - head + back.
+-- The row with the negative id of a queue is no lane: it has the queue's counters, here so that they share a page with its lanes.
 CREATE TABLE lane (
     id INTEGER PRIMARY KEY,
     queue INTEGER NOT NULL REFERENCES queue (id),
@@ -31,7 +24,14 @@ CREATE TABLE lane (
     parked INTEGER NOT NULL,              -- next row id for tasks that are born delayed
     back INTEGER NOT NULL DEFAULT 0,      -- tasks in `returned`
     eligible INTEGER NOT NULL DEFAULT 0,  -- ready > 0
-    turn INTEGER NOT NULL DEFAULT 0       -- the lane with the lowest is served next
+    turn INTEGER NOT NULL DEFAULT 0,      -- the lane with the lowest is served next
+    depth INTEGER,                        -- ready + leased + delayed
+    bytes INTEGER,
+    delayed INTEGER,
+    enqueued INTEGER,                     -- since the queue exists
+    settled INTEGER,
+    max_length INTEGER,
+    max_bytes INTEGER
 );
 CREATE UNIQUE INDEX lane_name ON lane (queue, priority, partition);
 CREATE INDEX lane_eligible ON lane (queue, priority DESC, turn) WHERE eligible = 1;
@@ -113,12 +113,12 @@ CREATE TABLE worker (
 ) WITHOUT ROWID;
 
 CREATE VIEW queue_stats AS
-SELECT q.namespace, q.name, q.depth,
+SELECT q.id, q.namespace, q.name, c.depth,
     (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id) AS ready,
-    q.depth - q.delayed - (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id) AS leased,
-    q.delayed, (SELECT count(*) FROM dead WHERE queue = q.id) AS dead,
-    q.bytes, q.max_length, q.max_bytes, q.enqueued, q.settled, q.paused
-FROM queue q;
+    c.depth - c.delayed - (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id) AS leased,
+    c.delayed, (SELECT count(*) FROM dead WHERE queue = q.id) AS dead,
+    c.bytes, c.max_length, c.max_bytes, c.enqueued, c.settled, q.paused
+FROM queue q JOIN lane c ON c.id = -q.id;
 
 -- The task's name is the third item of the body's MessagePack array, after its header and the one-byte version.
 CREATE VIEW task_list AS
