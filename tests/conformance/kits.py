@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from penstock.broker import Key
+from msgspec.structs import replace
+
+from penstock.broker import Features, Key
 from penstock.clock import ManualClock
+from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
 from penstock.engines.memory.handle import MemoryEngine
 from penstock.engines.memory.shelf import Shelf
 from penstock.engines.memory.store import Store
@@ -27,3 +30,33 @@ class MemoryKit(Kit):
         # As many bytes as before, so that the counters stay right, but no message.
         task.data = b"\xc1" * len(task.data)
         return True
+
+
+class SplitBroker(MemoryBroker):
+    """A broker that knows nothing of results; of effects, it applies to its own queues what `native` names."""
+
+    native: frozenset[str] = frozenset()
+
+    @property
+    def features(self) -> Features:
+        return replace(FEATURES, engine="split", atomic_settle=False, effects=self.native)
+
+
+class PublishingBroker(SplitBroker):
+    native = frozenset({"Publish"})
+
+
+class SplitKit(Kit):
+    """Tasks in one memory store, results in another."""
+
+    def __init__(self, broker_class: type[SplitBroker], *, blocking: bool) -> None:
+        clock = ManualClock()
+        self._store = Store(clock, Shelf(clock))
+        self._broker_class = broker_class
+        results = MemoryEngine(Store(clock, Shelf(clock)))
+        super().__init__(self.open_second(), blocking=blocking, clock=clock, results=results)
+
+    def open_second(self) -> MemoryEngine:
+        engine = MemoryEngine(self._store)
+        engine.broker = self._broker_class(self._store)
+        return engine

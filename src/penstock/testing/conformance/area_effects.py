@@ -7,7 +7,7 @@ from penstock.delivery import ACK, Dead, Delivery, Settlement
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
 from penstock.errors import ConfigError
 from penstock.message import Unique
-from penstock.testing.conformance.expect import Violation, equal, instance, within
+from penstock.testing.conformance.expect import Violation, equal, expect, instance, within
 from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.worker import Worker, bodies, success
 
@@ -24,13 +24,14 @@ async def without(kit: Kit, effect: Effect) -> bool:
     kind = type(effect).__name__
     if kind in kit.features.effects:
         return False
-    if isinstance(effect, Publish):
-        return not kit.features.atomic_settle  # then the ordered committer publishes
+    if isinstance(effect, Publish) and not kit.features.atomic_settle:
+        return False  # the ordered committer publishes it
     worker, [delivery] = await held(kit, await kit.queue(), 1)
-    settlement = Settlement(delivery.receipt, ACK, None, (effect,))
     try:
-        await worker.settle(settlement)
+        await worker.settle(Settlement(delivery.receipt, ACK, success(kit), (effect,)))
     except ConfigError:
+        [report] = await kit.fetch(worker.id_of(delivery))
+        expect(not report.state.terminal, f"a settlement was refused, but its outcome stored: {report.state}")
         await worker.finish(delivery)
         return True
     raise Violation(f"effect {kind} is not among the features of {kit.features.engine}, but was not refused")

@@ -93,13 +93,13 @@ async def check_purge_drops_what_waits(kit: Kit) -> None:
     told = Told()
     subscription = kit.backend.subscribe([ids[1]], told)
     equal(await kit.call(kit.inspect.purge(queue)), 3 + len(delayed), "messages purged")
-    [report] = await kit.threaded(told.wait)
+    if kit.fused:
+        [report] = await kit.threaded(told.wait)
+        equal(report.state, State.REVOKED, "state told of a purged task")
     subscription.close()
-    equal(report.state, State.REVOKED, "state told of a purged task")
     within(await kit.depth(queue), (1, None), "depth after a purge: the leased task")
     await worker.nothing(queue)
-    states = [report.state for report in await kit.fetch(*ids[1:], *delayed)]
-    equal(states, [State.REVOKED] * len(states), "states of purged tasks")
+    await kit.ended_revoked(*ids[1:], *delayed)
     await worker.finish(delivery, outcome=success(kit))
     equal((await kit.fetch(ids[0]))[0].state, State.SUCCESS, "state of the leased task")
     equal(await kit.call(kit.inspect.purge(queue)), 0, "messages purged from an empty queue")
@@ -132,6 +132,8 @@ async def check_retried_dead_letter_has_the_same_id_and_fresh_counts(kit: Kit) -
     equal(await kit.call(kit.inspect.retry_dead([task_id])), 1, "dead letters retried")
     equal(await letters(kit, queue), [], "dead letters after a retry")
     within(await kit.depth(queue), (1, None), "depth after a retry")
+    if not kit.fused:
+        await kit.backend_call(kit.backend.forget([task_id]))  # whoever retries it must also forget its old result
     expect(not (await kit.fetch(task_id))[0].state.terminal, "a retried task has not ended")
     back = await worker.take_one(queue)
     message = back.message

@@ -32,10 +32,11 @@ async def check_a_waiting_task_is_gone(kit: Kit) -> None:
     taken = await worker.take(queue, count=2)
     equal(worker.ids_of(taken), [ids[0], ids[2]], "what was not revoked")
     await worker.nothing(queue)
-    [report] = await kit.threaded(told.wait)
+    if kit.fused:
+        [report] = await kit.threaded(told.wait)
+        equal(report.state, State.REVOKED, "state told")
     subscription.close()
-    equal(report.state, State.REVOKED, "state told")
-    equal((await kit.fetch(ids[1]))[0].state, State.REVOKED, "state of a revoked task")
+    await kit.ended_revoked(ids[1])
     within(await kit.depth(queue), (2, None), "depth without the revoked one")
 
 
@@ -48,7 +49,7 @@ async def check_a_delayed_task_is_gone(kit: Kit) -> None:
     await kit.pass_time(kit.unit * 1.5)
     await kit.call(kit.coordinator.reap())
     await worker.nothing(queue)
-    equal((await kit.fetch(task_id))[0].state, State.REVOKED, "state of a revoked task")
+    await kit.ended_revoked(task_id)
     within(await kit.depth(queue), (0, None), "depth")
 
 
@@ -105,7 +106,7 @@ async def check_a_revoked_task_does_not_come_back(kit: Kit) -> None:
         await revoke(kit, task_id)
         await worker.finish(delivery, verdict)
         await worker.nothing(queue)
-        equal((await kit.fetch(task_id))[0].state, State.REVOKED, f"state of a revoked task after {verdict!r}")
+        await kit.ended_revoked(task_id)
         within(await kit.depth(queue), (0, None), f"depth after {verdict!r}")
 
 
@@ -117,7 +118,7 @@ async def check_a_revoked_task_is_not_redelivered(kit: Kit) -> None:
     await kit.expire(worker)
     equal(heir.ids_of(await heir.take(queue, count=2)), [ids[0], ids[2]], "what comes back")
     await heir.nothing(queue)
-    equal((await kit.fetch(ids[1]))[0].state, State.REVOKED, "state of the revoked one")
+    await kit.ended_revoked(ids[1])
     within(await kit.depth(queue), (2, None), "depth")
 
 
@@ -138,7 +139,7 @@ async def check_an_unseen_id_is_remembered(kit: Kit) -> None:
     [delivery] = await worker.take(queue)
     equal(delivery.message and delivery.message.body, b"other", "what was not revoked")
     await worker.nothing(queue)
-    equal((await kit.fetch(message.id or ""))[0].state, State.REVOKED, "state of the revoked one")
+    await kit.ended_revoked(message.id or "")
     within(await kit.depth(queue), (1, None), "depth")
 
 

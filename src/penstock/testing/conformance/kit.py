@@ -16,9 +16,9 @@ from penstock.clock import ManualClock
 from penstock.engine import Engine
 from penstock.errors import ConfigError
 from penstock.message import VERSION, Message
-from penstock.outcome import Report
+from penstock.outcome import Report, State
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue
-from penstock.testing.conformance.expect import HANG, Violation, instance
+from penstock.testing.conformance.expect import HANG, Violation, instance, within
 from penstock.testing.conformance.worker import Worker
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Kit:
         self.engine, self.results = engine, results or engine
         self.blocking, self.clock, self.unit, self.patience = blocking, clock, unit, patience
         self.features = engine.broker.features
+        self.fused = self.features.atomic_settle and self.results is engine
         self.broker = Dispatch(engine.broker)
         self.backend = self.results.backend
         self.coordinator = engine.coordinator
@@ -163,6 +164,13 @@ class Kit:
 
     async def fetch(self, *keys: Key) -> Sequence[Report]:
         return await self.backend_call(self.backend.fetch(keys))
+
+    async def ended_revoked(self, *keys: Key) -> None:
+        """The state of each must be REVOKED. Where results live elsewhere the engine cannot store that; then it may be
+        unknown, and must be nothing else."""
+        allowed = (State.REVOKED,) if self.fused else (State.REVOKED, State.UNKNOWN)
+        for report in await self.fetch(*keys):
+            within(report.state, allowed, "state of a task that was revoked or purged")
 
     async def refused(self, call: Coroutine[Any, Any, object], what: str) -> None:
         """The engine does not declare `what` in its features, so it must refuse it with a `ConfigError`."""

@@ -31,9 +31,7 @@ class Worker:
         self.id = uuid.uuid4().hex
         self.broker = Dispatch(engine.broker)
         self.committer: Committer = (
-            FusedCommitter(self.broker)
-            if kit.features.atomic_settle and kit.results is kit.engine
-            else OrderedCommitter(self.broker, kit.backend)
+            FusedCommitter(self.broker) if kit.fused else OrderedCommitter(self.broker, kit.backend)
         )
 
     async def join(self) -> None:
