@@ -54,6 +54,10 @@ class MemoryEngine:
         finally:
             call.close()
 
+    def another(self) -> MemoryEngine:
+        """Another handle on the same store."""
+        return type(self)(self._store)
+
     def writer_pid(self) -> int | None:
         """No process but this one writes."""
         return None
@@ -86,7 +90,7 @@ def open_engine(
     result_max_bytes: int = RESULT_BYTES,
 ) -> MemoryEngine:
     """A new, empty engine. `queues` are declared, others are made with the default bounds when they are first used.
-    Results are kept `result_expires` seconds and up to `result_max_bytes` bytes. Raises `ConfigError` for another URL."""
+    Results are kept `result_expires` seconds, up to `result_max_bytes`. Raises `ConfigError` for another URL."""
     if url != URL:
         raise ConfigError(f"{url!r}: the memory engine has no address, its URL is {URL!r}")
     clock = clock or SystemClock()
