@@ -1,5 +1,6 @@
 """An engine that answers as it is told, and remembers what it was asked; for what `memory://` cannot be made to do."""
 
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ class FakeBackend:
     def __init__(self, public_id: Callable[[Key], str]) -> None:
         self.reports: dict[str, Report] = {}
         self.subscribed: list[tuple[str, Notify]] = []
+        self.watched = threading.Event()
+        """Somebody has subscribed."""
         self.closed = 0
         self.notes: list[tuple[Key, Progress]] = []
         self._public_id = public_id
@@ -69,6 +72,7 @@ class FakeBackend:
             self.subscribed.append((id, notify))
             if self.reports[id].state.terminal:
                 notify([self.reports[id]])
+        self.watched.set()
         return self
 
     def close(self) -> None:

@@ -1,0 +1,80 @@
+"""What type checkers must accept, and refuse in the lines marked so. Never run.
+
+`make check` fails when a marked line is accepted, since its `ignore` is unused then; test_calls.py sees each error.
+"""
+
+from collections.abc import Coroutine
+from typing import Any, assert_type
+
+from penstock import AsyncResult, EagerResult, Penstock, Task, Unique, as_completed
+
+app = Penstock("tasks", broker="memory://", task_default_queue="q")
+Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
+
+
+@app.task
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+@app.task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@app.task(bind=True, autoretry_for=(OSError,), retry_backoff=True, max_retries=5)
+async def bound(self: Task[..., Any], url: str) -> int:
+    raise self.retry(countdown=self.request.retries)
+
+
+@app.task(bind=True)
+def self_unannotated(self, x: int) -> str:  # type: ignore[no-untyped-def]  # as many will write it
+    return str(x)
+
+
+@app.task(queue="q", unique=Unique("{x}", ttl=5))
+def configured(x: int) -> list[int]:
+    return [x]
+
+
+@app.task(max_retry=5)  # type: ignore[call-overload,untyped-decorator]  # refused
+def misconfigured(x: int) -> None: ...
+
+
+assert_type(add(1, y=2), int)
+_: Coroutine[Any, Any, bytes] = assert_type(fetch("x"), Coroutine[Any, Any, bytes])
+__: Coroutine[Any, Any, int] = assert_type(bound("x"), Coroutine[Any, Any, int])
+assert_type(add.delay(1, y=2), AsyncResult[int])
+assert_type(fetch.delay("x"), AsyncResult[bytes])
+assert_type(bound.delay("x"), AsyncResult[int])
+assert_type(configured.delay(1), AsyncResult[list[int]])
+assert_type(add.delay(1).get(timeout=1), int)
+assert_type(add.apply((1,)), EagerResult[int])
+assert_type(add.apply_async((1,), countdown=5), AsyncResult[int])
+assert_type(add.delay_many([(1, 2)]), list[AsyncResult[int]])
+assert_type([result.get() for result in as_completed([add.delay(1)])], list[int])
+assert_type(app.send_task("x"), AsyncResult[Any])
+assert_type(app.AsyncResult("x", task=add).get(), int)
+
+add("1")  # type: ignore[arg-type]  # refused
+add.delay("1")  # type: ignore[arg-type]  # refused
+add.delay()  # type: ignore[call-arg]  # refused
+add.delay(1, z=2)  # type: ignore[call-arg]  # refused
+fetch.delay(1)  # type: ignore[arg-type]  # refused
+bound.delay(bound, "x")  # type: ignore[call-arg,arg-type]  # refused
+self_unannotated.delay("x")  # type: ignore[arg-type]  # refused
+configured.delay("x")  # type: ignore[arg-type]  # refused
+add.apply_async((1,), contdown=5)  # type: ignore[call-arg]  # refused
+add.apply_async((1,), countdown="5")  # type: ignore[arg-type]  # refused
+
+
+async def awaiting() -> None:
+    assert_type(await add.adelay(1), AsyncResult[int])
+    assert_type(await (await fetch.adelay("x")).aget(), bytes)
+    assert_type(await add.aapply_async((1,)), AsyncResult[int])
+    assert_type(await add.adelay_many([(1,)]), list[AsyncResult[int]])
+    assert_type([await r.aget() async for r in as_completed([await add.adelay(1)])], list[int])
+    await add.adelay("1")  # type: ignore[arg-type]  # refused
+    add.adelay(1)  # type: ignore[unused-coroutine]  # refused
+    async with app.batch() as batch:
+        assert_type(len(batch), int)
