@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from penstock import request as requests
 from penstock.blocking import refuse_in_loop
 from penstock.codec import failure
+from penstock.hooks import ErrorInfo
 from penstock.outcome import Outcome, Report, State
 from penstock.request import Request
 from penstock.result import EagerResult
 from penstock.retry import Again, Drop, GiveUp, decide
-from penstock.task import ErrorInfo, Task
 
 if TYPE_CHECKING:
     from penstock.message import Message
+    from penstock.task import Task
 
 R = TypeVar("R")
 
@@ -104,12 +105,12 @@ class EagerRun(Generic[R]):
             kwargs = request.kwargs if again.kwargs is None else again.kwargs
             self._message.body = self._task.codec.encode(args, kwargs, self._task.format)
             self._message.content_type = self._task.format.name
-        info = _info(again.reason)
+        info = ErrorInfo.of(again.reason)
         self._hook("on_retry", again.reason, self._id, request.args, request.kwargs, info)
         self._hook("after_return", State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
 
     def _fail(self, error: BaseException, request: Request) -> None:
-        info = _info(error)
+        info = ErrorInfo.of(error)
         self._end(State.FAILURE, failure(error, info.traceback), "json")
         self._hook("on_failure", error, self._id, request.args, request.kwargs, info)
         self._hook("after_return", State.FAILURE, error, self._id, request.args, request.kwargs, info)
@@ -124,9 +125,3 @@ class EagerRun(Generic[R]):
             getattr(self._task, name)(*args)
         except Exception:
             _log.exception("hook %s of task %s failed", name, self._task.name)
-
-
-def _info(error: BaseException) -> ErrorInfo:
-    import traceback
-
-    return ErrorInfo(error, "".join(traceback.format_exception(error)))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from penstock import request as requests
 from penstock.codec import Arguments, Returned, serializer
 from penstock.errors import ConfigError, Retry
+from penstock.hooks import HOOKS
+from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
 from penstock.request import Request
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 PROGRESS_INTERVAL = 0.1
 """Seconds between two notes of progress of one task; those in between are dropped, but not the last."""
 
@@ -285,17 +286,6 @@ class CoroutineTask(Task[P, R]):
         # The one difference to a plain task, and it is the point of it.
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
             ...
-
-
-class ErrorInfo:
-    """An error and its traceback as text, as hooks get it."""
-
-    def __init__(self, exception: BaseException, traceback: str) -> None:
-        self.exception, self.traceback = exception, traceback
-        self.type = type(exception)
-
-    def __str__(self) -> str:
-        return self.traceback
 
 
 def class_options(base: type[Task[..., Any]]) -> dict[str, Any]:
