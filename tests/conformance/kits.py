@@ -46,6 +46,14 @@ class PublishingBroker(SplitBroker):
     native = frozenset({"Publish"})
 
 
+class OneByOneBroker(PublishingBroker):
+    """Takes one message at a time."""
+
+    @property
+    def features(self) -> Features:
+        return replace(super().features, atomic_batch=1)
+
+
 class SplitKit(Kit):
     """Tasks in one memory store, results in another."""
 

@@ -6,13 +6,18 @@ import pytest
 
 from penstock.testing.conformance import Check, run, run_check
 from tests.conformance.cases import CASES, MODES
-from tests.conformance.kits import PublishingBroker, SplitBroker, SplitKit
+from tests.conformance.kits import OneByOneBroker, PublishingBroker, SplitBroker, SplitKit
 
 
 @pytest.mark.parametrize("blocking", MODES)
 @pytest.mark.parametrize("check", CASES)
 def test_two_servers(check: Check, blocking: bool) -> None:
     run_check(check, functools.partial(SplitKit, PublishingBroker, blocking=blocking))
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_one_by_one(check: Check) -> None:
+    run_check(check, functools.partial(SplitKit, OneByOneBroker, blocking=True))
 
 
 @pytest.mark.parametrize("area", ["publish", "step", "lease", "delay", "effects", "result"])

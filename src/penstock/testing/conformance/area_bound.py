@@ -56,6 +56,17 @@ async def check_a_refused_batch_is_refused_whole(kit: Kit) -> None:
     await worker.nothing(queue)
 
 
+async def check_a_batch_for_several_queues_is_refused_whole(kit: Kit) -> None:
+    if await unbounded(kit) or kit.features.atomic_batch < 2:
+        return
+    full_queue, free_queue = await kit.queue(max_length=1), await kit.queue()
+    await kit.fill(full_queue, 1)
+    answers = await kit.publish(kit.message(free_queue), kit.message(full_queue))
+    full(answers, full_queue, "a batch of which one message does not fit")
+    within(await kit.depth(free_queue), (0, None), "depth of the queue with room after a refused batch")
+    await (await kit.worker()).nothing(free_queue)
+
+
 async def check_a_refused_id_can_be_published_later(kit: Kit) -> None:
     if await unbounded(kit):
         return
@@ -172,6 +183,7 @@ async def check_due_delayed_tasks_are_admitted(kit: Kit) -> None:
 CHECKS = (
     check_full_adds_nothing,
     check_a_refused_batch_is_refused_whole,
+    check_a_batch_for_several_queues_is_refused_whole,
     check_a_refused_id_can_be_published_later,
     check_a_duplicate_is_recognised_in_a_full_queue,
     check_leased_and_delayed_count,

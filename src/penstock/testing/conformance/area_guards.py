@@ -187,7 +187,7 @@ async def repeat(kit: Kit, message: Message, first: str) -> None:
 async def fenced(kit: Kit, message: Message) -> None:
     """A message whose fence is not current is refused, and nothing beside it is published."""
     try:
-        await kit.publish(kit.message(message.queue), message)
+        await kit.publish(*(kit.message(message.queue), message)[-kit.features.atomic_batch :])
     except ConfigError:
         return
     raise Violation("a message was published although its fence is not current")

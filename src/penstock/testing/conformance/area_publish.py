@@ -131,7 +131,7 @@ async def check_what_is_too_large_or_wrong_is_refused_whole(kit: Kit) -> None:
         (kit.message(queue, priority=-1), ConfigError),
     ):
         try:
-            await kit.publish(good, bad)
+            await kit.publish(*(good, bad)[-kit.features.atomic_batch :])
         except error:
             continue
         raise Violation(f"a message that must be refused with {error.__name__} was published")

@@ -148,7 +148,12 @@ class Kit:
         return Message(version=VERSION, task="conformance.task", body=body, queue=queue, **fields)
 
     async def publish(self, *messages: Message) -> Sequence[Answer]:
-        return await self.call(self.broker.publish(messages, PUBLISH_TIMEOUT))
+        """The answers to all messages, in as few batches as the engine allows."""
+        size = self.features.atomic_batch
+        answers: list[Answer] = []
+        for start in range(0, max(1, len(messages)), size):
+            answers += await self.call(self.broker.publish(messages[start : start + size], PUBLISH_TIMEOUT))
+        return answers
 
     async def accept(self, *messages: Message) -> list[str]:
         """Publish messages that must be accepted; returns their public ids."""
