@@ -10,8 +10,8 @@ from penstock.codec import values
 from penstock.codec.values import JSON, Format
 from penstock.errors import ConfigError, DecodeError, EncodeError
 
-_CERTAIN = frozenset({bool, type(None)})
-"""What every format can carry, whatever its value."""
+_SIMPLE = frozenset({int, str, bool, bytes, type(None)})
+"""What needs no look inside."""
 
 
 class Returned:
@@ -25,8 +25,11 @@ class Returned:
 
     def encode(self, value: Any, form: Format = values.json) -> bytes:
         """Raises `EncodeError`."""
-        if type(value) in _CERTAIN:
-            return form.raw(value)
+        if type(value) in _SIMPLE:
+            try:
+                return form.raw(value)
+            except (ValueError, OverflowError):
+                pass  # said below
         try:
             values.refuse_database_row(value)
             return form.encode(value)

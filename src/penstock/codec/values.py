@@ -23,7 +23,7 @@ _PLAIN: tuple[Any, ...] = (str, int, float, bytes)
 
 
 class TypedDecoder(Protocol):
-    def decode(self, data: bytes, /) -> Any: ...
+    def decode(self, data: bytes | msgspec.Raw, /) -> Any: ...
 
 
 class Format:
