@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -96,7 +97,7 @@ class Penstock:
         self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
-        self._opening = threading.Lock()
+        self._opening, self._pid = threading.Lock(), os.getpid()
         self.client = Client(self)
 
     def __repr__(self) -> str:
@@ -233,6 +234,9 @@ class Penstock:
             engine.close()
 
     def _open(self) -> Engine:
+        if self._pid != os.getpid():
+            # Another thread may have held the lock when this process was forked; it does not live here.
+            self._opening, self._pid = threading.Lock(), os.getpid()
         with self._opening:
             if self._engine is None:
                 from inspect import signature

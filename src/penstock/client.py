@@ -12,7 +12,7 @@ from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown
 from penstock.codec import Format, serializer
-from penstock.errors import AlreadyQueued, BrokerError, OutcomeUnknown, QueueFull, Unsupported
+from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, QueueFull, Unsupported
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
@@ -164,7 +164,13 @@ class Client:
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the engine's `run` or `arun`."""
         for middleware in self._app.publishing:
+            count = len(messages)
             messages = middleware(messages)
+            if len(messages) != count:
+                raise ConfigError(
+                    f"publishing middleware {middleware!r} returned {len(messages)} messages for {count}; it may "
+                    "replace messages, and raise to refuse them, but callers hold one result for each"
+                )
         clock, timeout = self._app.clock, self._conf.publish_timeout
         deadline = clock.monotonic() + timeout
         answers = await self._app.broker.publish(messages, timeout)

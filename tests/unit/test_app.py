@@ -1,5 +1,7 @@
 """The app: settings, names, engines, and calls by name."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,9 +23,14 @@ def test_making_an_app_opens_nothing(tmp_path: Path) -> None:
 def test_the_engine_is_opened_once_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from penstock.engines import memory
 
-    opened = []
+    opened: list[str] = []
     real = memory.open_engine
-    monkeypatch.setattr(memory, "open_engine", lambda *a, clock, queues: opened.append(1) or real(*a, queues=queues))
+
+    def counting(url: str, *, clock: Any, queues: Any) -> Any:
+        opened.append(url)
+        return real(url, clock=clock, queues=queues)
+
+    monkeypatch.setattr(memory, "open_engine", counting)
     app = Penstock("t", broker="memory://")
     start = threading.Barrier(8)
     engines: list[Any] = []
@@ -43,6 +50,17 @@ def test_the_engine_is_opened_once_by_many_threads(monkeypatch: pytest.MonkeyPat
     assert app.engine is not engines[0]
     app.close()
     app.close()
+
+
+def test_a_child_forked_while_another_thread_opens_the_engine_can_open_its_own() -> None:
+    app = Penstock("t", broker="memory://")
+    with app._opening:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if app.engine.url == "memory://" else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
 
 
 def test_an_unknown_scheme_names_the_known_ones() -> None:

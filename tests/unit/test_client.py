@@ -207,6 +207,13 @@ def test_publishing_middleware_sees_and_replaces_messages() -> None:
     assert engine.broker.messages[0].headers == {"tag": "1"}
 
 
+def test_middleware_may_not_drop_a_message() -> None:
+    app, engine = fake_app(publishing=[lambda messages: []])
+    with pytest.raises(ConfigError, match="returned 0 messages for 1"):
+        app.send_task("x")
+    assert engine.broker.messages == []
+
+
 # -- what the broker answers
 
 

@@ -56,11 +56,11 @@ def test_it_retries_and_calls_the_hooks() -> None:
     task = recording(function, bind=True, autoretry_for=(OSError,), max_retries=2)
     result = task.apply((1,))
     assert (result.get(), result.retries) == (1, 2)
-    run = (("before_start", (1,), {}),)
-    retries = [
+    run: tuple[Any, ...] = (("before_start", (1,), {}),)
+    retries: list[Any] = [
         (("on_retry", f"OSError('no {n}')", (1,), {}, OSError), ("after_return", "RETRY", (1,), {})) for n in range(2)
     ]
-    success = (("on_success", 1, (1,), {}), ("after_return", "SUCCESS", (1,), {}))
+    success: tuple[Any, ...] = (("on_success", 1, (1,), {}), ("after_return", "SUCCESS", (1,), {}))
     assert tuple(task.calls) == run + retries[0] + run + retries[1] + run + success
 
 

@@ -1,5 +1,8 @@
 """What `self.request` shows."""
 
+import pytest
+
+from penstock.broker import Key
 from penstock.message import Message, Options
 from penstock.request import Request, direct
 
@@ -24,9 +27,12 @@ def test_the_first_task_is_its_own_root() -> None:
 
 
 def test_the_public_id_is_made_when_it_is_asked_for() -> None:
-    asked = []
-    Request(Message(1, "t", b""), 7, lambda key: asked.append(key) or "x")  # type: ignore[func-returns-value]
-    assert asked == []
+    def ask(key: Key) -> str:
+        raise AssertionError("nobody asked")
+
+    request = Request(Message(1, "t", b""), 7, ask)
+    with pytest.raises(AssertionError):
+        request.id  # noqa: B018
 
 
 def test_requests_do_not_share_their_defaults() -> None:
