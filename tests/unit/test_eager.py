@@ -106,6 +106,14 @@ def test_a_result_that_cannot_be_stored_fails() -> None:
     assert "cannot be stored" in str(result.result)
 
 
+def test_the_request_ends_with_the_run() -> None:
+    from penstock import request as requests
+
+    recording(lambda: 5).apply()
+    recording(lambda: 1 / 0).apply()
+    assert requests.current.get() is None
+
+
 def test_a_bad_call_raises() -> None:
     with pytest.raises(TypeError):
         recording(lambda x: x).apply()

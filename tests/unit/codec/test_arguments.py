@@ -263,6 +263,21 @@ def test_a_body_that_does_not_fit_is_a_decode_error(body: bytes, error: str) -> 
         Arguments("add", add).decode(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"[[1,2],{}]", "missing a required argument: 'd'"),
+        (b'[[1,2],{"c":1}]', "missing a required argument: 'd'"),
+        (b'[[1,2],{"b":1,"d":1}]', "multiple values for argument 'b'"),
+        (b'[[],{"d":1}]', "missing a required positional-only argument: 'a'|missing a required argument: 'a'"),
+        (b'[[],{"a":1,"d":1}]', "'a'"),
+    ],
+)
+def test_a_body_without_what_must_be_named(body: bytes, error: str) -> None:
+    with pytest.raises(DecodeError, match=error):
+        Arguments("keyed", keyed).decode(body)
+
+
 def test_an_unknown_content_type_is_a_decode_error() -> None:
     with pytest.raises(DecodeError, match="content type 'pickle' is not read here"):
         Arguments("add", add).decode(b"[[1,2],{}]", "pickle")
