@@ -1,0 +1,127 @@
+"""`penstock queues`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from msgspec import Struct
+
+from penstock.cli.target import Target
+from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint, size, table
+from penstock.engine import Engine
+from penstock.queue import QueueInfo
+
+HEADS = ("queue", "depth / bound", "", "%", "ready", "running", "delayed", "dead", "bytes", "oldest", "in/s", "out/s")
+RIGHT = (1, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+
+
+class Rates(Struct, frozen=True):
+    """Tasks a second; `None`: unknown."""
+
+    arriving: float | None
+    leaving: float | None
+
+
+@click.command()
+@click.option(
+    "--sample",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to measure the rates; 0: do not.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
+    """Show depth, bound, age and rates of queues.
+
+    Depth is ready + running + delayed. Oldest is the age of the first task that waits to run.
+    """
+    target: Target = ctx.obj
+    app = target.queues()
+    engine = app.engine
+    found, rates = read(engine, target.namespace, sample)
+    if as_json:
+        echo_json([as_data(queue, rates.get((queue.namespace, queue.name))) for queue in found])
+        return
+    click.echo(faint(clean(engine.url)))
+    if not found:
+        click.echo("no queues yet: the first call makes one")
+        return
+    click.echo(table(HEADS, [row(queue, rates.get((queue.namespace, queue.name))) for queue in found], RIGHT))
+
+
+def read(
+    engine: Engine, namespace: str | None, sample: float
+) -> tuple[Sequence[QueueInfo], dict[tuple[str, str], Rates]]:
+    """The queues now, and what came and went in `sample` seconds."""
+    before, started = engine.run(engine.inspect.queues(namespace)), time.monotonic()
+    if not sample:
+        return before, {}
+    time.sleep(sample)
+    after, seconds = engine.run(engine.inspect.queues(namespace)), time.monotonic() - started
+    return after, rates_of(before, after, seconds)
+
+
+def rates_of(before: Sequence[QueueInfo], after: Sequence[QueueInfo], seconds: float) -> dict[tuple[str, str], Rates]:
+    earlier = {(queue.namespace, queue.name): queue for queue in before}
+    found = {}
+    for queue in after:
+        old = earlier.get((queue.namespace, queue.name))
+        found[queue.namespace, queue.name] = Rates(
+            _rate(old.enqueued if old else 0, queue.enqueued, seconds),
+            _rate(old.settled if old else 0, queue.settled, seconds),
+        )
+    return found
+
+
+def _rate(before: int | None, after: int | None, seconds: float) -> float | None:
+    return None if before is None or after is None else max(0, after - before) / seconds
+
+
+def fullness(queue: QueueInfo) -> float | None:
+    """The larger part of its two bounds, 1 is full."""
+    parts = [
+        part / bound
+        for part, bound in ((queue.depth, queue.max_length), (queue.bytes, queue.max_bytes))
+        if part is not None
+    ]
+    return max(parts, default=None)
+
+
+def row(queue: QueueInfo, rates: Rates | None) -> list[str]:
+    full = fullness(queue)
+    name = clean(f"{queue.namespace}/{queue.name}" if queue.namespace else queue.name)
+    return [
+        click.style(name, bold=True) + (click.style(" paused", fg="yellow") if queue.paused else ""),
+        f"{count(queue.depth)} / {count(queue.max_length)}",
+        bar(full or 0.0),
+        "?" if full is None else percent(full),
+        count(queue.ready),
+        count(queue.leased),
+        count(queue.delayed),
+        click.style(count(queue.dead), fg="red") if queue.dead else count(queue.dead),
+        size(queue.bytes),
+        duration(queue.oldest_age),
+        rate(rates.arriving if rates else None),
+        rate(rates.leaving if rates else None),
+    ]
+
+
+def percent(part: float) -> str:
+    return "<1%" if 0 < part < 0.01 else f"{part * 100:.0f}%"
+
+
+def rate(per_second: float | None) -> str:
+    return "–" if per_second is None else f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
+def as_data(queue: QueueInfo, rates: Rates | None) -> dict[str, Any]:
+    data = {name: getattr(queue, name) for name in QueueInfo.__struct_fields__}
+    if rates is not None:
+        data |= {"enqueued_per_second": rates.arriving, "settled_per_second": rates.leaving}
+    return data
