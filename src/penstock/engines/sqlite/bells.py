@@ -15,13 +15,13 @@ class Bell:
 
     def __init__(self, path: str) -> None:
         self._fifo = open_fifo(path)
-        self._poll = select.poll()
-        self._poll.register(self._fifo, select.POLLIN)
         self.empty()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until somebody rings, for `seconds` at most; tells whether somebody did."""
-        if not self._poll.poll(max(0.0, seconds) * 1000):
+        poll = select.poll()  # a new one: several threads may wait, and one object cannot be shared
+        poll.register(self._fifo, select.POLLIN)
+        if not poll.poll(max(0.0, seconds) * 1000):
             return False
         with contextlib.suppress(BlockingIOError):  # another thread took it
             os.read(self._fifo, 1)  # one ring wakes one thread

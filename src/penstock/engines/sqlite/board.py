@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 
+from penstock.engines.sqlite.files import reserve
 from penstock.errors import BrokerUnavailable
 
 PLACES = 256
@@ -22,8 +23,7 @@ _MASK = struct.Struct("=Q")
 class Board:
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._file).st_size < SIZE:
-            os.ftruncate(self._file, SIZE)
+        reserve(self._file, SIZE)
         self._map = mmap.mmap(self._file, SIZE)
         self._place_file = -1
         self.place = self._take_place(path)
@@ -76,10 +76,6 @@ class Board:
         self._map.close()
         os.close(self._file)
         os.close(self._place_file)
-
-    def descriptors(self) -> tuple[int, ...]:
-        """Held locks: a forked child must close these, or they outlive this process."""
-        return (self._place_file,)
 
 
 def mask(queues: list[int]) -> int:

@@ -41,6 +41,8 @@ BUSY = 5_000
 """Milliseconds to wait for a foreign program (a shell, a backup) that locks the file."""
 PAGE = 2_048
 """Bytes of a page: half of SQLite's default makes a small commit a fifth cheaper, and costs a drain nothing."""
+FORK_PATIENCE = 30.0
+"""Seconds for which a fork waits for transactions of other threads."""
 CHECKPOINT_PAGES = 2_000
 """The WAL is copied back at this size, inside a commit and so under the gate."""
 
@@ -224,7 +226,29 @@ class Database:
             self.gate.close()
             self.board.close()
 
-    def forget_after_fork(self) -> None:
-        """In a forked child: let go of locks that belong to the parent, and touch nothing else of it."""
-        for file in (*self.board.descriptors(), *self.gate.descriptors()):
-            os.close(file)
+    def hold_for_fork(self) -> bool:
+        """Wait until no transaction runs in this process; then none does in what is forked. `False`: it took too long."""
+        if not self._mutex.acquire(timeout=FORK_PATIENCE):
+            return False
+        if not self._read_mutex.acquire(timeout=FORK_PATIENCE):
+            self._mutex.release()
+            return False
+        return True
+
+    def release_after_fork(self) -> None:
+        self._read_mutex.release()
+        self._mutex.release()
+
+    def close_after_fork(self) -> None:
+        """In a forked child: give up what is the parent's, after `hold_for_fork`.
+
+        SQLite keeps one record of locks for each file and process. A child that opened the file while it still has the
+        parent's connections would take the locks in that record for its own, and hold none: others could then delete the
+        WAL under it. POSIX locks are not inherited, so closing here takes none from the parent.
+        """
+        self._reader.close()
+        self._writer.close()
+        if self._wal >= 0:
+            os.close(self._wal)
+        self.gate.close()
+        self.board.close()

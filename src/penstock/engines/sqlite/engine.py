@@ -13,9 +13,11 @@ from penstock.delivery import Receipt, Settlement
 from penstock.engines.sqlite.coordinating import SqliteCoordinator
 from penstock.engines.sqlite.inspecting import SqliteInspect
 from penstock.engines.sqlite.publishing import Wake
+from penstock.engines.sqlite.registry import StartNotes
 from penstock.engines.sqlite.request import PublishRequest, drive
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Store
+from penstock.errors import StoreError
 from penstock.message import Message
 from penstock.outcome import Outcome, Progress, Report
 
@@ -29,8 +31,9 @@ ATOMIC_BATCH = 1_000
 
 
 class SqliteBroker:
-    def __init__(self, engine: SqliteEngine, durability: str) -> None:
+    def __init__(self, engine: SqliteEngine, durability: str, notes: StartNotes) -> None:
         self._engine = engine
+        self.record_start = notes.note
         self.features = Features(
             engine="sqlite",
             atomic_settle=True,
@@ -60,9 +63,6 @@ class SqliteBroker:
 
     def public_id(self, key: Key) -> str:
         return key if isinstance(key, str) else self._engine.store.ids.make(key)
-
-    def record_start(self, slot: int, receipt: Receipt | None) -> None:
-        self._engine.store.record_start(slot, receipt)
 
     def interrupt(self) -> None:
         self._engine.store.interrupt()
@@ -121,20 +121,27 @@ class SqliteEngine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.url = f"sqlite:///{settings.path}"
-        self._store = Store(settings)
+        self._notes = StartNotes()
+        self._store = Store(settings, self._notes)
         self._group: Group | None = None
         self._closed = False
-        self._parents: list[Store] = []
-        self.broker = SqliteBroker(self, settings.durability)
+        self._held = self._forked = self._forgotten = False
+        self.broker = SqliteBroker(self, settings.durability, self._notes)
         self.backend = SqliteBackend(self)
         self._parts = (SqliteCoordinator(self._store), SqliteInspect(self._store))
-        forked = weakref.WeakMethod(self._after_fork)
-        os.register_at_fork(after_in_child=lambda: (method := forked()) is not None and method())
+        prepare, parent, child = map(
+            weakref.WeakMethod, (self._before_fork, self._after_fork, self._after_fork_in_child)
+        )
+        os.register_at_fork(
+            before=lambda: (method := prepare()) is not None and method(),
+            after_in_parent=lambda: (method := parent()) is not None and method(),
+            after_in_child=lambda: (method := child()) is not None and method(),
+        )
 
     @property
     def store(self) -> Store:
         """The store of this process."""
-        if self._store.pid != os.getpid():
+        if self._forked:  # set by the hook: asking for the pid is a system call, and this is asked for each task
             self._reopen()
         return self._store
 
@@ -148,14 +155,30 @@ class SqliteEngine:
         _ = self.store
         return self._parts[1]
 
+    def _before_fork(self) -> None:
+        if not self._closed and not self._forked:
+            self._held = self._store.db.hold_for_fork()
+
     def _after_fork(self) -> None:
-        if not self._closed:
-            self._store.forget_after_fork()
+        if self._held:
+            self._held = False
+            self._store.db.release_after_fork()
+
+    def _after_fork_in_child(self) -> None:
+        self._forked = not self._closed
+        if self._held:
+            self._held = False
+            self._store.close_after_fork()
+            self._forgotten = True
 
     def _reopen(self) -> None:
-        """In a forked child. The parent's store is kept, unused: closing it here would disturb the parent."""
-        self._parents.append(self._store)
-        self._store = Store(self._settings)
+        """In a forked child, which has closed what it inherited."""
+        if not self._forgotten:
+            raise StoreError(
+                f"{self._settings.path}: this process was forked in the middle of a transaction; use spawn"
+            )
+        self._store = Store(self._settings, self._notes)
+        self._forked = self._forgotten = False
         self._group = None
         self._parts = (SqliteCoordinator(self._store), SqliteInspect(self._store))
 

@@ -17,6 +17,7 @@ import struct
 import time
 
 from penstock.engines.sqlite.board import PLACES
+from penstock.engines.sqlite.files import reserve
 from penstock.errors import BrokerUnavailable
 
 GIVE_WAY, TRY_AGAIN = 3, 5
@@ -37,8 +38,7 @@ class Gate:
         self._path = path
         self._place = place
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._lock).st_size < _SIZE:
-            os.ftruncate(self._lock, _SIZE)
+        reserve(self._lock, _SIZE)
         self._map = mmap.mmap(self._lock, _SIZE)
         self._map[place] = self._map[_HEAVY + place] = 0
         self._fifos: dict[int, int] = {}
@@ -141,10 +141,6 @@ class Gate:
         pid = self.writer()
         holder = f"process {pid} ({process_state(pid)})" if pid else "a process that has not said who it is"
         return f"the write lock {self._path} was not free within {timeout:.3g} s; it is held by {holder}"
-
-    def descriptors(self) -> tuple[int, ...]:
-        """Held locks: a forked child must close these, or they outlive this process."""
-        return (self._lock,)
 
     def close(self) -> None:
         self._map.close()

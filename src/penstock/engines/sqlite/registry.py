@@ -14,7 +14,11 @@ import struct
 
 from msgspec import Struct
 
+from penstock.delivery import Receipt
+from penstock.engines.sqlite.files import reserve
+
 _MARK = struct.Struct("=qq")
+_pack_mark = _MARK.pack_into
 MAX_SLOTS = 4096
 
 
@@ -34,9 +38,11 @@ class Registry:
     def open(self, worker: str, slots: int) -> mmap.mmap:
         """Create and lock the file of a worker of this process; returns its map."""
         path = self._path(worker)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        unnamed = os.path.join(self._folder, f"joining-{os.path.basename(worker)}")
+        file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(file, _MARK.size * min(max(slots, 1), MAX_SLOTS))
+        reserve(file, _MARK.size * min(max(slots, 1), MAX_SLOTS))
+        os.rename(unnamed, path)  # only now: a worker's file without its lock is a dead worker's
         self._mine[worker] = WorkerFile(path, file, mmap.mmap(file, 0))
         return self._mine[worker].map
 
@@ -88,15 +94,22 @@ class Registry:
     def _path(self, worker: str) -> str:
         return os.path.join(self._folder, "worker-" + os.path.basename(worker))
 
-    def descriptors(self) -> tuple[int, ...]:
-        """Held locks: a forked child must close these, or this worker seems to live on in it."""
-        return tuple(mine.file for mine in self._mine.values())
-
     def close(self) -> None:
         for worker in self.mine():
             mine = self._mine.pop(worker)
             os.close(mine.file)
 
 
-def note_start(notes: mmap.mmap, slot: int, token: int, row: int) -> None:
-    _MARK.pack_into(notes, slot * _MARK.size, token, row)
+class StartNotes:
+    """Where the worker of this process notes what it starts. It outlives a fork: the child's worker puts its own map in."""
+
+    __slots__ = ("map",)
+
+    def __init__(self) -> None:
+        self.map: mmap.mmap | None = None
+
+    def note(self, slot: int, receipt: Receipt | None) -> None:
+        """`Broker.record_start`: on the hot path, a store to memory that survives the process."""
+        if self.map is not None:
+            token, row = receipt or (0, 0)
+            _pack_mark(self.map, slot << 4, token, row)

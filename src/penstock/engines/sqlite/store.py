@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import time
@@ -26,7 +25,7 @@ from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.reaping import Reaper
-from penstock.engines.sqlite.registry import Registry, note_start
+from penstock.engines.sqlite.registry import Registry, StartNotes
 from penstock.engines.sqlite.results import Results, find
 from penstock.engines.sqlite.revoking import Revoker
 from penstock.engines.sqlite.settings import Settings
@@ -45,7 +44,7 @@ STEP_TIMEOUT = 30.0
 class Store:
     """Composition of the parts, and the hot verbs. Thread-safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notes: StartNotes) -> None:
         self.settings = settings
         self.now = settings.clock.time
         self.db = Database(settings.path, durable=settings.durability == "power", sync=settings.sync, vfs=settings.vfs)
@@ -75,7 +74,8 @@ class Store:
         self._waiting = 0
         self._interruptions = 0
         self._waiting_lock = threading.Lock()
-        self._notes: mmap.mmap | None = None
+        self._notes = notes
+        notes.map = None
 
     def change(
         self, work: Callable[[Wake], T], *, timeout: float = STEP_TIMEOUT, durable: bool = True, heavy: bool = True
@@ -240,12 +240,7 @@ class Store:
         return find(self.db.execute, row) is not None
 
     def join(self, worker: str, slots: int) -> None:
-        self._notes = self.registry.open(worker, slots)
-
-    def record_start(self, slot: int, receipt: Receipt | None) -> None:
-        if self._notes is not None:
-            token, row = receipt or (0, 0)
-            note_start(self._notes, slot, token, row)
+        self._notes.map = self.registry.open(worker, slots)
 
     def close(self) -> None:
         self.interrupt()
@@ -254,8 +249,10 @@ class Store:
         self.ringer.close()
         self.db.close()
 
-    def forget_after_fork(self) -> None:
-        """In a forked child: this store is the parent's."""
-        self.db.forget_after_fork()
-        for file in self.registry.descriptors():
-            os.close(file)
+    def close_after_fork(self) -> None:
+        """In a forked child: this store is the parent's, and held still (`Database.hold_for_fork`)."""
+        self._bell.close()
+        self.watcher.close_after_fork()
+        self.registry.close()
+        self.ringer.close()
+        self.db.close_after_fork()

@@ -158,3 +158,7 @@ class Watcher:
         self._bell.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
+
+    def close_after_fork(self) -> None:
+        """In a forked child, where the thread does not exist."""
+        self._bell.close()
