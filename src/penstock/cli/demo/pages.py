@@ -11,7 +11,7 @@ from msgspec import Struct
 END = "</html>\n"
 STYLE = "style.css"
 INDEX = "index.html"
-LIGHT, DARK = "default", "github-dark"
+LIGHT, DARK = "friendly", "github-dark"
 
 
 class Page(Struct, frozen=True):
@@ -50,6 +50,7 @@ def index(pages: Sequence[Page], version: str) -> str:
     parts = [
         f"<header class=top><h1>Python {html.escape(version)}</h1><p>The standard library, pre-rendered by "
         f"<b>penstock demo</b>: {total}, done in the background by {processes} processes.</p>",
+        *_incidents(pages),
         '<input id=find type=search placeholder="Find a file…" autofocus></header><main>',
     ]
     ordered = sorted(pages, key=lambda page: (package(page), page.source))
@@ -69,6 +70,19 @@ def package(page: Page) -> str:
     """The first folder; modules without one come first."""
     folder, _, rest = page.source.partition("/")
     return folder if rest else "(modules)"
+
+
+def _incidents(pages: Sequence[Page]) -> list[str]:
+    """What went wrong on the way, and was put right."""
+    told = {
+        "failed once, was retried": [page for page in pages if page.retries],
+        "its process was killed, rendered by another": [page for page in pages if page.attempts],
+    }
+    return [
+        f'<p class=incident>{what}: <a href="{html.escape(page.target)}">{html.escape(page.source)}</a></p>'
+        for what, some in told.items()
+        for page in some[:5]
+    ]
 
 
 def _entry(page: Page) -> str:
@@ -124,6 +138,8 @@ a:hover { text-decoration: underline; }
 .top { padding: 2.5rem max(1.5rem, 5vw) 1.5rem; border-top: 4px solid var(--accent); }
 .top h1 { margin: 0; font-size: 2rem; letter-spacing: -.02em; }
 .top p { margin: .3rem 0 1.2rem; color: var(--faint); }
+.top .incident { margin: -.9rem 0 1.1rem; font-size: .85rem; }
+#find:focus { outline: 2px solid var(--accent); outline-offset: -1px; }
 #find { width: 100%; max-width: 28rem; padding: .6rem .9rem; font: inherit; color: inherit; background: var(--card);
   border: 1px solid var(--line); border-radius: 8px; }
 main { padding: 0 max(1.5rem, 5vw) 4rem; display: grid; gap: 1rem; }

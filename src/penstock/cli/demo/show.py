@@ -19,12 +19,16 @@ from penstock.cli.demo.render import INDEX, RENDER, make_app
 from penstock.cli.terminal import clean, duration, faint, heading, size
 from penstock.completed import as_completed
 from penstock.errors import ResultTimeout, WorkerError
+from penstock.message import DEFAULT_QUEUE
+from penstock.outcome import State
 from penstock.result import AsyncResult
 
 LOOK = 1.0
 """Seconds without news after which it is checked that the worker lives."""
 PATIENCE = 30.0
 """Seconds for the worker to start, and for its log to tell of a death."""
+LONG = 8 << 10
+"""Bytes of a source file that takes a moment."""
 
 
 class Demo:
@@ -40,7 +44,7 @@ class Demo:
         self._app = make_app(self._broker)
         self._pages: dict[str, Page] = {}
         self._failed: dict[str, str] = {}
-        self._killed: tuple[int, int] | None = None
+        self._killed: int | None = None
 
     def run(self) -> int:
         """Returns 0 when every page is there, 1 otherwise."""
@@ -96,7 +100,7 @@ class Demo:
                     self._take(result, left.pop(result))
                     meter.move(len(results) - len(left))
                     if self._killed is None and len(left) <= len(results) // 2:
-                        self._kill_one(worker, meter, len(results) - len(left))
+                        self._kill_one(left, worker, meter)
             except ResultTimeout:
                 worker.check()
         meter.move(len(results))
@@ -107,18 +111,35 @@ class Demo:
         except Exception as error:  # whatever the task raised
             self._failed[source] = f"{type(error).__name__}: {error}"
 
-    def _kill_one(self, worker: DemoWorker, meter: Meter, done: int) -> None:
+    def _kill_one(self, left: dict[AsyncResult[Page], str], worker: DemoWorker, meter: Meter) -> None:
         """SIGKILL: it cannot finish, clean up, or say goodbye."""
-        pid = self._children()[0]
+        pid, source = self._victim({result.id: source for result, source in left.items()})
         os.kill(pid, signal.SIGKILL)
-        self._killed = (pid, done)
+        self._killed = pid
+        mark, done = click.style("✗", fg="red", bold=True), len(self._sources) - len(left)
+        meter.say(f"{mark} killed process {pid} with SIGKILL after {done:,} tasks, while it rendered {clean(source)}")
         deadline = time.monotonic() + PATIENCE
         while (said := worker.said(pid)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        mark = click.style("✗", fg="red", bold=True)
-        meter.say(f"{mark} killed process {pid} with SIGKILL after {done:,} tasks, in the middle of its work")
         if said is not None:
             meter.say(f"  {faint('worker.log:')} {clean(said)}")
+
+    def _victim(self, sources: dict[str, str]) -> tuple[int, str]:
+        """A process in the middle of a task, and the task's source: preferably a long one, which it will not have
+        finished before the signal comes."""
+        engine, deadline = self._app.engine, time.monotonic() + PATIENCE
+        while True:
+            pids = {info.id: info.pid for info in engine.run(engine.coordinator.workers())}
+            leased = [one.id for one in engine.run(engine.inspect.peek(DEFAULT_QUEUE)) if one.state == "leased"]
+            for report in engine.run(engine.backend.fetch(leased)):
+                source = sources.get(report.id)
+                if report.state is not State.STARTED or report.worker not in pids or source is None:
+                    continue
+                if (self._library / source).stat().st_size >= LONG or time.monotonic() > deadline:
+                    return pids[report.worker], source
+            if time.monotonic() > deadline + PATIENCE:
+                raise WorkerError("no process was seen at work, to be killed")
+            time.sleep(0.005)
 
     def _index(self, worker: DemoWorker) -> str:
         """One more task, made of the results of all others."""
