@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,9 @@ class Bench:
         """The watchdog sleeps until `wake`."""
         self._bell = os.pipe()
         os.set_blocking(self._bell[1], False)
+        # Reentrant: a signal handler may ring while this very thread does.
+        self._ringing = threading.RLock()
+        self._closed = False
 
     def pull(self, settled: list[Settlement], limit: int, wait: float) -> Sequence[Delivery]:
         """Commit `settled` and reserve up to `limit` deliveries, waiting up to `wait` seconds for the first."""
@@ -107,19 +111,25 @@ class Bench:
             self.wake()
 
     def wake(self) -> None:
+        """Wake the watchdog. After `close` it does nothing: the number of our pipe may be somebody else's by then."""
         self.asleep = False
-        try:
-            os.write(self._bell[1], b"x")
-        except BlockingIOError:
-            return  # it is full of rings that are not heard yet
+        with self._ringing:
+            if self._closed:
+                return
+            try:
+                os.write(self._bell[1], b"x")
+            except BlockingIOError:
+                return  # it is full of rings that are not heard yet
 
     @property
     def bell(self) -> int:
         return self._bell[0]
 
     def close(self) -> None:
-        os.close(self._bell[0])
-        os.close(self._bell[1])
+        with self._ringing:
+            self._closed = True
+            os.close(self._bell[0])
+            os.close(self._bell[1])
 
 
 def memory() -> int:

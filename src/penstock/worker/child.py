@@ -87,6 +87,7 @@ def fork_child(
         return Child(number, worker, pid, mark, writing, now)
     code = 1
     try:
+        signal.set_wakeup_fd(-1)
         for descriptor in (writing, *siblings):
             os.close(descriptor)
         code = _run_child(app, settings, pool, traits, number, worker, mark, reading)
@@ -109,7 +110,6 @@ def _run_child(
     mark: Mark,
     commands: int,
 ) -> int:
-    signal.set_wakeup_fd(-1)
     stopping: list[int] = []
     # Until there is something to stop; the supervisor's handlers are not ours.
     for caught in (signal.SIGTERM, signal.SIGQUIT):

@@ -113,14 +113,12 @@ class Inline:
         if "before_start" in plan.hooks:
             context.run(self._runner.before_start, slot)
         call = plan.bound(delivery, slot.args, slot.kwargs)
-        if plan.is_coroutine:
-            return self._drive(slot, context, call)
-        if plan.soft is None and plan.hard is None:
-            return context.run(call)
         if plan.hard is not None:
             self._mark.set(slot.started, plan.hard, delivery)
-        self.armed.arm(delivery)
         try:
+            if plan.is_coroutine:
+                return self._drive(slot, context, call)
+            self.armed.arm(delivery)
             value = context.run(call)
             self.armed.disarm()
             return value
@@ -128,7 +126,8 @@ class Inline:
             self.armed.disarm()
             raise
         finally:
-            self._mark.clear()
+            if plan.hard is not None:
+                self._mark.clear()
 
     def _drive(self, slot: Slot, context: Context, call: Callable[[], Any]) -> Any:
         """Run a coroutine task on this thread's loop, to its end or to its cancellation by the watchdog."""

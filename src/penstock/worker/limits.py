@@ -47,14 +47,16 @@ class Armed:
                 _raise_in(self._thread, None)
 
     def fire(self, delivery: Delivery) -> None:
-        """Raise inside the function that runs for `delivery`, if it still does. Called by the watchdog."""
+        """Raise inside the function that runs for `delivery`, if it still does. Called by the watchdog, until it ends:
+        a signal that comes just before a blocking call begins does not interrupt that call, but the next one does."""
         with self._lock:
-            if self._inside is not delivery or self._fired:
+            if self._inside is not delivery:
                 return
-            self._fired = True
             if self._main:
+                self._fired = True
                 signal.pthread_kill(self._thread, SIGNAL)
-            else:
+            elif not self._fired:
+                self._fired = True
                 _raise_in(self._thread, SoftTimeLimitExceeded)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -86,13 +86,14 @@ class Supervisor:
             self._look(now)
             self._upkeep.tick(now)
         signal.set_wakeup_fd(-1)
+        for descriptor in self._bell:
+            os.close(descriptor)
         log.info("stopped")
         return 0 if self._cold_since is None else EXIT_COLD
 
     def stop(self) -> None:
         """Warm stop, from any thread."""
-        self._signals.append(signal.SIGTERM)
-        os.write(self._bell[1], b"x")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # -- signals
 

@@ -168,15 +168,18 @@ class Watchdog:
         soft, hard = slot.plan.soft, slot.plan.hard
         if hard is not None and elapsed >= hard:
             self._hard(slot, delivery, hard, elapsed)
-        elif soft is not None and elapsed >= soft and self._soft_told.get(slot.number) is not delivery:
-            self._soft_told[slot.number] = delivery
+        elif soft is not None and elapsed >= soft:
             self._soft(slot, delivery, soft)
 
     def _soft(self, slot: Slot, delivery: Delivery, soft: float) -> None:
-        log.warning("soft time limit (%g s) of task %s[%s]", soft, slot.plan.name, slot.request.id)
+        first = self._soft_told.get(slot.number) is not delivery
+        if first:
+            self._soft_told[slot.number] = delivery
+            log.warning("soft time limit (%g s) of task %s[%s]", soft, slot.plan.name, slot.request.id)
         armed = self._armed(slot.number)
         if slot.plan.is_coroutine:
-            self._cancel(slot, delivery, SoftTimeLimitExceeded(f"the soft time limit of {soft:g} s passed"))
+            if first:
+                self._cancel(slot, delivery, SoftTimeLimitExceeded(f"the soft time limit of {soft:g} s passed"))
         elif armed is not None:
             armed.fire(delivery)
 
@@ -230,6 +233,8 @@ class Watchdog:
 
     def _end(self, settled: list[Settlement], code: int) -> None:
         """Settle what can be settled, hand back the rest, and end this process in the middle of what it runs."""
+        # Should the function return just now, nothing else is started.
+        self._bench.warm = True
         ended = {item.receipt for item in settled}
         running = [slot.delivery for slot in self._bench.slots]
         for batch in self._bench.batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import signal
 import threading
@@ -83,7 +84,8 @@ def catch_signals(crew: Crew) -> None:
             crew.cold()
             return
         if number == signal.SIGINT:
-            print("stopping when what runs has ended; Ctrl-C again gives it up and hands it back", flush=True)
+            # Not `print`: the signal may have come in the middle of one.
+            os.write(2, b"stopping when what runs has ended; Ctrl-C again gives it up and hands it back\n")
         crew.stop()
 
     def cold(_number: int, _frame: FrameType | None) -> None:
