@@ -97,6 +97,7 @@ class Registry:
     def close(self) -> None:
         for worker in self.mine():
             mine = self._mine.pop(worker)
+            mine.map.close()  # it holds a descriptor, and so the lock, of its own
             os.close(mine.file)
 
 
