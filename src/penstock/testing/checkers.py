@@ -57,7 +57,7 @@ class Ledger:
 
 
 class Remains(Struct, frozen=True):
-    """What the store shows of the tasks once all is quiet: ended with a result, in the dead letters, or still waiting."""
+    """What the store shows once all is quiet: tasks ended with a result, in the dead letters, or still waiting."""
 
     ended: Set[str] = frozenset()
     dead: Set[str] = frozenset()

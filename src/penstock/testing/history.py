@@ -1,11 +1,11 @@
-"""An append-only history of what happened to tasks, written by many processes, any of which may be killed at any moment.
+"""An append-only history of what happened to tasks, written by many processes, any of which may be killed.
 
     history = History(path, actor="worker-3")
     history.note(Kind.STARTED, "task-17")
     for event in read_history(path): ...
 
-One line an event, appended by one `write`, so that lines of several processes never mix. A line that its process could not
-finish has no end mark, and is passed over: it is as if the process had died a moment before.
+One line an event, appended by one `write`, so that lines of several processes never mix. A line that its process could
+not finish has no end mark, and is passed over: it is as if the process had died a moment before.
 """
 
 from __future__ import annotations
@@ -47,9 +47,11 @@ class Event(NamedTuple):
 
 
 class History:
-    """The writing end. Survives the death of its process; what must survive the power as well needs `sync=os.fsync`."""
+    """The writing end. What it noted survives its process; to survive the power as well it needs `sync=os.fsync`."""
 
-    def __init__(self, path: str | os.PathLike[str], actor: str, *, sync: Callable[[int], object] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], actor: str, *, sync: Callable[[int], object] | None = None
+    ) -> None:
         """`actor` names this process. Raises `ValueError` for a name, here or below, that would break a line."""
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._actor = _checked(actor)
@@ -79,13 +81,14 @@ class History:
 
 def read_history(path: str | os.PathLike[str]) -> Iterator[Event]:
     """All whole events in the order in which they were appended."""
+    kinds = {kind.value: kind for kind in Kind}
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             fields = line.rstrip("\n").split("\t")
             if len(fields) != 5 or not fields[4].endswith(END):
                 continue
             kind, task, actor, at, detail = fields
-            yield Event(Kind(kind), task, actor, int(at), detail.removesuffix(END))
+            yield Event(kinds[kind], task, actor, int(at), detail[:-1])
 
 
 def _checked(name: str) -> str:
