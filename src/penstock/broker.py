@@ -32,7 +32,8 @@ class Features(Struct, frozen=True):
     atomic_settle: bool
     """Verdict, outcome and effects of a settlement commit together, with the results of the same server."""
     atomic_batch: int
-    """A publish of up to this many messages is accepted whole or refused whole; also the most that one call may carry."""
+    """A publish of up to this many messages is accepted whole or refused whole; also the most that one call may
+    carry."""
     effects: frozenset[str]
     guards: frozenset[str]
     delay: bool = True
@@ -136,9 +137,9 @@ class Broker(Protocol):
     def features(self) -> Features: ...
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
-        """Accept messages durably. At most `features.atomic_batch` of them: if one is refused as `Full`, all are that are
-        not `Duplicate` or `Conflict`. A message with `id=None` is given one. Raises `BrokerUnavailable` when `timeout`
-        seconds passed and nothing was done, `StoreFull`, or `OutcomeUnknown`."""
+        """Accept messages durably. At most `features.atomic_batch` of them: if one is refused as `Full`, all are that
+        are not `Duplicate` or `Conflict`. A message with `id=None` is given one. Raises `BrokerUnavailable` when
+        `timeout` seconds passed and nothing was done, `StoreFull`, or `OutcomeUnknown`."""
         ...
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
@@ -158,8 +159,8 @@ class Broker(Protocol):
         ...
 
     def record_start(self, slot: int, receipt: Receipt | None) -> None:
-        """Note, before the function runs, that this worker's `slot` starts `receipt` (`None`: it runs nothing now), so that
-        it survives the death of this process. Called on the hot path: no round trip."""
+        """Note, before the function runs, that this worker's `slot` starts `receipt` (`None`: it runs nothing now),
+        so that it survives the death of this process. Called on the hot path: no round trip."""
         ...
 
     def interrupt(self) -> None:
@@ -168,7 +169,8 @@ class Broker(Protocol):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A message that was given up, with the reason. `message` is `None` when it cannot be read; `raw` is then all there is."""
+    """A message that was given up, with the reason. `message` is `None` when it cannot be read; `raw` is then all
+    there is."""
 
     id: str
     queue: str
@@ -214,7 +216,8 @@ class Inspectable(Protocol):
 
 
 class Call(Struct, frozen=True):
-    """One call of a broker verb, as observers see it. `seconds` includes waiting; `items` counts messages or receipts."""
+    """One call of a broker verb, as observers see it. `seconds` includes waiting; `items` counts messages or
+    receipts."""
 
     verb: str
     items: int
@@ -226,7 +229,8 @@ Observer = Callable[[Call], None]
 
 
 class Dispatch:
-    """The broker that everybody holds: it checks what all engines must refuse, and reports each call to the observers."""
+    """The broker that everybody holds: it checks what all engines must refuse, and reports each call to the
+    observers."""
 
     def __init__(self, broker: Broker, observers: Sequence[Observer] = ()) -> None:
         self._broker = broker
@@ -278,7 +282,8 @@ class Dispatch:
 
 
 def check_batch(features: Features, batch: Sequence[Message]) -> None:
-    """Raise before anything is sent: a batch that is too large, a priority out of range, a guard that the engine lacks."""
+    """Raise before anything is sent: a batch that is too large, a priority out of range, a guard that the engine
+    lacks."""
     if len(batch) > features.atomic_batch:
         raise MessageTooLarge(
             f"{len(batch):,} messages in one batch; {features.engine} accepts {features.atomic_batch:,} at once"

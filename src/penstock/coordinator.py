@@ -12,7 +12,8 @@ from penstock.broker import Key
 
 
 class WorkerInfo(Struct, frozen=True):
-    """A worker process that may hold leases. `id` is 32 hex digits, random; `name` is for people; times are Unix time."""
+    """A worker process that may hold leases. `id` is 32 hex digits, random; `name` is for people; times are Unix
+    time."""
 
     id: str
     name: str
@@ -40,15 +41,18 @@ class Revoked(StrEnum):
 
 class Coordinator(Protocol):
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
-        """End tasks for good: waiting ones at once, running ones by their worker (`terminate`: in the middle). Survives restarts."""
+        """End tasks for good: waiting ones at once, running ones by their worker (`terminate`: in the middle).
+        Survives restarts."""
         ...
 
     async def join(self, worker: WorkerInfo) -> None:
-        """Register this process as a worker. While it lives, its leases can be renewed; when it dies, they are taken back."""
+        """Register this process as a worker. While it lives, its leases can be renewed; when it dies, they are taken
+        back."""
         ...
 
     async def renew(self, workers: Sequence[str], lease: float) -> None:
-        """Renew all leases of these workers (ids) for `lease` seconds, and their registration: they are alive, though maybe busy."""
+        """Renew all leases of these workers (ids) for `lease` seconds, and their registration: they are alive, though
+        maybe busy."""
         ...
 
     async def leave(self, worker: str) -> None:
@@ -56,18 +60,20 @@ class Coordinator(Protocol):
         ...
 
     async def bury(self, worker: str) -> int:
-        """The worker process is dead (its parent saw it): take its leases back now, charging what it had started; returns how many tasks."""
+        """The worker process is dead (its parent saw it): take its leases back now, charging what it had started;
+        returns how many tasks."""
         ...
 
     async def reap(self) -> int:
-        """Take back leases that ran out, or whose worker died; expire results; promote what is due. Any process may call it, often."""
+        """Take back leases that ran out, or whose worker died; expire results; promote what is due. Any process may
+        call it, often."""
         ...
 
     async def workers(self) -> Sequence[WorkerInfo]: ...
 
     async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
-        """Hold (or keep) the lease `name` for `ttl` seconds; returns its fencing token, `None` when somebody else holds it.
-        The token grows each time that the holder changes."""
+        """Hold (or keep) the lease `name` for `ttl` seconds; returns its fencing token, `None` when somebody else
+        holds it. The token grows each time that the holder changes."""
         ...
 
     async def resign(self, name: str, holder: str) -> None: ...
@@ -77,5 +83,6 @@ class Coordinator(Protocol):
         ...
 
     async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
-        """Set (or with `None` delete) a value; returns the new version, or `None` when `if_version` was not the present one."""
+        """Set (or with `None` delete) a value; returns the new version, or `None` when `if_version` was not the
+        present one."""
         ...

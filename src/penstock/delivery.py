@@ -15,7 +15,8 @@ Receipt = tuple[Any, ...]
 
 
 class Delivery(Struct, gc=False):
-    """A message, leased to this worker. `message.attempts` is the engine's count; `Broker.public_id(key)` names the task.
+    """A message, leased to this worker. `message.attempts` is the engine's count; `Broker.public_id(key)` names the
+    task.
 
     A message that could not be read comes as `message=None` with `damage` (why), `raw` (the bytes) and `attempts`: the
     worker decides what becomes of it.
@@ -35,7 +36,8 @@ class Ack(Struct, frozen=True):
 
 class RetryAt(Struct, frozen=True):
     """Not now: the same task, under the same id, becomes ready at `when` (Unix time). `message` replaces what is stored
-    (it carries the new `retries`); `None` keeps it, for a message that could not be read; `charge` counts an attempt."""
+    (it carries the new `retries`); `None` keeps it, for a message that could not be read; `charge` counts an
+    attempt."""
 
     when: float
     message: Message | None = None

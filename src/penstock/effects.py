@@ -35,7 +35,8 @@ class ReleaseKey(Struct, frozen=True):
 
 
 class Put(Struct, frozen=True):
-    """Set `key` in the small shared state, if its version is still `if_version` (0: not there; `None`: whatever it is)."""
+    """Set `key` in the small shared state, if its version is still `if_version` (0: not there; `None`: whatever it
+    is)."""
 
     key: str
     value: bytes

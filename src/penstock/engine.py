@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Engine(Protocol):
     """An open engine. Thread-safe. After a fork it opens itself anew in the child.
 
-    The coroutines of `broker`, `backend`, `coordinator` and `inspect` are run by `run` or `arun`, chosen before their first
-    step. The embedded engines' never suspend, so that `run` costs a function call; network engines run them on their loop thread.
+    The coroutines of `broker`, `backend`, `coordinator` and `inspect` are run by `run` or `arun`, chosen before their
+    first step. The embedded engines' never suspend, so that `run` costs a function call; network engines run them on
+    their loop thread.
     """
 
     @property

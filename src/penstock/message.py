@@ -32,7 +32,8 @@ class Unique(Struct, array_like=True, frozen=True, tag="unique"):
 
 
 class Dedup(Struct, array_like=True, frozen=True, tag="dedup"):
-    """A second publish with `key` within `ttl` seconds is recognised as a repeat of the first, even when that has ended."""
+    """A second publish with `key` within `ttl` seconds is recognised as a repeat of the first, even when that has
+    ended."""
 
     key: str
     ttl: float
@@ -62,9 +63,10 @@ class Options(Struct, array_like=True, frozen=True):
 class Message(Struct, array_like=True, gc=False):
     """One call of a task, on its way.
 
-    `id` is `None` until an engine that mints ids itself has accepted it. `eta`, `expires` and `sent` are Unix times in seconds.
-    `retries` counts errors, `attempts` counts deliveries that never came back. Times and names are the sender's: an
-    engine checks them, never trusts them. The first two fields keep their place for ever, so that every version can be named.
+    `id` is `None` until an engine that mints ids itself has accepted it. `eta`, `expires` and `sent` are Unix times
+    in seconds. `retries` counts errors, `attempts` counts deliveries that never came back. Times and names are the
+    sender's: an engine checks them, never trusts them. The first two fields keep their place for ever, so that every
+    version can be named.
     """
 
     version: int
@@ -93,7 +95,8 @@ pack = _encoder.encode
 
 
 def unpack(data: bytes) -> Message:
-    """The message in `data`. Raises `DecodeError` when it is damaged or of a version that this release does not know."""
+    """The message in `data`. Raises `DecodeError` when it is damaged or of a version that this release does not
+    know."""
     try:
         message = _decoder.decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:

@@ -8,7 +8,8 @@ from penstock.delivery import Delivery
 from penstock.message import Message
 
 Publishing = Callable[[Sequence[Message]], Sequence[Message]]
-"""Sees (and may replace) messages before they are published. What it raises reaches the caller; nothing is published."""
+"""Sees (and may replace) messages before they are published. What it raises reaches the caller; nothing is
+published."""
 
 Running = Callable[[Delivery, Callable[[], object]], object]
 """Wraps the call of a task's function: call the second argument to go on inward. What it raises is the task's error."""

@@ -29,8 +29,8 @@ TERMINAL = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 class Outcome(Struct, gc=False):
     """A terminal state with its value.
 
-    `value` is the codec's output: the return value for SUCCESS, the error (see `codec.failure`) otherwise; valid JSON where
-    `content_type` is "json".
+    `value` is the codec's output: the return value for SUCCESS, the error (see `codec.failure`) otherwise; valid JSON
+    where `content_type` is "json".
     `done` is Unix time, `runtime` is in seconds. `retries` is how many errors came before.
     """
 

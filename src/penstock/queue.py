@@ -14,8 +14,9 @@ MAX_BYTES = 1 << 30
 
 
 class Queue(Struct, frozen=True):
-    """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is refused
-    with `QueueFull`. Depth counts ready, leased and delayed tasks. Raises `ConfigError` for a bad name or bound."""
+    """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
+    refused with `QueueFull`. Depth counts ready, leased and delayed tasks. Raises `ConfigError` for a bad name or
+    bound."""
 
     name: str
     max_length: int = MAX_LENGTH
@@ -30,7 +31,7 @@ class Queue(Struct, frozen=True):
 
 def check_name(what: str, name: str, *, empty: bool = False) -> None:
     """Raise `ConfigError` unless `name` is printable, without spaces around it, and short enough to be a name."""
-    if not isinstance(name, str) or (not name and not empty):
+    if not name and not empty:
         raise ConfigError(f"a {what}'s name must be a non-empty string, not {name!r}")
     if len(name.encode("utf-8", "replace")) > MAX_NAME:
         raise ConfigError(f"{what} name {name[:40]!r}… is over {MAX_NAME} bytes")
@@ -39,7 +40,8 @@ def check_name(what: str, name: str, *, empty: bool = False) -> None:
 
 
 class QueueInfo(Struct, frozen=True):
-    """A queue as it is now. `depth` = ready + leased + delayed; `None` where the engine cannot tell. Ages in seconds."""
+    """A queue as it is now. `depth` = ready + leased + delayed; `None` where the engine cannot tell. Ages in
+    seconds."""
 
     name: str
     namespace: str

@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from penstock.cli.looking_on import View
 from penstock.cli.show_queues import fullness, percent, rate
 from penstock.cli.show_result import COLOURS, failure_line
 from penstock.cli.terminal import clean, count, duration, short
-from penstock.cli.watch_tasks import View
 from penstock.outcome import Report, State
 from penstock.queue import QueueInfo
 

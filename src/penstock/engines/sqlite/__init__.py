@@ -22,8 +22,8 @@ def open_engine(
 ) -> Engine:
     """Open (or create) the database of `sqlite:////absolute/path.db`.
 
-    `queues` are declared with their bounds when they are first used; `result_expires` is in seconds. Raises `ConfigError` for a
-    bad URL, `StoreError` for a file that cannot be used.
+    `queues` are declared with their bounds when they are first used; `result_expires` is in seconds. Raises
+    `ConfigError` for a bad URL, `StoreError` for a file that cannot be used.
     """
     return SqliteEngine(
         read_settings(

@@ -1,7 +1,7 @@
 """A small shared memory beside the database: who waits for work, and who for results.
 
-Each engine holds one of 256 places (by a lock that dies with its process). Bytes that say "I wait" are set before a last look
-at the database and cleared by whoever rings, so that no wake-up is lost, and nobody rings for nothing.
+Each engine holds one of 256 places (by a lock that dies with its process). Bytes that say "I wait" are set before a
+last look at the database and cleared by whoever rings, so that no wake-up is lost, and nobody rings for nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Board:
         self._map[_WORK + self.place] = 0
 
     def take_work_waiter(self, queues: int, start: int = 0) -> int:
-        """The next place from `start` on that waits for one of `queues`, now no longer marked; -1 when there is none."""
+        """The next place from `start` on that waits for one of `queues`, now no longer marked; -1 when there is
+        none."""
         place = self._map.find(b"\1", _WORK + start, _RESULTS)
         while place >= 0:
             place -= _WORK

@@ -103,8 +103,8 @@ class Catalog:
         found = self._by_id.get(lane)
         if found is None:
             row = self._db.execute(
-                "SELECT l.queue, q.name, q.namespace, l.priority, l.partition FROM lane l JOIN queue q ON q.id = l.queue"
-                " WHERE l.id = ?",
+                "SELECT l.queue, q.name, q.namespace, l.priority, l.partition FROM lane l"
+                " JOIN queue q ON q.id = l.queue WHERE l.id = ?",
                 (lane,),
             ).fetchone()
             found = self._by_id[lane] = Lane(lane, *row)

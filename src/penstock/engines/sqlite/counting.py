@@ -1,7 +1,8 @@
 """The counters of queues, inside write transactions: the only place that changes them.
 
-A queue's counters are in the table of lanes, in the row with the negative of its id. So a publish, which moves a lane and its
-queue, writes one page less, and pages are what a small commit costs (measured in docs/design.md, "One publish").
+A queue's counters are in the table of lanes, in the row with the negative of its id. So a publish, which moves a lane
+and its queue, writes one page less, and pages are what a small commit costs (measured in docs/design.md, "One
+publish").
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Counters:
 
     def create(self, queue: int, max_length: int, max_bytes: int) -> None:
         self._db.execute(
-            "INSERT INTO lane (id, queue, priority, partition, head, tail, parked, depth, bytes, delayed, enqueued, settled,"
-            " max_length, max_bytes) VALUES (-?1, ?1, -1, '', 0, 0, 0, 0, 0, 0, 0, 0, ?2, ?3)",
+            "INSERT INTO lane (id, queue, priority, partition, head, tail, parked, depth, bytes, delayed, enqueued,"
+            " settled, max_length, max_bytes) VALUES (-?1, ?1, -1, '', 0, 0, 0, 0, 0, 0, 0, 0, ?2, ?3)",
             (queue, max_length, max_bytes),
         )
 

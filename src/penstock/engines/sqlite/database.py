@@ -50,7 +50,8 @@ Sync = Callable[[int], None]
 
 
 class Database:
-    """`write(work)` runs `work` in a write transaction, `read(work)` in a snapshot. Both may be called from any thread."""
+    """`write(work)` runs `work` in a write transaction, `read(work)` in a snapshot. Both may be called from any
+    thread."""
 
     def __init__(self, path: str, *, durable: bool, sync: Sync = os.fdatasync, vfs: str | None = None) -> None:
         self.path = path
@@ -143,9 +144,9 @@ class Database:
     def write(self, work: Callable[[], T], *, timeout: float = 30.0, durable: bool = True, heavy: bool = True) -> T:
         """Run `work` in a transaction and commit it, in at most `timeout` seconds of waiting for the lock.
 
-        Nothing has happened when this raises, save for `OutcomeUnknown`: it is committed, but may not survive a power cut.
-        With `durable=False` the commit may be lost with the power (a lease, a progress note). `heavy=False` is for what is
-        short and somebody waits for: it goes first.
+        Nothing has happened when this raises, save for `OutcomeUnknown`: it is committed, but may not survive a power
+        cut. With `durable=False` the commit may be lost with the power (a lease, a progress note). `heavy=False` is for
+        what is short and somebody waits for: it goes first.
         """
         if self._broken is not None:
             raise StoreError(f"{self.path}: an earlier sync failed, restart this process: {self._broken}")
@@ -227,7 +228,8 @@ class Database:
             self.board.close()
 
     def hold_for_fork(self) -> bool:
-        """Wait until no transaction runs in this process; then none does in what is forked. `False`: it took too long."""
+        """Wait until no transaction runs in this process; then none does in what is forked. `False`: it took too
+        long."""
         if not self._mutex.acquire(timeout=FORK_PATIENCE):
             return False
         if not self._read_mutex.acquire(timeout=FORK_PATIENCE):
@@ -243,8 +245,8 @@ class Database:
         """In a forked child: give up what is the parent's, after `hold_for_fork`.
 
         SQLite keeps one record of locks for each file and process. A child that opened the file while it still has the
-        parent's connections would take the locks in that record for its own, and hold none: others could then delete the
-        WAL under it. POSIX locks are not inherited, so closing here takes none from the parent.
+        parent's connections would take the locks in that record for its own, and hold none: others could then delete
+        the WAL under it. POSIX locks are not inherited, so closing here takes none from the parent.
         """
         self._reader.close()
         self._writer.close()

@@ -53,8 +53,9 @@ class Ending:
         row = self._db.execute("SELECT version FROM state WHERE key = ?", (key,)).fetchone()
         if if_version is not None and if_version != (row[0] if row else 0):
             return None
+        # Never the same twice, even after a delete.
         version: int = self._db.execute(
-            "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value"  # never the same twice, even after a delete
+            "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value"
         ).fetchone()[0]
         if value is None:
             self._db.execute("DELETE FROM state WHERE key = ?", (key,))

@@ -1,4 +1,5 @@
-"""The embedded engine: the contracts' coroutines over the synchronous store. They never suspend, save to hand over a publish."""
+"""The embedded engine: the contracts' coroutines over the synchronous store. They never suspend, save to hand over a
+publish."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The write lock: an flock around every write transaction, with a deadline and with fairness.
 
-SQLite's own busy handler sleeps and starves; a blocking flock cannot time out, and would freeze everybody behind a stopped
-holder. So nobody blocks in it: who finds it taken raises a flag in a shared map and sleeps on a FIFO of its own; who releases
-it picks the next waiter and wakes it. Small publishes ("light") go before worker steps and bulk ("heavy"), up to LIGHT_RUN in a
-row, and newcomers stand behind a hand-over that is under way. Measured in docs/design.md ("The write lock").
+SQLite's own busy handler sleeps and starves; a blocking flock cannot time out, and would freeze everybody behind a
+stopped holder. So nobody blocks in it: who finds it taken raises a flag in a shared map and sleeps on a FIFO of its
+own; who releases it picks the next waiter and wakes it. Small publishes ("light") go before worker steps and bulk
+("heavy"), up to LIGHT_RUN in a row, and newcomers stand behind a hand-over that is under way. Measured in
+docs/design.md ("The write lock").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Row ids, and the public ids made from them.
 
-A row id is lane << 45 | parked << 44 | sequence, so that a look-up needs no index: the id is the place. The public id adds a
-keyed tag, so that an id of another database, or a guessed one, is never mistaken for a task of this one.
+A row id is lane << 45 | parked << 44 | sequence, so that a look-up needs no index: the id is the place. The public id
+adds a keyed tag, so that an id of another database, or a guessed one, is never mistaken for a task of this one.
 """
 
 from __future__ import annotations

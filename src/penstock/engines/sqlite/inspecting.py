@@ -14,8 +14,8 @@ from penstock.queue import Queue, QueueInfo
 
 FIRST_READY = """
 SELECT body FROM task WHERE id IN (
-    SELECT (SELECT min(t.id) FROM task t WHERE t.id >= l.head AND t.id < l.tail) FROM lane l WHERE l.queue = ?1 AND l.eligible = 1
-    UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
+    SELECT (SELECT min(t.id) FROM task t WHERE t.id >= l.head AND t.id < l.tail) FROM lane l WHERE l.queue = ?1 AND
+    l.eligible = 1 UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
 ) LIMIT 1000
 """
 PEEK = """
@@ -46,8 +46,8 @@ class SqliteInspect:
 
     def _read_queues(self, namespace: str | None) -> list[QueueInfo]:
         rows = self._db.query(
-            "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed, s.dead,"
-            " s.enqueued, s.settled, s.paused FROM queue_stats s"
+            "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed,"
+            " s.dead, s.enqueued, s.settled, s.paused FROM queue_stats s"
             " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
             (namespace,),
         ).fetchall()

@@ -1,4 +1,5 @@
-"""What this process holds: an index of the lease rows, so that settling need not read tasks again. The rows are the truth."""
+"""What this process holds: an index of the lease rows, so that settling need not read tasks again. The rows are the
+truth."""
 
 from __future__ import annotations
 
@@ -71,5 +72,6 @@ class Leases:
 
 
 def rows_of(db: Database, token: int, low: int, high: int) -> list[tuple[int, int, int]]:
-    """(row, bytes, attempts) of what a lease still holds. A row that was released is in `returned`, or in a younger lease."""
+    """(row, bytes, attempts) of what a lease still holds. A row that was released is in `returned`, or in a younger
+    lease."""
     return db.execute(ROWS, (low, high, lane_of(low), token)).fetchall()

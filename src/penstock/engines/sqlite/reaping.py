@@ -84,7 +84,8 @@ class Reaper:
             dropped += self._db.changes()
         self._db.execute("DELETE FROM revoked_name WHERE at < ?", (now - KEEP_REVOKED,))
         self._db.execute(
-            "DELETE FROM dead WHERE id IN (SELECT id FROM dead ORDER BY died LIMIT max(0, (SELECT count(*) FROM dead) - ?))",
+            "DELETE FROM dead WHERE id IN"
+            " (SELECT id FROM dead ORDER BY died LIMIT max(0, (SELECT count(*) FROM dead) - ?))",
             (KEEP_DEAD,),
         )
         return dropped
@@ -102,5 +103,6 @@ NEEDS_CLEARING = """
 SELECT EXISTS (SELECT 1 FROM (SELECT at FROM result ORDER BY run LIMIT 1) WHERE at < ?1)
     OR EXISTS (SELECT 1 FROM dedup WHERE until < ?2)
     OR EXISTS (SELECT 1 FROM unique_key WHERE until < ?2)
-    OR coalesce((SELECT total FROM result ORDER BY run DESC LIMIT 1) - (SELECT total FROM result ORDER BY run LIMIT 1), 0) > ?3
+    OR coalesce((SELECT total FROM result ORDER BY run DESC LIMIT 1) - (SELECT total FROM result ORDER BY run LIMIT
+    1), 0) > ?3
 """

@@ -1,7 +1,7 @@
 """The workers that live: a locked file each, which is also where they note what they start.
 
-The lock dies with the process, so anybody can tell a dead worker at once, across PID namespaces; the notes (one pair of token
-and row for each slot) stay readable, so that only what had been started is charged with an attempt.
+The lock dies with the process, so anybody can tell a dead worker at once, across PID namespaces; the notes (one pair
+of token and row for each slot) stay readable, so that only what had been started is charged with an attempt.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class Registry:
 
 
 class StartNotes:
-    """Where the worker of this process notes what it starts. It outlives a fork: the child's worker puts its own map in."""
+    """Where the worker of this process notes what it starts. It outlives a fork: the child's worker puts its own map
+    in."""
 
     __slots__ = ("map",)
 

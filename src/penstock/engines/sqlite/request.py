@@ -13,7 +13,8 @@ Call = Coroutine[Any, Any, Any]
 
 
 class PublishRequest:
-    """What `SqliteBroker.publish` awaits: the one request that whoever drives the coroutine answers, alone or for many."""
+    """What `SqliteBroker.publish` awaits: the one request that whoever drives the coroutine answers, alone or for
+    many."""
 
     __slots__ = ("batch", "timeout")
 

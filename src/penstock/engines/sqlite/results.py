@@ -77,7 +77,8 @@ class Results:
             self._db.execute("UPDATE result SET v = CAST(? AS TEXT) WHERE run = ?", (_encode(entries), run))
 
     def expire(self) -> int:
-        """Drop the oldest runs that are over the age or make the sum too large; returns how many. Inside a write transaction."""
+        """Drop the oldest runs that are over the age or make the sum too large; returns how many. Inside a write
+        transaction."""
         last = self._db.execute("SELECT total FROM result ORDER BY run DESC LIMIT 1").fetchone()
         if last is None:
             return 0

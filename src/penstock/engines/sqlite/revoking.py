@@ -77,7 +77,8 @@ class Revoker:
         return self._db.execute("SELECT 1 FROM lease WHERE ? BETWEEN lo AND hi", (row,)).fetchone() is not None
 
     def _remove(self, rows: Sequence[int], why: str, wake: Wake) -> None:
-        """Delete waiting tasks with their keys, and store REVOKED for their callers. Ranges keep their holes: claims skip them."""
+        """Delete waiting tasks with their keys, and store REVOKED for their callers. Ranges keep their holes: claims
+        skip them."""
         outcomes: dict[int, tuple[str, Outcome]] = {}
         for row in rows:
             due, body = self._db.execute("SELECT due, body FROM task WHERE id = ?", (row,)).fetchone()

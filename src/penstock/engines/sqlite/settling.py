@@ -51,7 +51,8 @@ class Settler:
         return plan(batch, held)
 
     def settle(self, batch: Sequence[Settlement], prepared: Plan, wake: Wake) -> Plan:
-        """Carry out the plan, made anew should a lease be gone, or be another process's; returns what was carried out."""
+        """Carry out the plan, made anew should a lease be gone, or be another process's; returns what was carried
+        out."""
         made = self._check_leases(batch, prepared)
         for row, effects in made.effects:
             self._ending.apply(effects, row, wake)

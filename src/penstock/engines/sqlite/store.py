@@ -245,7 +245,7 @@ class Store:
     def close(self) -> None:
         self.interrupt()
         self.watcher.close()
-        self._notes = None
+        self._notes.map = None
         self.registry.close()
         self.ringer.close()
         self.db.close()
@@ -254,7 +254,7 @@ class Store:
         """In a forked child: this store is the parent's, and held still (`Database.hold_for_fork`)."""
         self._bell.close()
         self.watcher.close_after_fork()
-        self._notes = None
+        self._notes.map = None
         self.registry.close()
         self.ringer.close()
         self.db.close_after_fork()

@@ -19,7 +19,8 @@ from penstock.outcome import Report
 FEW = 16
 """Up to this many awaited tasks are looked up one by one; for more, the new results are read instead."""
 LOOK_AGAIN = 1.0
-"""Seconds without a ring after which the thread looks by itself: it covers a writer that died between commit and ring."""
+"""Seconds without a ring after which the thread looks by itself: it covers a writer that died between commit and
+ring."""
 PAUSE = 0.003
 """Seconds between looks while many are awaited, so that watching does not slow the work down."""
 
