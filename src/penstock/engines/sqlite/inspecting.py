@@ -46,8 +46,8 @@ class SqliteInspect:
 
     def _read_queues(self, namespace: str | None) -> list[QueueInfo]:
         rows = self._db.query(
-            "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased, s.delayed,"
-            " s.dead, s.enqueued, s.settled, s.paused FROM queue_stats s"
+            "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased,"
+            " s.delayed, s.dead, s.enqueued, s.settled, s.paused FROM queue_stats s"
             " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
             (namespace,),
         ).fetchall()

@@ -12,8 +12,10 @@ from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import PublicIds
 from penstock.engines.sqlite.rates import Rates
-from penstock.engines.sqlite.results import Results, revoked
+from penstock.engines.sqlite.readying import Readier
+from penstock.engines.sqlite.results import Results, find, revoked
 from penstock.errors import ConfigError
 from penstock.message import Dedup, Fence, Message, Unique, pack
 
@@ -56,6 +58,8 @@ class Publisher:
         db: Database,
         catalog: Catalog,
         counters: Counters,
+        readier: Readier,
+        ids: PublicIds,
         rates: Rates,
         results: Results,
         now: Callable[[], float],
@@ -63,6 +67,8 @@ class Publisher:
         self._db = db
         self._catalog = catalog
         self._counters = counters
+        self._readier = readier
+        self._ids = ids
         self._rates = rates
         self._results = results
         self._now = now
@@ -169,10 +175,8 @@ class Publisher:
 
     def _refusal(self, message: Message) -> Answer | None:
         """The answer to a message that must not be inserted: known already, or held off by a guard."""
-        if message.id is not None:
-            known = self._db.execute("SELECT id FROM alias WHERE name = ?", (message.id,)).fetchone()
-            if known:
-                return Duplicate(message.id)
+        if message.id is not None and self._is_known(message.id):
+            return Duplicate(message.id)
         for guard in message.guards:
             match guard:
                 case Unique(key=key):
@@ -216,12 +220,33 @@ class Publisher:
         delayed = message.eta is not None and message.eta > self._now()
         body = pack(message)
         self._counters.add(queue, 1, len(body), int(delayed))
-        row = self._park(lane, message, body) if delayed else self._ready(lane, body)
-        self._register(message, row)
+        minted = self._ids.row(message.id) if message.id is not None else None
+        if minted is not None:
+            row = self._put_again(minted, message.eta if delayed else None, body)
+        else:
+            row = self._park(lane, message, body) if delayed else self._ready(lane, body)
+        self._register(message, row, named=minted is None)
         if not delayed or (message.eta or 0.0) < self._now() + SOON:
             wake.queues |= 1 << (queue & 63)
             wake.tasks += 1
         return Accepted(message.id or row)
+
+    def _is_known(self, public: str) -> bool:
+        """Its task is here, or has ended with a result."""
+        row = self._ids.row(public)
+        if row is None:
+            return self._db.execute("SELECT 1 FROM alias WHERE name = ?", (public,)).fetchone() is not None
+        for table in ("task", "dead"):
+            if self._db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (row,)).fetchone():
+                return True
+        return find(self._db.execute, row) is not None
+
+    def _put_again(self, row: int, due: float | None, body: bytes) -> int:
+        """A task that was acknowledged before it ran is to be retried: it gets its old place, and so keeps its id."""
+        self._db.execute("INSERT INTO task VALUES (?, ?, 0, ?)", (row, due, body))
+        if due is None:
+            self._readier.put_back([row])
+        return row
 
     def _ready(self, lane: Lane, body: bytes) -> int:
         tail, eligible = self._db.execute(APPEND, (1, lane.id)).fetchone()
@@ -236,9 +261,9 @@ class Publisher:
         self._db.execute(INSERT_DELAYED, (row, message.eta, body))
         return row
 
-    def _register(self, message: Message, row: int) -> None:
+    def _register(self, message: Message, row: int, *, named: bool) -> None:
         """The rows by which a chosen id or a guard's key is recognised later."""
-        if message.id is not None:
+        if message.id is not None and named:
             self._db.execute("INSERT INTO alias VALUES (?, ?)", (message.id, row))
         for guard in message.guards:
             match guard:

@@ -57,10 +57,11 @@ class Store:
         self.catalog = Catalog(self.db, self.counters, settings.queues)
         self.leases = Leases()
         self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
-        self.publisher = Publisher(
-            self.db, self.catalog, self.counters, Rates(self.counters, self.now), self.results, self.now
-        )
         self.readier = Readier(self.db, self.catalog, self.counters, self.now)
+        rates = Rates(self.counters, self.now)
+        self.publisher = Publisher(
+            self.db, self.catalog, self.counters, self.readier, self.ids, rates, self.results, self.now
+        )
         self.ending = Ending(self.db, self.publisher)
         self.revoker = Revoker(self.db, self.catalog, self.counters, self.results, self.now)
         self.claimer = Claimer(self.db, self.catalog, self.readier, self.revoker.drop_leased, self.now)
