@@ -1,0 +1,39 @@
+"""The app under test. Its database and settings come from the environment that `bench.place.environment` makes."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Literal, cast
+
+from bench.place import DURABILITY, EXPIRES, URL
+from penstock import Penstock, Queue
+
+app = Penstock(
+    "bench",
+    broker=os.environ[URL],
+    durability=cast(Literal["power", "process"], os.environ[DURABILITY]),
+    result_expires=float(os.environ[EXPIRES]),
+    task_queues=[Queue("default", max_length=1 << 40, max_bytes=1 << 50)],
+)
+
+
+@app.task
+def noop(number: int) -> None:
+    """Nothing, as a plain function."""
+
+
+@app.task
+async def anoop(number: int) -> None:
+    """Nothing, as a coroutine."""
+
+
+@app.task
+def now() -> int:
+    """When it ran: nanoseconds of the clock that all processes of this machine share."""
+    return time.monotonic_ns()
+
+
+@app.task
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
