@@ -12,6 +12,7 @@ from penstock.backend import Notify
 from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
 from penstock.delivery import Delivery, Receipt, Settlement
 from penstock.engines.sqlite.bells import Bell, Ringer, result_bell, work_bell
+from penstock.engines.sqlite.board import mask
 from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.counting import Counters
@@ -72,6 +73,7 @@ class Store:
         self.lookup = Lookup(self.db, self.ids, self.registry)
         self.watcher = Watcher(self.db, self.lookup, board, Bell(os.path.join(folder, result_bell(board.place))))
         self._bell = Bell(os.path.join(folder, work_bell(board.place)))
+        self._masks: dict[tuple[str, tuple[str, ...]], int] = {}
         self._waiting = 0
         self._interruptions = 0
         self._waiting_lock = threading.Lock()
@@ -135,44 +137,45 @@ class Store:
         """Sleep until a publish, a due task or `interrupt` wakes this thread, and claim."""
         deadline = time.monotonic() + want.wait
         interruptions = self._interruptions
-        mask = self._mask(want)
+        bits = self._mask(want)
         while interruptions == self._interruptions:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
-            self._enter_waiting(mask)
+            self._enter_waiting(bits)
             try:
                 ready, due = self._outlook(want)
                 if not ready and interruptions == self._interruptions:
                     self._bell.wait(remaining if due is None else min(remaining, max(0.0, due - self.now())))
             finally:
-                self._leave_waiting(mask)
+                self._leave_waiting(bits)
             _, deliveries = self._settle_and_claim((), want)
             if deliveries:
                 return deliveries
         return ()
 
     def _mask(self, want: Demand) -> int:
-        queues = self.change(
-            lambda wake: [self.catalog.queue(want.namespace, name) for name in want.queues], durable=False
-        )
-        bits = 0
-        for queue in queues:
-            bits |= 1 << (queue & 63)
-        return bits
+        """The board's bit set of the queues; ids never change, so it is worked out once."""
+        known = self._masks.get((want.namespace, want.queues))
+        if known is None:
+            queues = self.change(
+                lambda wake: [self.catalog.queue(want.namespace, name) for name in want.queues], durable=False
+            )
+            known = self._masks[want.namespace, want.queues] = mask(queues)
+        return known
 
-    def _enter_waiting(self, mask: int) -> None:
+    def _enter_waiting(self, bits: int) -> None:
         with self._waiting_lock:
             if not self._waiting:
                 self._bell.empty()
             self._waiting += 1
-            self.db.board.wait_for_work(mask)
+            self.db.board.wait_for_work(bits)
 
-    def _leave_waiting(self, mask: int) -> None:
+    def _leave_waiting(self, bits: int) -> None:
         with self._waiting_lock:
             self._waiting -= 1
             if self._waiting:
-                self.db.board.wait_for_work(mask)  # the ring was for one thread; the others still wait
+                self.db.board.wait_for_work(bits)  # the ring was for one thread; the others still wait
             else:
                 self.db.board.stop_waiting_for_work()
 
