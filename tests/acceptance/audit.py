@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import apsw
@@ -10,9 +11,11 @@ from penstock.errors import DecodeError
 from penstock.message import unpack
 from penstock.testing.checkers import Remains
 
+NUMBER = re.compile(rb"-?\d+")
+
 
 def read_remains(path: Path) -> Remains:
-    """Tasks by their bodies (`tests.acceptance.actor`), with every inner count checked on the way."""
+    """Tasks by the first number in their bodies, with every inner count checked on the way."""
     connection = apsw.Connection(str(path))
     try:
         connection.execute("BEGIN")  # one snapshot, while others go on
@@ -50,7 +53,8 @@ def _names(bodies: list[bytes]) -> frozenset[str]:
     names = []
     for body in bodies:
         try:
-            names.append(unpack(body).body.decode())
+            number = NUMBER.search(unpack(body).body)
+            names.append(number[0].decode() if number else "without a number")
         except DecodeError as error:
             names.append(f"unreadable: {error}")
     return frozenset(names)
