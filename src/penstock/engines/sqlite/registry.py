@@ -15,6 +15,7 @@ import struct
 from msgspec import Struct
 
 from penstock.delivery import Receipt
+from penstock.engines.sqlite.faults import translate
 from penstock.engines.sqlite.files import reserve
 
 _MARK = struct.Struct("=qq")
@@ -36,12 +37,17 @@ class Registry:
         self._mine: dict[str, WorkerFile] = {}
 
     def open(self, worker: str, slots: int) -> mmap.mmap:
-        """Create and lock the file of a worker of this process; returns its map."""
+        """Create and lock the file of a worker of this process; returns its map. Raises `StoreFull`."""
         path = self._path(worker)
         unnamed = os.path.join(self._folder, f"joining-{os.path.basename(worker)}")
         file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        reserve(file, _MARK.size * min(max(slots, 1), MAX_SLOTS))
+        try:
+            reserve(file, _MARK.size * min(max(slots, 1), MAX_SLOTS))
+        except OSError as error:
+            os.unlink(unnamed)
+            os.close(file)
+            raise translate(error, path) from error
         os.rename(unnamed, path)  # only now: a worker's file without its lock is a dead worker's
         self._mine[worker] = WorkerFile(path, file, mmap.mmap(file, 0))
         return self._mine[worker].map
