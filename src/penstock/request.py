@@ -12,7 +12,7 @@ from penstock.broker import Key
 from penstock.message import Message
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """One run of a task. Made per run by the worker, so it holds what is at hand, and derives the rest when asked.
 
     `worker` is the worker's name; `delivery` what the engine handed out (`None` when eager). The worker sets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TARGET = 0.005
 """Seconds of work in one batch: long enough to share a commit, short enough to give every worker its part."""
-LARGEST = 256
+LARGEST = 512
 _WEIGHT = 0.3
 
 

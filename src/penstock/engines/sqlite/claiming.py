@@ -186,6 +186,6 @@ def deliver(claims: Sequence[Claimed], worker: str) -> tuple[list[Delivery], lis
             if attempts:
                 message.attempts = attempts
             append(Delivery((token, row), message.id or row, message))
-            tasks[row] = (message.task, len(body))
+            tasks[row] = message.task, len(body)
         leases.append(Held(token, lane, tasks, worker))
     return deliveries, leases

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from msgspec import Struct, field
 
 from penstock.broker import DONE, LEASE_LOST, Done, LeaseLost
-from penstock.delivery import Ack, Dead, Settlement
+from penstock.delivery import ACK, Ack, Dead, Settlement
 from penstock.effects import Effect
 from penstock.engines.sqlite.ids import runs
 from penstock.engines.sqlite.leases import Held
-from penstock.engines.sqlite.results import PackedRun, pack_runs
+from penstock.engines.sqlite.results import PackedRun, pack_plain, pack_runs
 from penstock.outcome import Outcome
 
 
@@ -27,7 +27,7 @@ class Plan(Struct):
     others: list[tuple[Settlement, Held]] = field(default_factory=list)
     effects: list[tuple[int, tuple[Effect, ...]]] = field(default_factory=list)
     results: list[PackedRun] = field(default_factory=list)
-    kept: set[int] = field(default_factory=set)
+    kept: Set[int] = frozenset()
 
 
 NOTHING = Plan([])
@@ -35,6 +35,40 @@ NOTHING = Plan([])
 
 def plan(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan:
     """The plan for `batch` under the leases `held` by token; everything else is lost."""
+    return _plan_whole_lease(batch, held) or _plan_each(batch, held)
+
+
+def _plan_whole_lease(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan | None:
+    """The plan for what nearly always comes: one lease, all of it acknowledged with a result, in order. Else `None`.
+
+    It says the same as `_plan_each` (a test compares them), in a third less time.
+    """
+    if len(held) != 1:
+        return None
+    [(token, lease)] = held.items()
+    rows = [
+        item.receipt[1]
+        for item in batch
+        if item.verdict is ACK and item.outcome is not None and not item.effects and item.receipt[0] == token
+    ]
+    if len(rows) != len(batch) or rows != list(lease.tasks) or rows[-1] - rows[0] + 1 != len(rows):
+        return None
+    packed = pack_plain([item.outcome for item in batch if item.outcome is not None], lease.tasks.values())
+    if packed is None:
+        return None
+    return Plan(
+        [DONE] * len(rows),
+        (token,),
+        {token: rows},
+        [token],
+        [(rows[0], rows[-1])],
+        {lease.lane.queue: (len(rows), sum(size for _, size in lease.tasks.values()))},
+        results=[(rows[0], rows[-1], lease.worker, packed)],
+        kept=lease.tasks.keys(),
+    )
+
+
+def _plan_each(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan:
     made = Plan([], tuple(held))
     acked: list[int] = []
     outcomes: dict[int, tuple[str, Outcome]] = {}

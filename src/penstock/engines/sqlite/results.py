@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 from msgspec import Raw
@@ -117,6 +117,17 @@ def pack_runs(outcomes: Mapping[int, tuple[str, Outcome]], worker: str) -> list[
         if entries:
             packed.append((start, high, worker, _encode(entries)))
     return packed
+
+
+def pack_plain(outcomes: Collection[Outcome], tasks: Collection[tuple[str, int]]) -> bytes | None:
+    """The JSON of one run of outcomes in JSON, with their tasks' names; `None` when it needs the way of `pack_runs`."""
+    entries = [
+        (one.state, one.done, one.runtime, one.retries, name, Raw(one.value), None)
+        for one, (name, _) in zip(outcomes, tasks, strict=True)
+        if one.content_type == "json" and one.value
+    ]
+    value = _encode(entries)
+    return value if len(value) < RUN_BYTES and len(entries) == len(tasks) else None
 
 
 def revoked(why: str, now: float) -> Outcome:
