@@ -10,7 +10,7 @@ def test_it_begins_with_one_and_doubles_while_tasks_are_short() -> None:
     for _ in range(10):
         wants.append(credit.want)
         credit.ran(credit.want, credit.want * 1e-6)
-    assert wants == [1, 2, 4, 8, 16, 32, 64, 128, LARGEST, LARGEST]
+    assert wants == [1, 2, 4, 8, 16, 32, 64, 128, 256, LARGEST]
 
 
 def test_it_falls_at_once_when_a_batch_is_slow() -> None:
