@@ -12,8 +12,10 @@ from typing import Any
 from penstock.broker import Answer
 from penstock.engines.sqlite.request import Call, Publish, PublishRequest, drive_on
 
-MOST = 256
-"""Calls that are served together."""
+ENOUGH = 256
+"""Calls from which on those served together are not made to wait for more."""
+
+Waiting = tuple[Call, asyncio.Future[Any]]
 
 
 class Group:
@@ -21,16 +23,27 @@ class Group:
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._calls: queue.SimpleQueue[tuple[Call, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
+        self._gathering: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def submit(self, call: Call) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().create_future()
-        self._calls.put((call, future))
-        if self._thread is None:
-            self._start()
+        """Have `call` run. What one turn of a loop submits is handed over at once: waking the thread is what costs."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        gathered = self._gathering.get(loop)
+        if gathered is None:
+            self._gathering[loop] = [(call, future)]
+            loop.call_soon(self._hand_over, loop)
+            if self._thread is None:
+                self._start()
+        else:
+            gathered.append((call, future))
         return future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._calls.put(self._gathering.pop(loop))
 
     def _start(self) -> None:
         with self._lock:
@@ -45,18 +58,18 @@ class Group:
                 return
             self._serve(calls)
 
-    def _next_calls(self) -> list[tuple[Call, asyncio.Future[Any]]]:
+    def _next_calls(self) -> list[Waiting]:
         """All that wait now, at least one; none when closed."""
-        first = self._calls.get()
-        calls = []
-        while first is not None:
-            calls.append(first)
-            if len(calls) >= MOST or self._calls.empty():
+        calls: list[Waiting] = []
+        while True:
+            gathered = self._calls.get()
+            if gathered is None:
                 return calls
-            first = self._calls.get()
-        return calls
+            calls += gathered
+            if len(calls) >= ENOUGH or self._calls.empty():
+                return calls
 
-    def _serve(self, calls: list[tuple[Call, asyncio.Future[Any]]]) -> None:
+    def _serve(self, calls: list[Waiting]) -> None:
         """Start every call; those that want to publish do so together."""
         done: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]] = {}
         publishing: list[tuple[Call, asyncio.Future[Any], PublishRequest]] = []
