@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from penstock import apart
 from penstock.broker import DeadLetter
 from penstock.cli.peek_queue import arguments, message_data, message_fields
 from penstock.cli.target import Target
@@ -72,9 +73,9 @@ def show(target: Target, task_id: str, as_json: bool) -> None:
 @click.pass_obj
 def retry(target: Target, ids: tuple[str, ...], all_: bool, queue: str | None) -> None:
     """Put them back into their queues, with fresh counts."""
-    engine = target.queues().engine
+    app = target.queues()
     chosen = choose(target, ids, all_, queue)
-    done = sum(engine.run(engine.inspect.retry_dead(part)) for part in parts(chosen))
+    done = sum(app.engine.run(apart.retry_dead(app.engine, app.results, part)) for part in parts(chosen))
     told("put back", done, len(chosen))
 
 

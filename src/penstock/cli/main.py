@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -129,12 +128,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except PenstockError as error:
         return report(error)
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
-        # The reader (`head`, say) has what it wanted; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     return code if isinstance(code, int) else 0
 
 

@@ -50,11 +50,14 @@ def spread(sources: list[str], count: int) -> list[str]:
 
 
 def prepare(out: Path | None) -> Path:
-    """The empty folder to work in. Raises `ConfigError` for one with an earlier run in it."""
+    """The folder to work in. Raises `ConfigError` for one with an earlier run in it, or that cannot be made."""
     if out is None:
         return Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     for name in FILES_OF_A_RUN:
         if (out / name).exists():
             raise ConfigError(f"{out} holds an earlier run ({name}): choose another folder, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be made: {error.strerror}") from error
     return out.resolve()

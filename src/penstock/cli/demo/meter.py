@@ -71,7 +71,7 @@ class BarMeter:
                 left = task.time_remaining
                 return Text("" if not left else f"{duration(left)} left", style="dim")
 
-        columns = ("  ", BarColumn(40), MofNCompleteColumn(), TaskProgressColumn(), Speed(), Left())
+        columns = (" ", BarColumn(40), MofNCompleteColumn(), TaskProgressColumn(), Speed(), Left())
         self._progress = Progress(*columns, speed_estimate_period=5)
         self._bar = self._progress.add_task("", total=total)
 

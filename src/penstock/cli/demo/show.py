@@ -51,7 +51,7 @@ class Demo:
         click.echo(
             f"{heading('penstock demo')}: Python {self._version}'s standard library, pre-rendered in the background"
         )
-        click.echo(faint(f"  from  {self._library}\n  into  {self._out}"))
+        click.echo(faint(f"  from  {at_home(self._library)}\n  into  {at_home(self._out)}"))
         started = time.monotonic()
         try:
             results = self._publish()
@@ -181,6 +181,12 @@ class Demo:
             click.echo(f"  {clean(source)}: {clean(self._failed.get(source, 'its page is missing or damaged'))}")
         click.echo(f"\n{total / seconds:,.0f} tasks/s, {duration(seconds)} in all, {self._processes} processes")
         click.echo(f"Open {heading(Path(index).as_uri())}")
+
+
+def at_home(path: Path) -> str:
+    """The path, with ~ for the user's own folder."""
+    home = Path.home()
+    return clean(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
 def step(text: str) -> None:
