@@ -1,4 +1,4 @@
-"""A producer or a worker on the bare engine, as a process of its own: `python -m tests.acceptance.actor produce|work …`.
+"""A producer or a worker on the bare engine, in its own process: `python -m tests.acceptance.actor produce|work …`.
 
 Task `n` has the body `n`; what happened is in the history file under that name. A negative one is poison: it kills
 whoever runs it.

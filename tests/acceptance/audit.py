@@ -20,11 +20,24 @@ def read_remains(path: Path) -> Remains:
     try:
         connection.execute("BEGIN")  # one snapshot, while others go on
         check_counts(connection)
-        waiting = [body for (body,) in connection.execute("SELECT body FROM task")]
-        dead = [body for (body,) in connection.execute("SELECT body FROM dead")]
-        ended = [value for (value,) in connection.execute("SELECT value FROM result_list WHERE state = 'SUCCESS'")]
+        return _remains(connection)
     finally:
         connection.close()
+
+
+def read_names(path: Path) -> Remains:
+    """The same of a file whose counts may be wrong."""
+    connection = apsw.Connection(str(path))
+    try:
+        return _remains(connection)
+    finally:
+        connection.close()
+
+
+def _remains(connection: apsw.Connection) -> Remains:
+    waiting = [body for (body,) in connection.execute("SELECT body FROM task")]
+    dead = [body for (body,) in connection.execute("SELECT body FROM dead")]
+    ended = [value for (value,) in connection.execute("SELECT value FROM result_list WHERE state = 'SUCCESS'")]
     return Remains(frozenset(map(str, ended)), _names(dead), _names(waiting))
 
 

@@ -22,7 +22,9 @@ class Plant:
 
     def __init__(self, path: Path, history: Path, length: int = LENGTH) -> None:
         self.history = History(history, f"plant-{os.getpid()}")
-        self.app = app = Penstock("plant", broker=f"sqlite:///{path}", task_queues=[Queue("default", max_length=length)])
+        self.app = app = Penstock(
+            "plant", broker=f"sqlite:///{path}", task_queues=[Queue("default", max_length=length)]
+        )
         task = app.task
         self.touch: Task[[int], int] = task(name="touch")(self._touch)
         self.nap: Task[[int, float], int] = task(name="nap")(self._nap)

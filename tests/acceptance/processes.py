@@ -39,6 +39,10 @@ class Process:
     def stop(self) -> None:
         self.send(signal.SIGSTOP)
 
+    def wait_stopped(self, timeout: float = 20.0) -> None:
+        """Until it has stopped itself."""
+        wait_until(lambda: state(self.pid) == "T", timeout, f"process {self.pid} is stopped")
+
     def resume(self) -> None:
         self.send(signal.SIGCONT)
 
@@ -63,6 +67,14 @@ class Process:
             self._popen.kill()
         with contextlib.suppress(ValueError):  # its output was read to the end
             self._popen.communicate(timeout=10)
+
+
+def state(pid: int) -> str:
+    """The letter of a process's state in /proc; "X" for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 class Stage:

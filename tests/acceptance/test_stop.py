@@ -20,7 +20,7 @@ from penstock.testing.checkers import Ledger, no_loss, single_commit
 from penstock.testing.history import read_history
 from tests.acceptance.audit import read_remains
 from tests.acceptance.plant import Plant
-from tests.acceptance.processes import Process, Stage, wait_until
+from tests.acceptance.processes import Process, Stage, state, wait_until
 
 STOPS = 5
 GONE = ("X", "Z")
@@ -50,19 +50,11 @@ def stop_in_transaction(engine: Engine, pids: Callable[[], list[int]]) -> int:
     raise AssertionError("nobody was ever caught in a transaction")
 
 
-def state(pid: int) -> str:
-    """The letter in /proc; "X" for a process that is gone: its supervisor was faster than this look."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
 def test_a_late_commit_is_refused(stage: Stage, measured: Tell) -> None:
     """A worker freezes in the middle of a batch until its lease is over, and others have done its work."""
     stage.producer("--last", 200).wait()
     frozen = stage.worker("--lease", 1, "--stop-after", 100, "--seconds", 6)
-    wait_until(lambda: state(frozen.pid) == "T", 10, "it stops itself in the middle of its batch")
+    frozen.wait_stopped()
     others = [stage.worker("--lease", 1, "--burst") for _ in range(2)]
     for other in others:
         assert other.wait() == 0

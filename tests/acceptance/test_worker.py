@@ -172,7 +172,9 @@ def test_sigterm_under_load_loses_and_repeats_nothing(stage: Stage, plant: Plant
     ledger, remains = finish(stage, plant, start_worker(stage))
     assert at_most_once(ledger).ok
     assert len(remains.ended) == stops * 20_000
-    measured(f"{stops} SIGTERMs, {len(remains.ended):,} tasks, 0 lost, 0 twice, stopped in at most {max(seconds):.2f} s")
+    measured(
+        f"{stops} SIGTERMs, {len(remains.ended):,} tasks, 0 lost, 0 twice, stopped in at most {max(seconds):.2f} s"
+    )
 
 
 @pytest.mark.slow
