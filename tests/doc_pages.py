@@ -8,6 +8,7 @@ page all Python blocks are one module `tasks`, on `memory://`, with a worker in 
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ DOCS = REPOSITORY / "docs"
 FENCE = re.compile(r"^(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 TIMEOUT = 60.0
+BRINGS_ITS_WORKER = "tested"
+"""The name of an app whose worker the page itself starts."""
 
 
 class Block(NamedTuple):
@@ -152,7 +155,7 @@ def run_in_memory(page: Path, folder: Path) -> None:
 
 
 def _main(page: Path) -> None:
-    """Every block in turn; as soon as there is an app, a worker of its tasks."""
+    """Statement by statement; as soon as there is an app, a worker of its tasks."""
     import threading
     import types
 
@@ -168,15 +171,15 @@ def _main(page: Path) -> None:
     for block in blocks(page):
         if block.language != "python":
             continue
-        code = compile("\n" * block.line + block.code, str(page), "exec")
-        exec(code, module.__dict__)
-        for value in list(vars(module).values()):
-            if isinstance(value, Penstock) and value.broker_url == "memory://" and id(value) not in apps:
-                apps.add(id(value))
-                worker = Worker(value, WorkerOptions(pool="threads", concurrency=2, loglevel="CRITICAL"))
-                thread = threading.Thread(target=worker.run, daemon=True)
-                thread.start()
-                served.append((worker, thread))
+        for statement in ast.parse("\n" * block.line + block.code, str(page)).body:
+            exec(compile(ast.Module([statement], []), str(page), "exec"), module.__dict__)
+            for value in list(vars(module).values()):
+                if isinstance(value, Penstock) and value.name != BRINGS_ITS_WORKER and id(value) not in apps:
+                    apps.add(id(value))
+                    worker = Worker(value, WorkerOptions(pool="threads", concurrency=2, loglevel="CRITICAL"))
+                    thread = threading.Thread(target=worker.run, daemon=True)
+                    thread.start()
+                    served.append((worker, thread))
     for worker, thread in served:
         while worker._runs is None and thread.is_alive():
             time.sleep(0.01)
