@@ -18,10 +18,10 @@ LAYERS: dict[str, int] = {
     # 4: the only place that picks engines; `__init__` exports what users name
     **dict.fromkeys(("__init__", "app", "config"), 4),
     # 1: contracts
-    **dict.fromkeys(("broker", "backend", "coordinator", "engine", "commit", "pool", "middleware"), 1),
+    **dict.fromkeys(("broker", "backend", "coordinator", "engine", "apart", "commit", "pool", "middleware"), 1),
     # 0: values, pure
     **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors"), 0),
-    **dict.fromkeys(("codec", "schedules", "events", "spelling"), 0),
+    **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking"), 0),
 }
 """The layer of each top-level name; what is not here and not below is runtime: 3."""
 ENGINES = frozenset({"engines", "pools"})

@@ -219,8 +219,13 @@ class Penstock:
         return cast(Dispatch, self._broker)
 
     @property
+    def results(self) -> Engine:
+        """The open engine that stores results; the same one as yet."""
+        return self.engine
+
+    @property
     def backend(self) -> Backend:
-        return self.engine.backend
+        return self.results.backend
 
     @property
     def coordinator(self) -> Coordinator:

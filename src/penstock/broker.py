@@ -4,6 +4,9 @@ Obligations of an implementation:
 - `publish` answers only when the messages are in durable storage, or raises. Never a silent drop.
 - Everything in one `Settlement` is committed, or nothing, where `features.atomic_settle` says so.
 - A receipt whose lease is lost is answered with `LeaseLost`, and nothing of its settlement is done.
+- A `step` that raised `OutcomeUnknown` may be repeated: what it had committed is then answered with `LeaseLost`, which
+  so means "not now, and not by you", never "not at all". What it had reserved comes back when its lease ends.
+- What `features` tells is known as soon as the engine is open: an engine that must ask its server does so in opening.
 - Driver errors become `penstock.errors`, in one place per engine.
 Methods are coroutines, run by `Engine.run` (blocking callers) or `Engine.arun` (awaiting callers), never otherwise.
 """
@@ -12,13 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from penstock.delivery import Delivery, Receipt, Settlement
-from penstock.errors import ConfigError, MessageTooLarge
-from penstock.message import HIGHEST, LOWEST, Message
+from penstock.effects import KINDS
+from penstock.errors import ConfigError, MessageTooLarge, Unsupported
+from penstock.message import HIGHEST, LOWEST, NORMAL, Guard, Message, Unique
 from penstock.queue import Queue, QueueInfo
 
 Key = str | int
@@ -31,14 +35,28 @@ class Features(Struct, frozen=True):
     engine: str
     atomic_settle: bool
     """Verdict, outcome and effects of a settlement commit together, with the results of the same server."""
-    atomic_batch: int
-    """A publish of up to this many messages is accepted whole or refused whole; also the most that one call may
-    carry."""
+    max_batch: int
+    """The most messages that one call may carry."""
     effects: frozenset[str]
+    """What a settlement may change with its verdict. `Publish` is kept all the same: see `Broker.follow_up`."""
     guards: frozenset[str]
+    """`Unique` needs the effect `ReleaseKey` as well, with which the worker frees the key."""
+    whole_batches: bool = True
+    """A batch that does not fit is refused whole. Else each message is answered for itself."""
+    knows_ids: bool = True
+    """A repeated id is answered with `Duplicate`. Else it is another task of the same id: a publish that is repeated
+    because its outcome was `Unknown` may run twice."""
     delay: bool = True
     priority: bool = True
-    bound: bool = True
+    bound: Literal["exact", "soft", "none"] = "exact"
+    """"exact": a queue never accepts new work beyond its bound. "soft": it does, by a little and for a while, since
+    its depth is counted late, or in part. "none": a declared bound is refused. Whichever, nothing is dropped."""
+    starts: bool = True
+    """`record_start` survives the process, and is charged. Else what kills its worker is never charged an attempt, and
+    comes back for ever."""
+    keeps_place: bool = True
+    """What is released, or was lost with its worker, is delivered before what came after it. Else it comes back
+    anywhere."""
     partition: bool = True
     revoke_queued: bool = True
     durability: str = "power"
@@ -74,13 +92,19 @@ class Full(Struct, frozen=True, gc=False):
     retry_after: float
 
 
+class Fenced(Struct, frozen=True, gc=False):
+    """The lease `name` of a `Fence` is not held with its token, or not any more; nothing was added."""
+
+    name: str
+
+
 class Unknown(Struct, frozen=True, gc=False):
     """The outcome is not known (the connection broke after sending). Publish again with the same `id`."""
 
     id: str
 
 
-Answer = Accepted | Duplicate | Conflict | Full | Unknown
+Answer = Accepted | Duplicate | Conflict | Full | Fenced | Unknown
 
 
 class Demand(Struct, frozen=True):
@@ -101,7 +125,8 @@ class Done(Struct, frozen=True, gc=False):
 
 
 class LeaseLost(Struct, frozen=True, gc=False):
-    """The lease had gone to somebody else (or ended); nothing was committed."""
+    """The lease had gone to somebody else, or ended (with this very settlement, where a step is repeated); nothing was
+    committed now."""
 
 
 DONE = Done()
@@ -116,7 +141,9 @@ class Step(Struct, gc=False):
 
 
 class Held(Struct, frozen=True):
-    until: float
+    """Until then at least, in Unix time; `None`: as long as the connection lives, whatever `lease` asked for."""
+
+    until: float | None
 
 
 class Lost(Struct, frozen=True):
@@ -137,9 +164,16 @@ class Broker(Protocol):
     def features(self) -> Features: ...
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
-        """Accept messages durably. At most `features.atomic_batch` of them: if one is refused as `Full`, all are that
-        are not `Duplicate` or `Conflict`. A message with `id=None` is given one. Raises `BrokerUnavailable` when
-        `timeout` seconds passed and nothing was done, `StoreFull`, or `OutcomeUnknown`."""
+        """Accept new work durably. At most `features.max_batch` messages: if one is refused as `Full`, all are that
+        are not `Duplicate`, `Conflict` or `Fenced`, where `features.whole_batches` says so. A message with `id=None`
+        is given one. Raises `BrokerUnavailable` when `timeout` seconds passed and nothing was done, `StoreFull`, or
+        `OutcomeUnknown`."""
+        ...
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        """Accept what follows from work that is here already, and that no settlement can carry: like `publish`, but
+        never `Full`, message by message, and all with an id of their own. For workers only: a server that knows its
+        callers' rights keeps it from those who may only publish."""
         ...
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
@@ -147,7 +181,8 @@ class Broker(Protocol):
         ...
 
     async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
-        """Keep leases for `lease` more seconds from now; tells what was lost or revoked."""
+        """Keep leases for at least `lease` more seconds from now (none becomes shorter); tells what was lost or
+        revoked."""
         ...
 
     async def depth(self, queue: str, namespace: str = "") -> int | None:
@@ -160,7 +195,7 @@ class Broker(Protocol):
 
     def record_start(self, slot: int, receipt: Receipt | None) -> None:
         """Note, before the function runs, that this worker's `slot` starts `receipt` (`None`: it runs nothing now),
-        so that it survives the death of this process. Called on the hot path: no round trip."""
+        so that it survives the death of this process (see `features.starts`). Called on the hot path: no round trip."""
         ...
 
     def interrupt(self) -> None:
@@ -201,7 +236,9 @@ class Inspectable(Protocol):
     async def peek(self, queue: str, limit: int = 20, namespace: str = "") -> Sequence[Peeked]: ...
 
     async def purge(self, queue: str, namespace: str = "") -> int:
-        """Drop what is ready or delayed (leased tasks go on); returns how many. Their callers see REVOKED."""
+        """Drop what is ready or delayed (leased tasks go on); returns how many. Their callers see REVOKED, unless
+        results are on another server: nobody tells that which tasks they were, and their state there stays as it
+        is."""
         ...
 
     async def dead_letters(
@@ -209,7 +246,8 @@ class Inspectable(Protocol):
     ) -> Sequence[DeadLetter]: ...
 
     async def retry_dead(self, ids: Sequence[str]) -> int:
-        """Put dead letters back into their queues with fresh counts; returns how many."""
+        """Put dead letters back into their queues with fresh counts, and forget how they ended; returns how many. On
+        two servers: see `penstock.apart.retry_dead`."""
         ...
 
     async def drop_dead(self, ids: Sequence[str]) -> int: ...
@@ -236,6 +274,7 @@ class Dispatch:
         self._broker = broker
         self._observers = tuple(observers)
         self.features = broker.features
+        self._every_effect = broker.features.effects >= KINDS
         self.public_id = broker.public_id
         self.record_start = broker.record_start
         self.interrupt = broker.interrupt
@@ -251,7 +290,21 @@ class Dispatch:
         self._report("publish", len(batch), started)
         return answers
 
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        check_batch(self.features, batch)
+        started = time.perf_counter()
+        try:
+            answers = await self._broker.follow_up(batch, timeout)
+        except BaseException as error:
+            self._report("follow_up", len(batch), started, error)
+            raise
+        self._report("follow_up", len(batch), started)
+        return answers
+
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        if not self._every_effect:
+            for item in settle:
+                check_effects(self.features, item)
         started = time.perf_counter()
         try:
             step = await self._broker.step(settle, want)
@@ -282,12 +335,13 @@ class Dispatch:
 
 
 def check_batch(features: Features, batch: Sequence[Message]) -> None:
-    """Raise before anything is sent: a batch that is too large, a priority out of range, a guard that the engine
-    lacks."""
-    if len(batch) > features.atomic_batch:
+    """Raise before anything is sent: a batch or a message that is too large, a priority out of range, and whatever the
+    engine lacks."""
+    if len(batch) > features.max_batch:
         raise MessageTooLarge(
-            f"{len(batch):,} messages in one batch; {features.engine} accepts {features.atomic_batch:,} at once"
+            f"{len(batch):,} messages in one batch; {features.engine} accepts {features.max_batch:,} at once"
         )
+    lacking = not (features.delay and features.priority and features.partition)
     for message in batch:
         if len(message.body) > features.max_message:
             raise MessageTooLarge(
@@ -296,7 +350,34 @@ def check_batch(features: Features, batch: Sequence[Message]) -> None:
             )
         if not LOWEST <= message.priority <= HIGHEST:
             raise ConfigError(f"priority must be between {LOWEST} and {HIGHEST}, not {message.priority!r}")
-        if message.guards:
-            for guard in message.guards:
-                if type(guard).__name__ not in features.guards:
-                    raise ConfigError(f"the {features.engine} engine has no {type(guard).__name__} guard")
+        if lacking:
+            check_message(features, message)
+        for guard in message.guards:
+            if not keeps_guard(features, guard):
+                what = f"no {type(guard).__name__} guard"
+                if type(guard).__name__ in features.guards:
+                    what = f"a {type(guard).__name__} guard, but no ReleaseKey effect to free its key"
+                raise Unsupported(f"task {message.task!r}: the {features.engine} engine has {what}")
+
+
+def check_message(features: Features, message: Message) -> None:
+    """Raise `Unsupported` for what this message asks, and the engine lacks."""
+    if message.eta is not None and not features.delay:
+        raise Unsupported(f"the {features.engine} engine cannot delay a task: leave out countdown and eta")
+    if message.priority != NORMAL and not features.priority:
+        raise Unsupported(f"the {features.engine} engine has no priorities: leave out priority")
+    if message.partition and not features.partition:
+        raise Unsupported(f"the {features.engine} engine has no partitions: leave out partition")
+
+
+def keeps_guard(features: Features, guard: Guard) -> bool:
+    """Whether the engine has this kind of guard, with all that belongs to it."""
+    needs_release = isinstance(guard, Unique)
+    return type(guard).__name__ in features.guards and not (needs_release and "ReleaseKey" not in features.effects)
+
+
+def check_effects(features: Features, settlement: Settlement) -> None:
+    """Raise `Unsupported` for effects that the engine cannot commit with a settlement."""
+    for effect in settlement.effects:
+        if type(effect).__name__ not in features.effects:
+            raise Unsupported(f"the {features.engine} engine has no {type(effect).__name__} effect")

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
-from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
 from penstock.codec import Format, serializer
-from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, QueueFull, Unsupported
+from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, QueueFull
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
@@ -121,15 +121,8 @@ class Client:
             headers=dict(call.headers) if call.headers else None,
             sent=now,
         )
-        self._check_features(message)
+        check_message(self._app.engine.broker.features, message)
         return message
-
-    def _check_features(self, message: Message) -> None:
-        features = self._app.engine.broker.features
-        if message.eta is not None and not features.delay:
-            raise Unsupported(f"the {features.engine} engine cannot delay a task: leave out countdown and eta")
-        if message.partition and not features.partition:
-            raise Unsupported(f"the {features.engine} engine has no partitions: leave out partition")
 
     # -- publishing
 
@@ -199,7 +192,7 @@ class Client:
     @property
     def most(self) -> int:
         """How many messages one publish can carry."""
-        return self._app.engine.broker.features.atomic_batch
+        return self._app.engine.broker.features.max_batch
 
     def result(self, task: Task[P, R] | None, message: Message, key: Key | None) -> AsyncResult[R]:
         """The result of a published message; with `key=None` of one that is in a batch."""

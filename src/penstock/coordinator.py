@@ -42,7 +42,8 @@ class Revoked(StrEnum):
 class Coordinator(Protocol):
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
         """End tasks for good: waiting ones at once, running ones by their worker (`terminate`: in the middle).
-        Survives restarts."""
+        Survives restarts. What it ends itself is REVOKED in the results of the same server; on another server they
+        are stored by `penstock.apart.revoke` and, when a worker gives a revoked task back, by the committer."""
         ...
 
     async def join(self, worker: WorkerInfo) -> None:
@@ -56,7 +57,8 @@ class Coordinator(Protocol):
         ...
 
     async def leave(self, worker: str) -> None:
-        """Sign off; what it still holds is ready again at once, with nothing charged that it had not started."""
+        """Sign off; what it still holds is ready again at once, and nothing is charged: it leaves of its own will,
+        so that nothing it had started can have killed it."""
         ...
 
     async def bury(self, worker: str) -> int:

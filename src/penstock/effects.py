@@ -44,3 +44,5 @@ class Put(Struct, frozen=True):
 
 
 Effect = Publish | Join | ReleaseKey | Put
+KINDS = frozenset({"Publish", "Join", "ReleaseKey", "Put"})
+"""The names of all, as `Features.effects` has them."""

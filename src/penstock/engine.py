@@ -17,7 +17,7 @@ class Engine(Protocol):
 
     The coroutines of `broker`, `backend`, `coordinator` and `inspect` are run by `run` or `arun`, chosen before their
     first step. The embedded engines' never suspend, so that `run` costs a function call; network engines run them on
-    their loop thread.
+    their loop thread. No engine runs another's: see `penstock.apart.elsewhere`.
     """
 
     @property
@@ -42,7 +42,8 @@ class Engine(Protocol):
         ...
 
     async def arun(self, call: Coroutine[Any, Any, T]) -> T:
-        """The same without blocking the running loop. Concurrent calls may share a transaction (group commit)."""
+        """The same without blocking the running loop, which may be any, the engine's own included. Concurrent calls may
+        share a transaction (group commit)."""
         ...
 
     def writer_pid(self) -> int | None:

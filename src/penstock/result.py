@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from penstock import apart
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Key
 from penstock.codec import Returned, read_failure, rebuild
@@ -308,11 +309,15 @@ class AsyncResult(Generic[R]):
 
     def revoke(self, terminate: bool = False) -> Revoked:
         """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
-        return self._app.engine.run(self._app.engine.coordinator.revoke([self.key], terminate))[0]
+        return self._app.engine.run(self._revocation(terminate))[0]
 
     async def arevoke(self, terminate: bool = False) -> Revoked:
         """`revoke` without blocking the running loop."""
-        return (await self._app.engine.arun(self._app.engine.coordinator.revoke([self.key], terminate)))[0]
+        return (await self._app.engine.arun(self._revocation(terminate)))[0]
+
+    def _revocation(self, terminate: bool) -> Coroutine[Any, Any, Sequence[Revoked]]:
+        app = self._app
+        return apart.revoke(app.engine, app.results, [self.key], app.clock.time(), terminate)
 
 
 class EagerResult(AsyncResult[R]):

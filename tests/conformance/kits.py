@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from penstock.broker import Features, Key
+from penstock.broker import Answer, Features, Full, Held, Key, Lease
 from penstock.clock import ManualClock
+from penstock.delivery import Receipt
+from penstock.engines.memory import accepting
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
 from penstock.engines.memory.handle import MemoryEngine
+from penstock.engines.memory.records import Place
 from penstock.engines.memory.shelf import Shelf
 from penstock.engines.memory.store import Store
+from penstock.message import Message
 from penstock.testing.conformance import Kit
 
 
@@ -43,7 +49,37 @@ class SplitBroker(MemoryBroker):
 
 
 class PublishingBroker(SplitBroker):
-    native = frozenset({"Publish"})
+    native = frozenset({"Publish", "ReleaseKey"})
+
+
+class LooseBroker(PublishingBroker):
+    """Where there is a weaker promise, it makes that one: it bounds what is ready, message by message, sees no starts,
+    and says nothing of the order in which tasks come back. (That ids are not known cannot be played on this store.)"""
+
+    @property
+    def features(self) -> Features:
+        loose = replace(super().features, whole_batches=False, bound="soft", starts=False, keeps_place=False)
+        return replace(loose, priority=False, partition=False)
+
+    async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        return [await self._publish(message, timeout) for message in batch]
+
+    async def _publish(self, message: Message, timeout: float) -> Answer:
+        with self._store.lock:
+            self._store.tidy()
+            line = self._store.line(message.namespace, message.queue)
+            known = message.id is not None and self._store.known(message.id)
+            ready, most = line.counts[Place.READY], line.declared.max_length
+            if ready >= most and not known:
+                return Full(message.queue, ready, most, "tasks", 1.0)
+            return accepting.follow_up(self._store, message)
+
+    async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
+        # As if a connection held them.
+        return [Held(None) if isinstance(one, Held) else one for one in await super().extend(receipts, lease)]
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None:
+        pass
 
 
 class OneByOneBroker(PublishingBroker):
@@ -51,7 +87,7 @@ class OneByOneBroker(PublishingBroker):
 
     @property
     def features(self) -> Features:
-        return replace(super().features, atomic_batch=1)
+        return replace(super().features, max_batch=1)
 
 
 class SplitKit(Kit):

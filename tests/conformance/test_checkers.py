@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock.broker import DONE, Answer, Demand, Done, Full, Held, LeaseLost, Step
+from penstock.broker import DONE, Answer, Demand, Done, Full, Held, LeaseLost, Lost, Step
 from penstock.delivery import Delivery, Receipt, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.engines.memory import accepting, inspect_face, settling
@@ -62,8 +62,12 @@ def one_by_one(store: Store, batch: Sequence[Message]) -> list[Answer]:
     return [answer for message in batch for answer in right_publish(store, [message])]
 
 
-def bounded_follow_up(store: Store, message: Message) -> None:
-    right_publish(store, [message])
+def bounded_follow_up(store: Store, message: Message) -> Answer:
+    return right_publish(store, [message])[0]
+
+
+async def publishes_what_follows(self: MemoryBroker, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+    return await self.publish(batch, timeout)
 
 
 right_effect = settling.apply_effect
@@ -146,6 +150,23 @@ def charges_releases(self: Store, task: Task, *, charge: bool) -> None:
     right_give_back(self, task, charge=True)
 
 
+def gives_back_to_the_end(self: Store, task: Task, *, charge: bool) -> None:
+    task.order = next(self.numbers)
+    right_give_back(self, task, charge=charge)
+
+
+async def leaves_as_if_dead(self: MemoryCoordinator, worker: str) -> None:
+    await self.bury(worker)
+
+
+def extends_to_the_letter(self: MemoryBroker, receipt: Receipt, until: float) -> Held | Lost:
+    task = settling.held(self._store, receipt)
+    if task is None:
+        return Lost()
+    task.until = until
+    return Held(until)
+
+
 def gives_back_revoked(self: Store, task: Task, *, charge: bool) -> None:
     task.revoked = False
     right_give_back(self, task, charge=charge)
@@ -220,10 +241,6 @@ def frees_for_anybody(self: Store, task: Task, key: str) -> None:
     self.uniques.pop((task.namespace, key), None)
 
 
-def no_fence_on_publish(store: Store, name: str, token: int) -> None:
-    pass
-
-
 right_revive = inspect_face.MemoryInspect._revive
 
 
@@ -274,9 +291,12 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("lease", Store, "tidy", never_promotes),
     ("lease", Store, "started", yes),
     ("lease", MemoryBroker, "_extend", always_held),
+    ("lease", MemoryBroker, "_extend", extends_to_the_letter),
+    ("lease", Store, "give_back", gives_back_to_the_end),
     ("bound", accepting, "find_full", never_full),
     ("bound", accepting, "publish", one_by_one),
     ("bound", settling, "follow_up", bounded_follow_up),
+    ("bound", MemoryBroker, "follow_up", publishes_what_follows),
     ("bound", MemoryBroker, "depth", depth_of_ready),
     ("delay", Store, "place", never_delays),
     ("delay", Store, "tidy", never_promotes),
@@ -285,7 +305,7 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("guards", accepting.Keys, "hold", no_keys),
     ("guards", Store, "_free_uniques", never_frees),
     ("guards", Store, "free_unique", frees_for_anybody),
-    ("guards", accepting, "check_fence", no_fence_on_publish),
+    ("guards", accepting, "is_current", yes),
     ("effects", settling, "apply_effect", loses_follow_ups),
     ("effects", settling, "settle", effects_of_the_lost),
     ("effects", settling, "join", counts_repeats),
@@ -295,6 +315,7 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("result", Shelf, "_tell", never_tells),
     ("result", MemoryBackend, "_report", always_pending),
     ("revoke", Store, "give_back", gives_back_revoked),
+    ("coordination", MemoryCoordinator, "leave", leaves_as_if_dead),
     ("coordination", Store, "started", yes),
     ("coordination", Store, "started", no),
     ("coordination", MemoryCoordinator, "acquire", same_token),
@@ -330,11 +351,11 @@ class Featureless(MemoryKit):
     def __init__(self) -> None:
         super().__init__(blocking=True)
         self.features = self.broker.features = replace(
-            self.features, delay=False, priority=False, partition=False, bound=False, effects=frozenset({"Publish"})
+            self.features, delay=False, bound="none", effects=frozenset({"Publish"})
         )
 
 
-@pytest.mark.parametrize("area", ["delay", "priority", "partition", "bound", "effects"])
+@pytest.mark.parametrize("area", ["delay", "bound", "effects"])
 def test_what_is_neither_kept_nor_refused_is_seen(area: str) -> None:
     report = run(Featureless, [area])
     assert any("was not refused" in str(failure.error) for failure in report.failures)

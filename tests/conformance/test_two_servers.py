@@ -6,7 +6,7 @@ import pytest
 
 from penstock.testing.conformance import Check, run, run_check
 from tests.conformance.cases import CASES, MODES
-from tests.conformance.kits import OneByOneBroker, PublishingBroker, SplitBroker, SplitKit
+from tests.conformance.kits import LooseBroker, OneByOneBroker, PublishingBroker, SplitBroker, SplitKit
 
 
 @pytest.mark.parametrize("blocking", MODES)
@@ -20,14 +20,11 @@ def test_one_by_one(check: Check) -> None:
     run_check(check, functools.partial(SplitKit, OneByOneBroker, blocking=True))
 
 
-@pytest.mark.parametrize("area", ["publish", "step", "lease", "delay", "effects", "result"])
-def test_a_broker_without_any_effects(area: str) -> None:
-    report = run(functools.partial(SplitKit, SplitBroker, blocking=True), [area])
+@pytest.mark.parametrize("check", CASES)
+def test_what_is_kept_in_part(check: Check) -> None:
+    run_check(check, functools.partial(SplitKit, LooseBroker, blocking=True))
+
+
+def test_a_broker_without_any_effects() -> None:
+    report = run(functools.partial(SplitKit, SplitBroker, blocking=True))
     assert report.ok, str(report)
-
-
-def test_follow_ups_that_find_a_full_queue_are_not_lost() -> None:
-    """A broker without the Publish effect cannot tell them from new work: the settlement raises, and is repeated."""
-    report = run(functools.partial(SplitKit, SplitBroker, blocking=True), ["bound"])
-    assert [failure.check for failure in report.failures] == ["check_follow_ups_are_admitted_into_a_full_queue"]
-    assert "follow-ups were not accepted" in str(report)

@@ -14,8 +14,8 @@ from penstock.outcome import Progress, Report, State
 FEATURES = Features(
     engine="fake",
     atomic_settle=True,
-    atomic_batch=3,
-    effects=frozenset(),
+    max_batch=3,
+    effects=frozenset({"ReleaseKey"}),
     guards=frozenset({"Unique"}),
     max_message=1000,
 )

@@ -48,12 +48,12 @@ class Crew:
     ) -> None:
         """`worker` is this process's id as a worker; `commands` the pipe from its supervisor, where it has one;
         without, `upkeep` is called about every second."""
-        engine, clock = app.engine, app.clock
+        engine, results, clock = app.engine, app.results, app.clock
         committer: Committer
-        if engine.broker.features.atomic_settle:
+        if results is engine and engine.broker.features.atomic_settle:
             committer = FusedCommitter(cast(Any, app.broker))
         else:
-            committer = OrderedCommitter(cast(Any, app.broker), engine.backend)
+            committer = OrderedCommitter(cast(Any, app.broker), results, clock)
         self._engine = engine
         self._settings = settings
         self._worker = worker
@@ -69,7 +69,7 @@ class Crew:
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock)
         self._runner = Runner(self._plans, engine.broker, settings.name, clock)
-        self._early = Early(engine, committer)
+        self._early = Early(engine, results, committer)
         self._inline = [
             Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared
         ]

@@ -19,8 +19,9 @@ log = logging.getLogger("penstock.worker")
 
 
 class Early:
-    def __init__(self, engine: Engine, committer: Committer) -> None:
+    def __init__(self, engine: Engine, results: Engine, committer: Committer) -> None:
         self._engine = engine
+        self._results = results
         self._committer = committer
         self._broker: Broker = engine.broker
 
@@ -45,11 +46,11 @@ class Early:
         try:
             if isinstance(verdict, RetryAt) and verdict.message is not None:
                 again = replace(verdict.message, id=request.id, guards=(), eta=verdict.when)
-                answers = self._engine.run(self._broker.publish([again], PUBLISH_TIMEOUT))
+                answers = self._engine.run(self._broker.follow_up([again], PUBLISH_TIMEOUT))
                 if not isinstance(answers[0], Accepted):
                     log.error("task %s[%s] could not be retried: %s", slot.plan.name, request.id, answers[0])
             elif settlement.outcome is not None:
-                self._engine.run(self._engine.backend.store([(request.key, settlement.outcome)]))
+                self._results.run(self._results.backend.store([(request.id, settlement.outcome)]))
             if isinstance(verdict, Dead):
                 log.warning(
                     "task %s[%s] is no dead letter: it was acknowledged early (%s)",

@@ -6,10 +6,9 @@ import os
 from collections import ChainMap
 from collections.abc import Sequence
 
-from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
 from penstock.engines.memory.records import Hold, Line
 from penstock.engines.memory.store import Store
-from penstock.errors import ConfigError
 from penstock.message import Dedup, Fence, Message, Unique, pack
 from penstock.outcome import Outcome, State
 
@@ -26,15 +25,16 @@ class Keys:
         self.uniques: ChainMap[tuple[str, str], Hold] = ChainMap({}, store.uniques)
         self.dedups: ChainMap[tuple[str, str], Hold] = ChainMap({}, store.dedups)
 
-    def refusal(self, message: Message, task_id: str) -> Duplicate | Conflict | None:
-        """The answer to what is known, or held off by a guard. Raises `ConfigError` for a fence that is not current."""
+    def refusal(self, message: Message, task_id: str) -> Duplicate | Conflict | Fenced | None:
+        """The answer to what is known, or held off by a guard."""
         now = self._store.now()
         if task_id in self.fresh or self._store.known(task_id):
             return Duplicate(task_id)
         for guard in message.guards:
             match guard:
                 case Fence(name=name, token=token):
-                    check_fence(self._store, name, token)
+                    if not is_current(self._store, name, token):
+                        return Fenced(name)
                 case Dedup(key=key):
                     seen = self.dedups.get((message.namespace, key))
                     if seen is not None and seen.holds(now):
@@ -85,14 +85,17 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
     return answers
 
 
-def follow_up(store: Store, message: Message) -> None:
-    """Publish an effect's message: always admitted, and nothing when it is a repeat."""
+def follow_up(store: Store, message: Message) -> Answer:
+    """Publish what follows from work that is here: always admitted, and nothing when it is a repeat."""
     keys = Keys(store)
     task_id = message.id or mint()
-    if keys.refusal(message, task_id) is None:
-        keys.hold(message, task_id)
-        keys.commit()
-        enter(store, message, task_id)
+    refusal = keys.refusal(message, task_id)
+    if refusal is not None:
+        return refusal
+    keys.hold(message, task_id)
+    keys.commit()
+    enter(store, message, task_id)
+    return Accepted(task_id)
 
 
 def enter(store: Store, message: Message, task_id: str) -> None:
@@ -126,10 +129,9 @@ def retry_after(store: Store, line: Line, excess: int) -> float:
     return min(MAX_RETRY, max(MIN_RETRY, seconds))
 
 
-def check_fence(store: Store, name: str, token: int) -> None:
+def is_current(store: Store, name: str, token: int) -> bool:
     lead = store.leads.get(name)
-    if lead is None or lead.token != token or lead.until <= store.now():
-        raise ConfigError(f"the lease {name!r} is no longer held with token {token}: nothing was published")
+    return lead is not None and lead.token == token and lead.until > store.now()
 
 
 def mint() -> str:

@@ -15,7 +15,7 @@ from penstock.message import Message
 FEATURES = Features(
     engine="memory",
     atomic_settle=True,
-    atomic_batch=10_000,
+    max_batch=10_000,
     effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
     guards=frozenset({"Unique", "Dedup", "Fence"}),
     durability="memory",
@@ -35,6 +35,11 @@ class MemoryBroker:
         with self._store.lock:
             self._store.tidy()
             return accepting.publish(self._store, batch)
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        with self._store.lock:
+            self._store.tidy()
+            return [accepting.follow_up(self._store, message) for message in batch]
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         store, interrupts = self._store, self._interrupts
@@ -84,8 +89,8 @@ class MemoryBroker:
         task = settling.held(self._store, receipt)
         if task is None:
             return Lost()
-        task.until = until
-        return Cancelled(task.terminate) if task.revoked else Held(until)
+        task.until = max(task.until, until)
+        return Cancelled(task.terminate) if task.revoked else Held(task.until)
 
     def _rings(self) -> tuple[int, int]:
         """What has changed when a waiting step must look again."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from penstock.broker import Key
 from penstock.coordinator import Revoked, WorkerInfo
 from penstock.engines.memory import settling
-from penstock.engines.memory.records import Hold, Lead, Place
+from penstock.engines.memory.records import Hold, Lead, Place, Task
 from penstock.engines.memory.store import REMEMBERED, Store
 from penstock.outcome import Outcome, State
 
@@ -46,10 +46,16 @@ class MemoryCoordinator:
                     task.until = now + lease
 
     async def leave(self, worker: str) -> None:
-        self._take_back(worker)
+        with self._store.lock:
+            for task in self._sign_off(worker):
+                self._store.give_back(task, charge=False)
 
     async def bury(self, worker: str) -> int:
-        return self._take_back(worker)
+        with self._store.lock:
+            mine = self._sign_off(worker)
+            for task in mine:
+                self._store.give_back(task, charge=self._store.started(task))
+            return len(mine)
 
     async def reap(self) -> int:
         with self._store.lock:
@@ -113,14 +119,10 @@ class MemoryCoordinator:
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
         return Revoked.REMOVED
 
-    def _take_back(self, worker: str) -> int:
-        """Sign a worker off, and make ready what it held; what it had started is charged an attempt."""
-        with self._store.lock:
-            self._store.workers.pop(worker, None)
-            mine = [task for task in self._store.leased.values() if task.worker == worker]
-            for task in mine:
-                self._store.give_back(task, charge=self._store.started(task))
-            return len(mine)
+    def _sign_off(self, worker: str) -> list[Task]:
+        """The worker is no longer listed; returns what it still holds."""
+        self._store.workers.pop(worker, None)
+        return [task for task in self._store.leased.values() if task.worker == worker]
 
 
 def _is_over(closed: float | None, now: float) -> bool:

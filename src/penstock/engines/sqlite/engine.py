@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ATOMIC_BATCH = 1_000
+MAX_BATCH = 1_000
 """Messages of one publish: about a millisecond under the lock."""
 
 
@@ -38,7 +38,7 @@ class SqliteBroker:
         self.features = Features(
             engine="sqlite",
             atomic_settle=True,
-            atomic_batch=ATOMIC_BATCH,
+            max_batch=MAX_BATCH,
             effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
             guards=frozenset({"Unique", "Dedup", "Fence"}),
             durability=durability,
@@ -46,6 +46,9 @@ class SqliteBroker:
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         return await PublishRequest(batch, timeout)
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        return self._engine.store.follow_up(batch, timeout)
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         return self._engine.store.step(settle, want)

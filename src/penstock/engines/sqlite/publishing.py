@@ -8,7 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full, Key
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
@@ -16,7 +16,6 @@ from penstock.engines.sqlite.ids import PublicIds
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
-from penstock.errors import ConfigError
 from penstock.message import Dedup, Fence, Message, Unique, pack
 
 APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
@@ -190,9 +189,7 @@ class Publisher:
                 case Fence(name=name, token=token):
                     leader = self._db.execute("SELECT token, until FROM leader WHERE name = ?", (name,)).fetchone()
                     if not leader or leader[0] != token or leader[1] <= self._now():
-                        raise ConfigError(
-                            f"the lease {name!r} is no longer held with token {token}: nothing was published"
-                        )
+                        return Fenced(name)
         return None
 
     def _is_revoked(self, name: str) -> bool:

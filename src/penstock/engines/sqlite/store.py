@@ -97,6 +97,14 @@ class Store:
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
         return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
 
+    def follow_up(self, batch: Sequence[Message], timeout: float) -> list[Answer]:
+        """What is always admitted, in one transaction."""
+        return self.change(
+            lambda wake: [self.publisher.follow_up(message, wake) for message in batch],
+            timeout=timeout,
+            heavy=len(batch) > LIGHT,
+        )
+
     def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         settled, deliveries = self._settle_and_claim(settle, want)
         if want is not None and want.wait and not deliveries:

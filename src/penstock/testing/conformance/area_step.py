@@ -40,8 +40,7 @@ async def check_settled_once(kit: Kit) -> None:
     equal(await worker.settle(again), [LEASE_LOST], "second settlement of a receipt")
     [report] = await kit.fetch(task_id)
     equal(report.outcome and report.outcome.value, b'"first"', "the outcome after a second settlement")
-    if kit.features.atomic_settle:
-        await worker.nothing(queue)
+    await worker.nothing(queue)
 
 
 async def check_settled_twice_in_one_step(kit: Kit) -> None:

@@ -148,8 +148,9 @@ class Kit:
         return Message(version=VERSION, task="conformance.task", body=body, queue=queue, **fields)
 
     async def publish(self, *messages: Message) -> Sequence[Answer]:
-        """The answers to all messages, in as few batches as the engine allows."""
-        size = self.features.atomic_batch
+        """The answers to all messages, in as few batches as the engine allows. One batch, then, is whole only where
+        `features.whole_batches` says so and it is not larger than `max_batch`."""
+        size = self.features.max_batch
         answers: list[Answer] = []
         for start in range(0, max(1, len(messages)), size):
             answers += await self.call(self.broker.publish(messages[start : start + size], PUBLISH_TIMEOUT))
@@ -171,9 +172,9 @@ class Kit:
         return await self.backend_call(self.backend.fetch(keys))
 
     async def ended_revoked(self, *keys: Key) -> None:
-        """The state of each must be REVOKED. Where results live elsewhere the engine cannot store that; then it may be
-        unknown, and must be nothing else."""
-        allowed = (State.REVOKED,) if self.fused else (State.REVOKED, State.UNKNOWN)
+        """The state of each, which its broker ended with nobody there to store that, must be REVOKED. Where results
+        live elsewhere it may be unknown, and must be nothing else."""
+        allowed = (State.REVOKED,) if self.results is self.engine else (State.REVOKED, State.UNKNOWN)
         for report in await self.fetch(*keys):
             within(report.state, allowed, "state of a task that was revoked or purged")
 

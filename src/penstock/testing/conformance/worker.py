@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.broker import DONE, Demand, Dispatch, Done, LeaseLost, Step
+from penstock.clock import SystemClock
 from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement, Verdict
@@ -31,7 +32,9 @@ class Worker:
         self.id = uuid.uuid4().hex
         self.broker = Dispatch(engine.broker)
         self.committer: Committer = (
-            FusedCommitter(self.broker) if kit.fused else OrderedCommitter(self.broker, kit.backend)
+            FusedCommitter(self.broker)
+            if kit.fused
+            else OrderedCommitter(self.broker, kit.results, kit.clock or SystemClock())
         )
 
     async def join(self) -> None:
