@@ -56,6 +56,8 @@ class Bench:
         self._record_start = engine.broker.record_start
         self.asleep = False
         """The watchdog sleeps until `wake`."""
+        self.stirred = False
+        """Something has run since the watchdog's last look."""
         self._bell = os.pipe()
         os.set_blocking(self._bell[1], False)
         # Reentrant: a signal handler may ring while this very thread does.
@@ -107,6 +109,7 @@ class Bench:
 
     def watch(self) -> None:
         """Something starts to run: the watchdog must not sleep."""
+        self.stirred = True
         if self.asleep:
             self.wake()
 
