@@ -29,9 +29,9 @@ class Queue(Struct, frozen=True):
                 raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
 
 
-def check_name(what: str, name: str, *, empty: bool = False) -> None:
+def check_name(what: str, name: object, *, empty: bool = False) -> None:
     """Raise `ConfigError` unless `name` is printable, without spaces around it, and short enough to be a name."""
-    if not name and not empty:
+    if not isinstance(name, str) or (not name and not empty):
         raise ConfigError(f"a {what}'s name must be a non-empty string, not {name!r}")
     if len(name.encode("utf-8", "replace")) > MAX_NAME:
         raise ConfigError(f"{what} name {name[:40]!r}… is over {MAX_NAME} bytes")
