@@ -1,9 +1,9 @@
-"""A disk that forgets, for tests of power loss: an SQLite VFS that knows which bytes were synced, and which only written.
+"""A disk that forgets: an SQLite VFS that knows which bytes were synced, and which were only written.
 
-Like SQLite's own crash tests. Writes go through to real files at once, so that processes and readers see them; beside that,
-each file has a durable image, to which a write is added when the file is next synced. At a cut, what was not synced is
-lost: all of it, or (`torn`) any of its 512-byte sectors in any combination, as a disk that reorders may leave it.
-The shared-memory file and the locks are not on the disk, and pass through.
+Like SQLite's own crash tests. Writes go through to real files at once, so that processes and readers see them; beside
+that, each file has a durable image, to which a write is added when the file is next synced. At a cut, what was not
+synced is lost: all of it, or (`torn`) any of its 512-byte sectors in any combination, as a disk that reorders may leave
+it. The shared-memory file and the locks are not on the disk, and pass through.
 """
 
 from __future__ import annotations

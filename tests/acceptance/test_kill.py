@@ -30,7 +30,9 @@ PRODUCER_KILLS = 12
 CUTS = 6
 EARLY_TASKS = 20_000
 EARLY_KILLS = 20
-PACE = 0.02
+BUSY = ("--lease", 5, "--nap", 0.00002)
+"""Tasks that take a moment, so that a kill meets a worker at work."""
+PACE = 0.01
 """Seconds between two publishes of 500 tasks."""
 WORKERS = 2
 Tell = Callable[[str], None]
@@ -67,7 +69,7 @@ def kill_one(stage: Stage, workers: list[Process], rng: random.Random) -> None:
     time.sleep(rng.random() * 0.1)
     victim = rng.randrange(len(workers))
     workers[victim].kill()
-    workers[victim] = stage.worker("--lease", 5)
+    workers[victim] = stage.worker(*BUSY)
 
 
 @pytest.mark.slow
@@ -75,7 +77,7 @@ def test_workers_are_killed(stage: Stage, measured: Tell) -> None:
     rng, began = random.Random(1), time.monotonic()
     # Published while they work, so that the kills meet every mixture of publishing, claiming and settling.
     producer = stage.producer("--last", TASKS, "--pause", PACE)
-    workers = [stage.worker("--lease", 5) for _ in range(WORKERS)]
+    workers = [stage.worker(*BUSY) for _ in range(WORKERS)]
     for _ in range(KILLS):
         kill_one(stage, workers, rng)
     assert producer.wait() == 0
@@ -118,9 +120,9 @@ def test_a_producer_is_killed_and_repeats_what_it_does_not_know(stage: Stage, me
 def test_everybody_is_killed_at_once(stage: Stage, measured: Tell) -> None:
     rng = random.Random(3)
     for round_ in range(CUTS):
-        first = round_ * 30_000
-        crowd = [stage.producer("--first", first, "--last", first + 30_000, "--pause", PACE / 4)]
-        crowd += [stage.worker() for _ in range(WORKERS)]
+        first = round_ * 100_000
+        crowd = [stage.producer("--first", first, "--last", first + 100_000)]
+        crowd += [stage.worker(*BUSY) for _ in range(WORKERS)]
         size = stage.history.stat().st_size
         wait_until(lambda size=size: stage.history.stat().st_size > size + 50_000, 20, "they work", 0.001)
         time.sleep(rng.random() * 0.3)
@@ -131,8 +133,9 @@ def test_everybody_is_killed_at_once(stage: Stage, measured: Tell) -> None:
     drain(stage)
     ledger, remains = check_all(stage)
     measured(
-        f"{CUTS} times {1 + WORKERS} processes, {len(ledger.accepted):,} accepted, 0 lost, {ledger.repeated():,} started "
-        f"again, {len(ledger.unknown & remains.ended):,} of {len(ledger.unknown):,} unanswered were there"
+        f"{CUTS} times {1 + WORKERS} processes, {len(ledger.accepted):,} accepted, 0 lost, "
+        f"{ledger.repeated():,} started again, "
+        f"{len(ledger.unknown & remains.ended):,} of {len(ledger.unknown):,} unanswered were there"
     )
 
 
