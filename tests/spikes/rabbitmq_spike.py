@@ -24,12 +24,13 @@ from penstock.broker import DONE, LEASE_LOST, Accepted, Answer, Demand, Full, He
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Dead, Delivery, Receipt, Release, RetryAt, Settlement
 from penstock.errors import BrokerUnavailable, DecodeError, OutcomeUnknown, StoreFull, Unsupported
-from penstock.message import NORMAL, Message, pack, unpack
+from penstock.message import Message, pack, unpack
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue
 from tests.spikes.loop_thread import LoopThread
 
 TIMEOUT, RETRY_AFTER = 10.0, 1.0
-LACKS = ("whole_batches", "knows_ids", "delay", "priority", "bound", "partition", "revoke_queued")
+MAX_BATCH = 256  # in flight together
+LACKS = ("whole_batches", "knows_ids", "delay", "priority", "starts", "keeps_place", "partition", "revoke_queued")
 CHARGED, PERSISTENT = "penstock-attempts", aio_pika.DeliveryMode.PERSISTENT
 QUORUM: dict[str, FieldValue] = {
     "x-queue-type": "quorum",
@@ -37,13 +38,6 @@ QUORUM: dict[str, FieldValue] = {
     "x-max-length-bytes": MAX_BYTES,
 }
 BROKEN = (AMQPError, ChannelInvalidStateError, ConnectionError, TimeoutError)
-
-
-class Features(contract.Features, frozen=True):
-    """With what the contract should be able to say: is a batch accepted whole? is an id that came before recognised?"""
-
-    whole_batches: bool = True
-    knows_ids: bool = True
 
 
 class Claim:
@@ -101,6 +95,11 @@ class Link:
             await (await self.publishing()).declare_queue(queue, durable=True, arguments=arguments, timeout=TIMEOUT)
             self._declared.add(queue)
 
+    async def ready(self, queue: str) -> int:
+        await self.declare(queue)
+        found = await (await self.publishing()).declare_queue(queue, passive=True, timeout=TIMEOUT)
+        return found.declaration_result.message_count or 0
+
     async def send(self, queue: str, message: Message | bytes, key: str, attempts: int, timeout: float) -> None:
         """Returns when the message is confirmed. Raises `DeliveryError` when it is refused."""
         await self.declare(queue)
@@ -129,17 +128,27 @@ class RabbitBroker:
         self._link, self._thread = link, thread
         self._claims: dict[str, Claim] = {}
         self._waits: set[asyncio.Queue[AbstractIncomingMessage | None]] = set()
-        # A known lie, because the contract has one number for both: 256 may be sent at once, and one is accepted whole.
-        self.features = replace(
-            Features("rabbitmq", False, 256, frozenset(), frozenset()), **dict.fromkeys(LACKS, False)
-        )
+        everything = contract.Features("rabbitmq", False, MAX_BATCH, frozenset(), frozenset(), bound="soft")
+        self.features = replace(everything, **dict.fromkeys(LACKS, False))
+        self._bounds: dict[str, int] = {}
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
-        for message in batch:
-            if message.eta is not None or message.priority != NORMAL:
-                raise Unsupported("the RabbitMQ spike has no delay and no priorities")
+        """Refused beyond what was declared here, by what the server says is ready: it counts what it confirmed."""
+        answers: dict[int, Answer] = {}
+        for queue in {message.queue for message in batch}:
             with mapped():
-                await self._link.declare(message.queue)
+                ready = await self._link.ready(queue)
+            limit = self._bounds.get(queue, self._link.hard_limit)
+            mine = [number for number, message in enumerate(batch) if message.queue == queue]
+            answers |= {n: Full(queue, ready, limit, "tasks", RETRY_AFTER) for n in mine[max(0, limit - ready) :]}
+        admitted = [message for number, message in enumerate(batch) if number not in answers]
+        sent = iter(await self.follow_up(admitted, timeout))
+        return [answers.get(number) or next(sent) for number in range(len(batch))]
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        with mapped():
+            for queue in {message.queue for message in batch}:
+                await self._link.declare(queue)
         # In flight together; the channel keeps their order.
         return await asyncio.gather(*(self._publish(message, timeout) for message in batch))
 
@@ -180,7 +189,7 @@ class RabbitBroker:
             await self._link.send(queue, body, key, charged(incoming) + verdict.charge, TIMEOUT)
         elif isinstance(verdict, Dead):
             await self._link.send(f"{queue}.dead", incoming.body, key, charged(incoming), TIMEOUT)
-        # A release counts for the server's delivery limit, not for us; and it comes back in its old place.
+        # A release counts for the server's delivery limit, not for us; and it comes back behind all others.
         await (incoming.nack(requeue=True) if isinstance(verdict, Release) else incoming.ack())
         del claim.held[tag]
         return DONE
@@ -253,7 +262,7 @@ class RabbitBroker:
 
     async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
         """Held while the channel lives, and at most for the server's `consumer_timeout`, which nobody can extend."""
-        return [Held(float("inf")) if self._claim(receipt) else Lost() for receipt in receipts]
+        return [Held(None) if self._claim(receipt) else Lost() for receipt in receipts]
 
     async def depth(self, queue: str, namespace: str = "") -> int | None:
         """AMQP tells what is ready, not what is leased."""
@@ -277,9 +286,11 @@ class RabbitBroker:
         return 0
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
+        """`max_length` binds the publishers of this process: an argument of the server's own could not be changed."""
         for queue in queues:
-            if queue != Queue(queue.name, MAX_LENGTH, MAX_BYTES):
-                raise Unsupported(f"queue {queue.name!r}: RabbitMQ bounds what is ready, not the depth")
+            if queue.max_bytes != MAX_BYTES:
+                raise Unsupported(f"queue {queue.name!r}: the RabbitMQ spike has one bound of bytes for all queues")
+            self._bounds[queue.name] = queue.max_length
             with mapped():
                 await self._link.declare(queue.name)
 

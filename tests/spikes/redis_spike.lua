@@ -72,6 +72,16 @@ local function publish()
   return { answers, full or {} }
 end
 
+-- Work that follows from what is here: no bound refuses it. Answers 1 for what is new.
+local function follow_up(messages)
+  local added = {}
+  for i, m in ipairs(messages) do
+    added[i] = call('EXISTS', task(m.id)) == 0 and 1 or 0
+    if added[i] == 1 then add(m) end
+  end
+  return added
+end
+
 local function unlease(id)
   call('HDEL', task(id), 'token')
   call('ZREM', P .. ':leases', id)
@@ -104,9 +114,7 @@ local function settle(s)
       call('EXPIRE', key, request.keep)
     end
   end
-  for _, m in ipairs(s.follow_ups) do
-    if call('EXISTS', task(m.id)) == 0 then add(m) end
-  end
+  follow_up(s.follow_ups)
   return 1
 end
 
@@ -150,13 +158,14 @@ local function extend()
   local answers = {}
   for i, receipt in ipairs(request.receipts) do
     local held = call('HGET', task(receipt[2]), 'token') == receipt[1]
-    if held then call('ZADD', P .. ':leases', now + request.lease, receipt[2]) end
+    if held then call('ZADD', P .. ':leases', 'GT', now + request.lease, receipt[2]) end
     answers[i] = held and 1 or 0
   end
   return answers
 end
 
 if verb == 'publish' then return publish() end
+if verb == 'follow_up' then return follow_up(request.batch) end
 if verb == 'step' then return step() end
 if verb == 'extend' then return extend() end
 if verb == 'reap' then return return_all(':leases', 1000) + return_all(':delayed', 1000) end

@@ -130,7 +130,15 @@ class RedisBroker:
         self._server, self._bells, self._thread, self._interrupts = server, bells, thread, 0
         effects, guards = frozenset({"Publish"}), frozenset[str]()
         self.features = contract.Features(
-            "redis", True, 1_000, effects, guards, partition=False, revoke_queued=False, durability=durability
+            "redis",
+            atomic_settle=True,
+            max_batch=1_000,
+            effects=effects,
+            guards=guards,
+            starts=False,
+            partition=False,
+            revoke_queued=False,
+            durability=durability,
         )
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
@@ -145,6 +153,15 @@ class RedisBroker:
         if full:
             kinds[b"full"] = lambda id: Full(full[0].decode(), full[1], full[2], full[3].decode(), RETRY_AFTER)
         return [kinds[answer](id) for answer, id in zip(answers, ids, strict=True)]
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        items = [_item(message) for message in batch]
+        try:
+            async with asyncio.timeout(timeout):
+                added = await self._server.call("follow_up", batch=items)
+        except (OutcomeUnknown, TimeoutError):
+            return [contract.Unknown(item["id"]) for item in items]
+        return [Accepted(item["id"]) if new else Duplicate(item["id"]) for item, new in zip(items, added, strict=True)]
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         step, due = await self._step(settle, want)

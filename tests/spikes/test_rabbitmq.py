@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -11,35 +11,25 @@ import pytest
 from penstock.broker import Accepted, Full
 from penstock.engine import Engine
 from penstock.engines.memory.handle import open_engine
-from penstock.testing.conformance import AREAS, Check, Kit, run_check
+from penstock.testing.conformance import AREAS, Check, Kit, run, run_check
 from penstock.testing.conformance.worker import Worker
 from tests.spikes.loop_thread import LoopThread
 from tests.spikes.rabbitmq_spike import RabbitEngine
+from tests.spikes.redis_spike import RedisEngine
 
-BROKEN = {
-    "same_id_twice_is_one_task": "RabbitMQ does not know which ids it saw",
-    "same_id_is_recognised_while_it_runs_and_when_it_ended": "RabbitMQ does not know which ids it saw",
-    "same_id_twice_in_one_batch": "RabbitMQ does not know which ids it saw",
-    "old_receipt_commits_no_outcome_and_no_follow_up": "follow-ups go out before the lease is checked",
-}
-
-
-def cases() -> Sequence[object]:
-    found = []
-    for area in ("publish", "step", "lease", "bound"):
-        for check in AREAS[area]:
-            name = check.__name__.removeprefix("check_")
-            marks = [pytest.mark.xfail(reason=BROKEN[name], strict=True)] if name in BROKEN else []
-            found.append(pytest.param(check, id=f"{area}-{name}", marks=marks))
-    return found
+CASES = [
+    pytest.param(check, id=f"{area}-{check.__name__.removeprefix('check_')}")
+    for area in ("publish", "step", "lease", "bound", "priority", "partition", "effects")
+    for check in AREAS[area]
+]
 
 
 class RabbitKit(Kit):
-    def __init__(self, url: str, thread: LoopThread) -> None:
+    def __init__(self, url: str, thread: LoopThread, results: Engine | None = None) -> None:
         self._address = url, thread
         # What is no engine in full: only what these areas need.
         engine = cast(Engine, RabbitEngine(url, thread))
-        super().__init__(engine, unit=0.1, patience=0.2, results=open_engine("memory://"))
+        super().__init__(engine, unit=0.1, patience=0.2, results=results or open_engine("memory://"))
 
     def open_second(self) -> Engine:
         return cast(Engine, RabbitEngine(*self._address))
@@ -56,9 +46,21 @@ def thread() -> Iterator[LoopThread]:
     thread.close()
 
 
-@pytest.mark.parametrize("check", cases())
+@pytest.mark.parametrize("check", CASES)
 def test_rabbitmq(check: Check, rabbitmq_url: str, thread: LoopThread) -> None:
     run_check(check, functools.partial(RabbitKit, rabbitmq_url, thread))
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one loop", "two loops"])
+def test_results_in_redis(shared: bool, rabbitmq_url: str, redis_url: str, thread: LoopThread) -> None:
+    """Two engines of the network, on one thread's loop or each on its own."""
+    other = thread if shared else LoopThread()
+    try:
+        report = run(lambda: RabbitKit(rabbitmq_url, thread, cast(Engine, RedisEngine(redis_url, other))), ["step"])
+    finally:
+        if not shared:
+            other.close()
+    assert report.ok, str(report)
 
 
 def test_the_servers_own_limit_is_answered_with_full(rabbitmq_url: str, thread: LoopThread) -> None:

@@ -15,7 +15,7 @@ from tests.spikes.redis_spike import RedisEngine
 
 CASES = [
     pytest.param(check, id=f"{area}-{check.__name__.removeprefix('check_')}")
-    for area in ("publish", "step", "lease", "bound")
+    for area in ("publish", "step", "lease", "bound", "priority", "partition")
     for check in AREAS[area]
 ]
 
