@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
-FENCE = re.compile(r"^(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 TIMEOUT = 60.0
 BRINGS_ITS_WORKER = "tested"
@@ -66,12 +68,33 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", head.lower().replace("`", ""))).strip("-") for head in heads}
 
 
-def first_cells(page: Path, heading: str | None = None) -> list[str]:
-    """The first cell of each row of the page's tables (below `heading` only), where it is `code`."""
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+
+
+def table(page: Path, heading: str | None = None) -> list[list[str]]:
+    """The cells of all table rows of the page, or of what stands below one heading; without the heads."""
     text = prose(page)
     if heading is not None:
-        text = re.split(r"^#+ ", text.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    return re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)
+        text = re.split(
+            r"^#+ ", re.split(rf"^#+ {re.escape(heading)}\n", text, flags=re.MULTILINE)[1], flags=re.MULTILINE
+        )[0]
+    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in cells]
+        for at, cells in enumerate(lines)
+        if not cells[0].startswith("---") and not (at + 1 < len(lines) and lines[at + 1][0].startswith("---"))
+    ]
+
+
+def first_cells(page: Path, heading: str | None = None) -> list[list[str]]:
+    """What is `code` in the first cell of each row that begins with code."""
+    return [re.findall(r"`([^`]+)`", cells[0]) for cells in table(page, heading) if cells[0].startswith("`")]
+
+
+def rows(page: Path, heading: str | None = None) -> dict[str, str]:
+    """First cell → second cell, of rows that begin with `code`."""
+    return {cells[0].strip("`"): cells[1].strip("`") for cells in table(page, heading) if cells[0].startswith("`")}
 
 
 def commands(page: Path) -> Iterator[list[str]]:
