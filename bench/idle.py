@@ -38,7 +38,7 @@ def proportional_memory(pids: list[int]) -> float:
 
 
 def _idle(place: Place) -> Iterator[Result]:
-    seconds = place.size(30, 3)
+    seconds = place.size(20, 3)
     shares, sizes = [], []
     for _ in range(1 if place.quick else 2):
         with place.private() as folder:

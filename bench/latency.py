@@ -38,6 +38,11 @@ def _once(place: Place, durability: str, count: int) -> list[tuple[float, float]
 
 
 def _latency(place: Place) -> Iterator[Result]:
+    wakes = place.repeat(2, lambda: call("bench.raw", "wake", count=place.size(500, 50)))
+    for share in (0.5, 0.99):
+        readings = tuple(Reading(percentile(taken, share), foreign) for taken, foreign in wakes)
+        what = f"raw: a pipe wakes an idle process, p{share * 100:.0f}"
+        yield Result(f"latency/raw/p{share * 100:.0f}", what, "ms", readings)
     goals = {
         "process": (Goal(0.2, 0.5, "less"), Goal(1, 5, "less"), Goal(0.3, 1, "less"), Goal(2, 10, "less")),
         "power": (Goal(0.7, 1.5, "less"), Goal(2, 6, "less"), Goal(1, 2, "less"), Goal(3, 10, "less")),

@@ -22,7 +22,7 @@ QUIET = 0.08
 
 
 class Meter:
-    """`with Meter() as meter: …`, then `meter.own`: CPU seconds of this process and its children, and `meter.foreign`: the
+    """`with Meter() as meter: …`, then `meter.own`: our CPU seconds, with our children's, and `meter.foreign`: the
     share of all CPU time that others took.
 
     Children count once they have been waited for, so end them inside the block.
