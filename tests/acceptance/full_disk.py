@@ -23,7 +23,7 @@ from penstock.outcome import Outcome, State
 from penstock.testing.history import History, Kind
 from tests.acceptance.actor import QUEUE, open_store, publish
 
-SMALL, LARGE = "6m", "24m"
+SMALL, LARGE = "16m", "40m"
 WORKER = "d" * 32
 BATCH = 200
 
@@ -110,9 +110,12 @@ def main(point: Path, history: Path) -> dict[str, object]:
     seen["join"] = attempt(lambda: scene.join("e" * 32))
     seen["settle"] = attempt(lambda: scene.settle(held))
     seen["drain"] = attempt(scene.drain)
+    seen["left"] = scene.engine.run(scene.engine.broker.depth(QUEUE))
+    seen["publish after draining"] = attempt(scene.publish)
     mount(point, LARGE, "-o", "remount")
     if seen["settle"] != "ok":
         seen["settle with space"] = attempt(lambda: scene.settle(held))
+    scene.engine.run(scene.engine.coordinator.reap())  # every worker does, each second
     seen["publish with space"] = attempt(scene.publish)
     scene.drain()
     scene.engine.close()

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from penstock.broker import DONE, Accepted, Broker
 from penstock.commit import Committer
-from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
+from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement
 from penstock.engine import Engine
 from penstock.errors import BrokerError
+from penstock.worker.run import freed
 from penstock.worker.slot import Slot
 
 PUBLISH_TIMEOUT = 30.0
@@ -27,7 +28,8 @@ class Early:
 
     def claim(self, slot: Slot, delivery: Delivery) -> bool:
         """Acknowledge `delivery` for good, before it starts. `False`: it is not ours to run (any more)."""
-        ack = Settlement(delivery.receipt, ACK)
+        # This is the task's one settlement, so that a unique key is free from here on, whatever it was to wait for.
+        ack = Settlement(delivery.receipt, ACK, None, () if delivery.message is None else freed(delivery.message))
         settled = [*slot.batch.take(), ack]
         try:
             step = self._engine.run(self._committer.step(settled, None))
@@ -35,8 +37,8 @@ class Early:
             log.warning(
                 "task %s[%s] is not started: its acknowledgement failed: %s", slot.plan.name, delivery.key, error
             )
-            # What had ended before goes on waiting for the next step.
-            slot.batch.finished.extend(settled[:-1])
+            # What had ended before goes on waiting for the next step; so does this one, to be handed back.
+            slot.batch.finished.extend([*settled[:-1], Settlement(delivery.receipt, RELEASE)])
             return False
         return bool(step.settled[-1] == DONE)
 

@@ -159,15 +159,17 @@ class Supervisor:
             log.debug("%s ended (%d)", child.name, code)
         else:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            log.error("%s %s; %d tasks that it held are delivered again", child.name, how, taken)
+            log.error("%s %s; tasks that it held and that are delivered again: %d", child.name, how, taken)
         if self._stopping or (code == 0 and self._settings.burst):
             return
-        self._due[child.number] = now + self._backoff(child, code, now)
+        self._due[child.number] = now + self._backoff(child, code, now, taken)
 
-    def _backoff(self, child: Child, code: int, now: float) -> float:
-        if code in EXPECTED or now - child.started >= HEALTHY:
+    def _backoff(self, child: Child, code: int, now: float, taken: int) -> float:
+        """Seconds until its successor starts. A child that dies with work in its hands was killed by a task, and tasks
+        have `max_attempts`: waiting would only hold up their neighbours. One that dies without is broken itself."""
+        if code in EXPECTED or taken or now - child.started >= HEALTHY:
             self._failures.pop(child.number, None)
-        if code in EXPECTED:
+        if code in EXPECTED or taken:
             return 0.0
         failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1
         return 0.0 if failures == 1 else min(LONGEST_BACKOFF, 0.5 * 2.0 ** min(failures - 2, 10))

@@ -16,7 +16,8 @@ from penstock.errors import BrokerUnavailable
 
 PLACES = 256
 _WORK, _RESULTS, _MASKS = 0, PLACES, 2 * PLACES
-SIZE = _MASKS + 8 * PLACES
+_SPACE_LOW = _MASKS + 8 * PLACES
+SIZE = _SPACE_LOW + 8
 _MASK = struct.Struct("=Q")
 
 
@@ -72,6 +73,13 @@ class Board:
             return -1
         self._map[place] = 0
         return place - _RESULTS
+
+    def space_low(self) -> bool:
+        """The disk was full, and the spare space is given up (`spare`)."""
+        return bool(self._map[_SPACE_LOW])
+
+    def set_space_low(self, low: bool) -> None:
+        self._map[_SPACE_LOW] = low
 
     def close(self) -> None:
         self._map.close()

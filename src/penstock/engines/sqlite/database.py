@@ -191,7 +191,8 @@ class Database:
             self._sync(self._wal)
             mine, now = os.fstat(self._wal), os.stat(self.path + "-wal")
             if (mine.st_ino, mine.st_dev) != (now.st_ino, now.st_dev):
-                os.close(self._wal)  # somebody deleted it and SQLite made a new one: sync that
+                # Somebody deleted it and SQLite made a new one: sync that. The old descriptor stays open, because
+                # another thread may be about to sync it, and a number that is used again would be another file.
                 self._wal = self._open_wal()
                 self._sync(self._wal)
         except OSError as error:

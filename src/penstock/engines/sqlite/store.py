@@ -31,7 +31,9 @@ from penstock.engines.sqlite.results import Results, find
 from penstock.engines.sqlite.revoking import Revoker
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.settling import Settler
+from penstock.engines.sqlite.spare import Spare
 from penstock.engines.sqlite.watching import Watch, Watcher
+from penstock.errors import StoreFull
 from penstock.message import Message, Unique
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class Store:
         self.pid = os.getpid()
         board, folder = self.db.board, self.db.run_folder
         self.ids = PublicIds(self.db.secret)
+        self.spare = Spare(os.path.join(folder, "spare"), board)
         self.ringer = Ringer(folder, board)
         self.registry = Registry(folder)
         self.counters = Counters(self.db)
@@ -93,6 +96,7 @@ class Store:
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
+        self.spare.check()
         packed = [outgoing(batch) for batch in batches]
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
         return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
@@ -120,7 +124,12 @@ class Store:
             settled = self.settler.settle(settle, prepared, wake) if settle else prepared
             return settled, self.claimer.claim(want) if want is not None and wanted else []
 
-        settled, claims = self.change(work, durable=bool(settle))
+        try:
+            settled, claims = self.change(work, durable=bool(settle))
+        except StoreFull:
+            if not self.spare.give_up():
+                raise
+            settled, claims = self.change(work, durable=bool(settle))
         self.leases.settle(settled.gone)
         if want is None or not claims:
             return settled, []
