@@ -9,7 +9,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull
+from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
 from penstock.signature import Signature
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Batch:
 
     An exception in the block publishes nothing. A result's `id` is there after the block; give `task_id=` to know it
     before. The end raises `MessageTooLarge`, with nothing sent, when there are more calls than the broker takes at
-    once, `QueueFull`, or `AlreadyQueued` (the other calls are published then).
+    once, `Unsupported` when it takes none at once, `QueueFull`, or `AlreadyQueued` (the other calls are published
+    then).
     """
 
     def __init__(self, app: Penstock) -> None:
@@ -83,6 +84,12 @@ class Batch:
             raise MessageTooLarge(
                 f"{len(self._calls):,} calls in one batch; the broker takes {most:,} at once. Nothing was published: "
                 "make several batches, or use delay_many, which is not all-or-none"
+            )
+        features = self._app.engine.broker.features
+        if len(self._calls) > 1 and not features.whole_batches:
+            raise Unsupported(
+                f"{features.engine} cannot take several tasks all or none. Nothing was published: use delay_many, or "
+                "call them one by one"
             )
         return [message for message, _ in self._calls]
 

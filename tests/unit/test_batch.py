@@ -4,11 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from penstock import AlreadyQueued, ConfigError, MessageTooLarge, QueueFull, ResultUnavailable, Unique
+from penstock import AlreadyQueued, ConfigError, MessageTooLarge, QueueFull, ResultUnavailable, Unique, Unsupported
 from penstock.broker import Accepted, Answer, Conflict, Full
 from penstock.message import Message
-from tests.unit.fake_engine import fake_app
+from tests.unit.fake_engine import FEATURES, fake_app
 
 
 def add(x: int, y: int) -> int:
@@ -60,6 +61,17 @@ def test_an_empty_batch_publishes_nothing() -> None:
     with app.batch():
         pass
     assert engine.broker.batches == []
+
+
+def test_a_broker_that_takes_none_at_once_is_given_one_at_most() -> None:
+    app, engine = fake_app(replace(FEATURES, whole_batches=False))
+    task = app.task(name="add")(add)
+    with app.batch():
+        task.delay(1, 1)
+    with pytest.raises(Unsupported, match=r"all or none\. Nothing was published"), app.batch():
+        task.delay(1, 1)
+        task.delay(2, 2)
+    assert [len(batch) for batch in engine.broker.batches] == [1]
 
 
 def test_too_many_calls_are_refused_before_anything_is_sent() -> None:

@@ -131,6 +131,9 @@ def check_engine(app: Penstock) -> Iterator[Finding]:
     else:
         level = Level.OK if features.durability == "power" else Level.NOTE
         yield Finding(level, "durability", f"accepted tasks survive {kept}")
+    if not features.starts:
+        text = f"{features.engine} sees no starts: a task that kills its worker comes back for ever"
+        yield Finding(Level.WARNING, "poison", text, "look at its queue when workers keep dying")
     yield from check_disk(engine.url)
     yield check_write(app)
 

@@ -190,7 +190,7 @@ class Runner:
             log.debug("task %s[%s] succeeded in %.6f s", plan.name, request.id, now - slot.started)
         slot.delivery = None
         if message.guards:
-            return Settlement(delivery.receipt, ACK, outcome, _freed(message))
+            return Settlement(delivery.receipt, ACK, outcome, freed(message))
         return Settlement(delivery.receipt, ACK, outcome)
 
     def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement:
@@ -220,7 +220,7 @@ class Runner:
             case GiveUp():
                 return self._gave_up(slot, delivery, decision, now)
             case Drop():
-                return Settlement(delivery.receipt, ACK, None, _freed(message))
+                return Settlement(delivery.receipt, ACK, None, freed(message))
             case Refuse(requeue=True):
                 when = now + self._wall + REQUEUE_DELAY
                 return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
@@ -307,13 +307,13 @@ class Runner:
         self, delivery: Delivery, message: Message, error: TaskRevoked, runtime: float, now: float
     ) -> Settlement:
         outcome = Outcome(State.REVOKED, failure(error), now + self._wall, runtime, message.retries)
-        return Settlement(delivery.receipt, ACK, outcome, _freed(message))
+        return Settlement(delivery.receipt, ACK, outcome, freed(message))
 
     def _dead(self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None) -> Settlement:
-        return Settlement(delivery.receipt, Dead(reason), outcome, _freed(message))
+        return Settlement(delivery.receipt, Dead(reason), outcome, freed(message))
 
 
-def _freed(message: Message) -> tuple[Effect, ...]:
+def freed(message: Message) -> tuple[Effect, ...]:
     """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out."""
     return tuple(ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique))
 
