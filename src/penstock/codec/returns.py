@@ -12,6 +12,8 @@ from penstock.errors import ConfigError, DecodeError, EncodeError
 
 _SIMPLE = frozenset({int, str, bool, bytes, type(None)})
 """What needs no look inside."""
+NULL = b"null"
+"""What most tasks return, in JSON."""
 
 
 class Returned:
@@ -25,6 +27,8 @@ class Returned:
 
     def encode(self, value: Any, form: Format = values.json) -> bytes:
         """Raises `EncodeError`."""
+        if value is None and form is values.json:
+            return NULL
         if type(value) in _SIMPLE:
             try:
                 return form.raw(value)

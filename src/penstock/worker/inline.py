@@ -90,7 +90,11 @@ class Inline:
             try:
                 if plan.simple:
                     # In a context of its own: what the function sets there is gone with it.
-                    value = copy_context().run(plan.function, *slot.args, **slot.kwargs)
+                    context = copy_context()
+                    if slot.kwargs:
+                        value = context.run(plan.function, *slot.args, **slot.kwargs)
+                    else:
+                        value = context.run(plan.function, *slot.args)
                 else:
                     value = self._call(slot, delivery)
             except BaseException as error:
