@@ -68,12 +68,12 @@ clean: ## remove all that make made, the environments too
 		exit 1; \
 	}; \
 	echo "making .venv with $$python" && "$$python" -m venv .venv
-	.venv/bin/python $(PIP_INSTALL) -e '.[demo,progress]' -r requirements-dev.txt
+	.venv/bin/python $(PIP_INSTALL) -e '.[progress]' -r requirements-dev.txt
 	@touch $@
 
 .venv-%/installed: pyproject.toml requirements-dev.txt
 	$$(tools/find-python $*) -m venv .venv-$*
-	.venv-$*/bin/python $(PIP_INSTALL) -e '.[demo,progress]' -r requirements-dev.txt
+	.venv-$*/bin/python $(PIP_INSTALL) -e '.[progress]' -r requirements-dev.txt
 	@touch $@
 
 .venv/installed-docs: .venv/installed requirements-docs.txt

@@ -55,15 +55,3 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
     assert done.returncode == 1, done.stdout + done.stderr
     assert (number("rendered", done.stdout), number("lost", done.stdout)) == (19, 1)
-
-
-def test_without_pygments_it_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['pygments'] = None\n"
-        "import importlib.util; real = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *a: None if name == 'pygments' else real(name, *a)\n"
-        "from penstock.cli.main import main; main(['demo'])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr == "error: the demo highlights code with pygments: pip install 'penstock[demo]'\n"

@@ -36,7 +36,7 @@ NEARLY_FULL = 0.8
 OLD = 300.0
 """Seconds that a task has waited when one may ask why."""
 PEEK = 1000
-OPTIONAL = {"rich": "penstock[progress]", "pygments": "penstock[demo]", "uvloop": "penstock[uvloop]"}
+OPTIONAL = {"rich": "penstock[progress]", "uvloop": "penstock[uvloop]"}
 """Module → the extra that brings it."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
+from penstock import request as requests
 from penstock.clock import Clock
 from penstock.delivery import Delivery
 from penstock.worker.early import Early
@@ -107,6 +108,7 @@ class Inline:
                 self._early.conclude(slot, settlement)
             else:
                 finish(settlement)
+        requests.current.set(None)  # a solo worker's thread is somebody else's, later
         bench.rest(slot.number)
         bench.ran(count)
         self._credit.ran(count, now - began)

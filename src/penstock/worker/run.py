@@ -107,8 +107,7 @@ class Runner:
         )
         requests.current.set(request)
         slot.delivery = delivery
-        if not plan.early:
-            self._record_start(slot.number, delivery.receipt)
+        self._record_start(slot.number, delivery.receipt)
         return None
 
     def _unreadable(self, delivery: Delivery, now: float) -> Settlement:

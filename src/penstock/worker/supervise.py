@@ -84,7 +84,8 @@ class Supervisor:
             if not self._stopping:
                 self._start_due(now)
             self._look(now)
-            self._upkeep.tick(now)
+            if not self._overdue:  # what we killed for its limit is settled first: reaping would only redeliver it
+                self._upkeep.tick(now)
         signal.set_wakeup_fd(-1)
         for descriptor in self._bell:
             os.close(descriptor)

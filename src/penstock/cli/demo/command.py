@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sysconfig
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -28,8 +27,6 @@ def demo(ctx: click.Context, files: int | None, out: Path | None, processes: int
     One task a file. Half-way a worker process is killed with SIGKILL, one file fails on purpose, and still every page
     is there at the end, compared with the files on disk.
     """
-    if find_spec("pygments") is None:
-        raise ConfigError("the demo highlights code with pygments: pip install 'penstock[demo]'")
     library = Path(sysconfig.get_paths()["stdlib"])
     sources = find_sources(library)
     chosen = sources if files is None else spread(sources, files)

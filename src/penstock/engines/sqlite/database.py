@@ -79,6 +79,8 @@ class Database:
         try:
             self._writer = self._connect(vfs)
             self._prepare()
+            # A copy (VACUUM INTO) comes without a log, and only a write makes SQLite create it.
+            self._writer.execute("BEGIN IMMEDIATE; UPDATE meta SET value = value WHERE name = 'turn'; COMMIT")
         finally:
             self.gate.release()
         self._reader = self._connect(vfs)
