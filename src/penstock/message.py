@@ -99,7 +99,7 @@ def unpack(data: bytes) -> Message:
     know."""
     try:
         message = _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a message: {error}") from error
     if message.version > VERSION:
         raise DecodeError(f"message of version {message.version}; this release reads up to {VERSION}: upgrade penstock")

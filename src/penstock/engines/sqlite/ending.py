@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -63,9 +63,11 @@ class Ending:
             self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, value, version))
         return version
 
-    def clear(self, low: int, high: int, kept: Set[int]) -> None:
-        """Rows low..high are gone: so is what is known of them, but for the names of those whose outcome is kept."""
-        if low not in kept and high not in kept:
-            self._db.execute("DELETE FROM alias WHERE id BETWEEN ? AND ?", (low, high))
+    def forget_names(self, low: int, high: int) -> None:
+        """Rows low..high are gone without an outcome."""
+        self._db.execute("DELETE FROM alias WHERE id BETWEEN ? AND ?", (low, high))
+
+    def clear(self, low: int, high: int) -> None:
+        """Rows low..high are gone: so is what is known of them, but for names and outcomes."""
         self._db.execute("DELETE FROM revoked WHERE id BETWEEN ? AND ?", (low, high))
         self._db.execute("DELETE FROM progress WHERE id BETWEEN ? AND ?", (low, high))

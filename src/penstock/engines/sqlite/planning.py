@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -16,7 +16,8 @@ from penstock.outcome import Outcome
 
 
 class Plan(Struct):
-    """`gone`: rows that leave each lease; `leaving`: tasks and bytes that leave each queue by an ack."""
+    """`gone`: rows that leave each lease; `leaving`: tasks and bytes that leave each queue by an ack; `nameless`: rows
+    that leave no outcome, so that nobody needs their names."""
 
     answers: list[Done | LeaseLost]
     tokens: tuple[int, ...] = ()
@@ -27,7 +28,7 @@ class Plan(Struct):
     others: list[tuple[Settlement, Held]] = field(default_factory=list)
     effects: list[tuple[int, tuple[Effect, ...]]] = field(default_factory=list)
     results: list[PackedRun] = field(default_factory=list)
-    kept: Set[int] = frozenset()
+    nameless: list[tuple[int, int]] = field(default_factory=list)
 
 
 NOTHING = Plan([])
@@ -64,7 +65,6 @@ def _plan_whole_lease(batch: Sequence[Settlement], held: Mapping[int, Held]) -> 
         [(rows[0], rows[-1])],
         {lease.lane.queue: (len(rows), sum(size for _, size in lease.tasks.values()))},
         results=[(rows[0], rows[-1], lease.worker, packed)],
-        kept=lease.tasks.keys(),
     )
 
 
@@ -108,7 +108,7 @@ def _plan_each(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan:
     acked.sort()
     made.acked = runs(acked)
     made.results = pack_runs(outcomes, worker)
-    made.kept = set(outcomes)
+    made.nameless = runs([row for row in acked if row not in outcomes])
     return made
 
 

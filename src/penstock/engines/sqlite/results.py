@@ -64,17 +64,19 @@ class Results:
     def forget(self, row: int) -> None:
         """Drop one result. Inside a write transaction."""
         found = self._db.execute(
-            "SELECT run, lo, hi, v FROM result WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (row,)
+            "SELECT run, lo, hi, at, worker, v FROM result WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (row,)
         ).fetchone()
         if found is None or found[2] < row:
             return
-        run, low, _, value = found
+        run, low, _, at, worker, value = found
         entries = _decode_run(value)
-        entries[row - low] = Raw(b"null")
-        if all(bytes(entry) == b"null" for entry in entries):
-            self._db.execute("DELETE FROM result WHERE run = ?", (run,))
-        else:
-            self._db.execute("UPDATE result SET v = CAST(? AS TEXT) WHERE run = ?", (_encode(entries), run))
+        self._db.execute("DELETE FROM result WHERE run = ?", (run,))
+        # Two runs with a gap, not one with a hole: a new result in the hole would hide the end of the run, since
+        # look-ups rely on runs that do not overlap.
+        for first, part in ((low, entries[: row - low]), (row + 1, entries[row - low + 1 :])):
+            if part:
+                text = _encode(part)
+                self._db.execute(INSERT, (first, first + len(part) - 1, at, worker, text, len(text)))
 
     def expire(self) -> int:
         """Drop the oldest runs that are over the age or make the sum too large; returns how many. Inside a write

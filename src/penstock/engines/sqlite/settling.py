@@ -58,7 +58,9 @@ class Settler:
             self._ending.apply(effects, row, wake)
         for low, high in made.acked:
             self._db.execute("DELETE FROM task WHERE id BETWEEN ? AND ?", (low, high))
-            self._ending.clear(low, high, made.kept)
+            self._ending.clear(low, high)
+        for low, high in made.nameless:
+            self._ending.forget_names(low, high)
         for queue, (count, size) in made.leaving.items():
             self._counters.leave(queue, count, size)
         for settlement, lease in made.others:
@@ -107,6 +109,7 @@ class Settler:
                     (queue, reason, self._now(), row),
                 )
                 self._db.execute("DELETE FROM task WHERE id = ?", (row,))
+                self._ending.clear(row, row)
                 self._counters.leave(queue, 1, size)
             case Ack():
                 raise AssertionError("acks are settled in runs")
