@@ -41,7 +41,7 @@ class Counters:
 
     def admit(self, queue: int, count: int, size: int) -> bool:
         """Count new tasks in, unless they pass a bound."""
-        self._db.execute(ADMIT, (count, size, queue, 0))
+        self._db.hot(ADMIT, (count, size, queue, 0))
         return bool(self._db.changes())
 
     def add(self, queue: int, count: int, size: int, delayed: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.resources
 import os
@@ -60,6 +61,7 @@ class Database:
         self._mutex = threading.Lock()
         self._read_mutex = threading.Lock()
         self._broken: BaseException | None = None
+        self._closed = False
         self.rolled_back: Callable[[], None] = lambda: None
         try:
             self._open(vfs)
@@ -73,18 +75,29 @@ class Database:
         check_header(self.path)
         self.run_folder = self.path + "-run"
         os.makedirs(self.run_folder, mode=0o700, exist_ok=True)
-        self.board = Board(os.path.join(self.run_folder, "board"))
-        self.gate = Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
+        with contextlib.ExitStack() as undo:  # a place that is never given back would be missing for ever
+            self.board = Board(os.path.join(self.run_folder, "board"))
+            undo.callback(self.board.close)
+            self.gate = Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
+            undo.callback(self.gate.close)
+            self._open_connections(vfs, undo)
+            undo.pop_all()
+
+    def _open_connections(self, vfs: str | None, undo: contextlib.ExitStack) -> None:
         self.gate.acquire(10.0)
         try:
             self._writer = self._connect(vfs)
+            undo.callback(self._writer.close)
             self._prepare()
             # A copy (VACUUM INTO) comes without a log, and only a write makes SQLite create it.
             self._writer.execute("BEGIN IMMEDIATE; UPDATE meta SET value = value WHERE name = 'turn'; COMMIT")
         finally:
             self.gate.release()
         self._reader = self._connect(vfs)
+        undo.callback(self._reader.close)
         self.execute: Execute = self._writer.execute
+        # One cursor, kept: cheaper than `execute`, which makes one each time. Its next statement ends the one before.
+        self.hot: Execute = self._writer.cursor().execute
         self.executemany = self._writer.executemany
         self.changes = self._writer.changes
         self.query: Execute = self._reader.execute
@@ -158,6 +171,8 @@ class Database:
                 f"{self.path}: another thread of this process held the database for {timeout:.3g} s"
             )
         try:
+            if self._closed:
+                raise BrokerUnavailable(f"{self.path}: it was closed meanwhile; nothing was done")
             self.gate.acquire(timeout - (time.monotonic() - started), heavy=heavy)
             try:
                 result = self._transact(work)
@@ -176,8 +191,8 @@ class Database:
 
     def _transact(self, work: Callable[[], T]) -> T:
         execute = self.execute
-        execute("BEGIN IMMEDIATE")
         try:
+            execute("BEGIN IMMEDIATE")
             result = work()
             execute("COMMIT")
         except BaseException:
@@ -204,12 +219,15 @@ class Database:
     def read(self, work: Callable[[], T]) -> T:
         """Run `work`, which uses `query`, on one consistent snapshot."""
         with self._read_mutex:
+            if self._closed:
+                raise BrokerUnavailable(f"{self.path}: it was closed meanwhile")
             try:
-                self.query("BEGIN")
                 try:
+                    self.query("BEGIN")
                     return work()
                 finally:
-                    self.query("COMMIT")
+                    if self._reader.in_transaction:
+                        self.query("COMMIT")
             except BaseException as error:
                 ours = translate(error, self.path)
                 if ours is error:
@@ -219,6 +237,7 @@ class Database:
     def close(self) -> None:
         """Close both connections, under the gate: the last close checkpoints."""
         with self._mutex, self._read_mutex:
+            self._closed = True
             self.gate.acquire(10.0)
             try:
                 self._reader.close()

@@ -114,13 +114,13 @@ class Publisher:
         full = self._admit(queue, route.queue, count, batch.size)
         if full is not None:
             return [full] * count
-        tail, eligible = self._db.execute(APPEND, (count, lane.id)).fetchone()
+        tail, eligible = self._db.hot(APPEND, (count, lane.id)).fetchone()
         if not eligible:
             self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
         wake.queues |= 1 << (queue & 63)
         wake.tasks += count
         if count == 1:
-            self._db.execute(INSERT, (tail - 1, batch.bodies[0]))
+            self._db.hot(INSERT, (tail - 1, batch.bodies[0]))
             return [Accepted(tail - 1)]
         self._db.executemany(INSERT, zip(range(tail - count, tail), batch.bodies, strict=True))
         return [Accepted(row) for row in range(tail - count, tail)]
