@@ -22,7 +22,9 @@ PLAIN = Message(1, "t", b"[]")
 
 @pytest.fixture
 def engine(tmp_path: Path) -> SqliteEngine:
-    return open_engine(f"sqlite:///{tmp_path}/queue.db", clock=ManualClock())
+    opened = open_engine(f"sqlite:///{tmp_path}/queue.db", clock=ManualClock())
+    assert isinstance(opened, SqliteEngine)
+    return opened
 
 
 def take(engine: SqliteEngine, *messages: Message) -> Sequence[Delivery]:

@@ -28,7 +28,7 @@ class Bell:
         return True
 
     def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it rings already
+        with contextlib.suppress(OSError):  # it rings already, or is closed
             os.write(self._fifo, b"\0")
 
     def empty(self) -> None:
@@ -37,7 +37,8 @@ class Bell:
             os.read(self._fifo, 4096)
 
     def close(self) -> None:
-        os.close(self._fifo)
+        fifo, self._fifo = self._fifo, -1
+        os.close(fifo)
 
 
 class Ringer:
@@ -66,14 +67,18 @@ class Ringer:
             place = self._board.take_result_waiter(place + 1)
 
     def _ring(self, name: str) -> None:
-        fifo = self._fifos.get(name)
-        if fifo is None:
-            fifo = self._fifos[name] = open_fifo(os.path.join(self._folder, name))
-        with contextlib.suppress(BlockingIOError):  # it rings already
+        # It rings already, or cannot be rung (no descriptor, no folder): who waits looks again by itself, and what was
+        # committed must not end in an error.
+        with contextlib.suppress(OSError):
+            fifo = self._fifos.get(name)
+            if fifo is None:
+                fifo = self._fifos[name] = open_fifo(os.path.join(self._folder, name))
             os.write(fifo, b"\0")
 
     def close(self) -> None:
-        for fifo in self._fifos.values():
+        # Another thread may still ring: it must not find the number of a descriptor that is somebody else's by then.
+        fifos, self._fifos = self._fifos, {}
+        for fifo in fifos.values():
             os.close(fifo)
 
 

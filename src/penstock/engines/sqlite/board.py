@@ -27,7 +27,12 @@ class Board:
         reserve(self._file, SIZE)
         self._map = mmap.mmap(self._file, SIZE)
         self._place_file = -1
-        self.place = self._take_place(path)
+        try:
+            self.place = self._take_place(path)
+        except BaseException:
+            self._map.close()
+            os.close(self._file)
+            raise
         for offset in (_WORK, _RESULTS):
             self._map[offset + self.place] = 0
 

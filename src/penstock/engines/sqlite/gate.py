@@ -60,10 +60,10 @@ class Gate:
     def release(self) -> None:
         flags = self._map
         _WRITER.pack_into(flags, _PID, 0)
-        if flags.find(b"\1", 0, _END) < 0:
+        chosen = self._choose() if flags.find(b"\1", 0, _END) >= 0 else -1
+        if chosen < 0:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             return
-        chosen = self._choose()
         flags[chosen] = 0
         if chosen < _HEAVY or flags.find(b"\1", 0, _END) >= 0:
             flags[_HANDED] = 1
@@ -108,7 +108,7 @@ class Gate:
             flags[flag] = 0
 
     def _choose(self) -> int:
-        """The flag of the next in turn; somebody waits."""
+        """The flag of the next in turn; -1 when who waited has just given up."""
         flags = self._map
         run = flags[_RUN]
         light, heavy = flags.find(b"\1", 0, _HEAVY), flags.find(b"\1", _HEAVY, _END)
@@ -118,6 +118,8 @@ class Gate:
             flags[_RUN] = min(run + 1, 255)
             flags[_NEXT_LIGHT] = min(light + 1, 255)
             return light
+        if heavy < 0:
+            return -1
         later = flags.find(b"\1", _HEAVY + flags[_NEXT_HEAVY], _END)
         heavy = later if later >= 0 else heavy
         flags[_RUN] = 0
@@ -131,7 +133,9 @@ class Gate:
         return fifo
 
     def _wake(self, place: int) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+        # It has been woken often enough, or there is no descriptor or no folder left: it looks again by itself, and
+        # what was committed must not end in an error.
+        with contextlib.suppress(OSError):
             os.write(self._fifo(place), b"\0")
 
     def _drain(self) -> None:

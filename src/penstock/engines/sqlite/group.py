@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.broker import Answer
 from penstock.engines.sqlite.request import Call, Publish, PublishRequest, drive_on
+from penstock.errors import BrokerUnavailable
 
 ENOUGH = 256
 """Calls from which on those served together are not made to wait for more."""
@@ -27,6 +28,7 @@ class Group:
         self._gathering: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def submit(self, call: Call) -> asyncio.Future[Any]:
         """Have `call` run. What one turn of a loop submits is handed over at once: waking the thread is what costs."""
@@ -43,7 +45,15 @@ class Group:
         return future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._calls.put(self._gathering.pop(loop))
+        calls = self._gathering.pop(loop)
+        with self._lock:  # nothing is put behind the end
+            if not self._closed:
+                self._calls.put(calls)
+                return
+        for call, future in calls:
+            call.close()
+            if not future.done():
+                future.set_exception(BrokerUnavailable("the engine was closed meanwhile; nothing was done"))
 
     def _start(self) -> None:
         with self._lock:
@@ -64,6 +74,7 @@ class Group:
         while True:
             gathered = self._calls.get()
             if gathered is None:
+                self._calls.put(None)  # for the next round, which ends the thread
                 return calls
             calls += gathered
             if len(calls) >= ENOUGH or self._calls.empty():
@@ -113,7 +124,9 @@ class Group:
                 results.append((future, None, error))
 
     def close(self) -> None:
-        self._calls.put(None)
+        with self._lock:
+            self._closed = True
+            self._calls.put(None)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10.0)
 

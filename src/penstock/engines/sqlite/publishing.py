@@ -114,7 +114,8 @@ class Publisher:
         full = self._admit(queue, route.queue, count, batch.size)
         if full is not None:
             return [full] * count
-        tail, eligible = self._db.hot(APPEND, (count, lane.id)).fetchone()
+        # All of its rows: a statement that is not at its end would forbid the commit.
+        [(tail, eligible)] = self._db.hot(APPEND, (count, lane.id)).fetchall()
         if not eligible:
             self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
         wake.queues |= 1 << (queue & 63)

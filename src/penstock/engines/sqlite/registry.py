@@ -95,7 +95,11 @@ class Registry:
 
     def files(self) -> list[str]:
         """The ids of all workers that have a file."""
-        return [name.removeprefix("worker-") for name in os.listdir(self._folder) if name.startswith("worker-")]
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:  # somebody deleted the folder: what is left is time
+            return []
+        return [name.removeprefix("worker-") for name in names if name.startswith("worker-")]
 
     def _path(self, worker: str) -> str:
         return os.path.join(self._folder, "worker-" + os.path.basename(worker))

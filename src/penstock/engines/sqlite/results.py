@@ -11,7 +11,7 @@ from msgspec import Raw
 from penstock.codec import failure
 from penstock.engines.sqlite.database import Database, Execute
 from penstock.engines.sqlite.ids import runs
-from penstock.errors import TaskRevoked
+from penstock.errors import DecodeError, TaskRevoked
 from penstock.outcome import Outcome, State
 
 RUN_BYTES = 64 << 10
@@ -26,6 +26,8 @@ INSERT = (
 PackedRun = tuple[int, int, str, bytes]
 """First and last row id, worker, JSON."""
 Entry = tuple[State, float, float, int, str, Raw, str | None]
+
+_DAMAGE = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 
 _encode = msgspec.json.Encoder().encode
 _decode_run = msgspec.json.Decoder(list[Raw]).decode
@@ -100,7 +102,10 @@ def find(query: Execute, row: int) -> tuple[str, str, Outcome] | None:
     found = query("SELECT lo, hi, worker, v FROM result WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (row,)).fetchone()
     if found is None or found[1] < row:
         return None
-    return read_entry(_decode_run(found[3])[row - found[0]], found[2])
+    entries = read_run(found[3])
+    if row - found[0] >= len(entries):
+        raise DecodeError(f"the stored result of row {row} is damaged: its run is too short")
+    return read_entry(entries[row - found[0]], found[2])
 
 
 def pack_runs(outcomes: Mapping[int, tuple[str, Outcome]], worker: str) -> list[PackedRun]:
@@ -138,15 +143,23 @@ def revoked(why: str, now: float) -> Outcome:
 
 
 def read_run(value: str) -> list[Raw]:
-    return _decode_run(value)
+    """Raises `DecodeError`."""
+    try:
+        return _decode_run(value)
+    except _DAMAGE as error:
+        raise DecodeError(f"stored results are damaged: {error}") from error
 
 
 def read_entry(entry: Raw, worker: str) -> tuple[str, str, Outcome] | None:
-    fields = _decode_entry(entry)
-    if fields is None:
-        return None
-    state, done, runtime, retries, task, value, encoding = fields
-    raw = bytes(value) if encoding is None else base64.b64decode(msgspec.json.decode(value, type=str))
+    """Raises `DecodeError`."""
+    try:
+        fields = _decode_entry(entry)
+        if fields is None:
+            return None
+        state, done, runtime, retries, task, value, encoding = fields
+        raw = bytes(value) if encoding is None else base64.b64decode(msgspec.json.decode(value, type=str))
+    except _DAMAGE as error:
+        raise DecodeError(f"a stored result is damaged: {error}") from error
     return task, worker, Outcome(state, raw, done, runtime, retries, encoding or "json")
 
 

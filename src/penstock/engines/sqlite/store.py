@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -33,7 +34,7 @@ from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.settling import Settler
 from penstock.engines.sqlite.spare import Spare
 from penstock.engines.sqlite.watching import Watch, Watcher
-from penstock.errors import StoreFull
+from penstock.errors import BrokerError, StoreFull
 from penstock.message import Message, Unique
 
 T = TypeVar("T")
@@ -89,10 +90,13 @@ class Store:
         """Run `work` in a write transaction, then wake whom it says."""
         wake = Wake()
         result = self.db.write(lambda: work(wake), timeout=timeout, durable=durable, heavy=heavy)
-        if wake.queues:
-            self.ringer.work(wake.queues, wake.tasks)
-        if wake.results:
-            self.ringer.results()
+        try:
+            if wake.queues:
+                self.ringer.work(wake.queues, wake.tasks)
+            if wake.results:
+                self.ringer.results()
+        except ValueError:
+            pass  # another thread has closed the board: what is committed stays so
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
@@ -148,7 +152,9 @@ class Store:
             if isinstance(guard, Unique) and guard.until == "start"
         ]
         if keys:
-            self.change(lambda wake: self.db.executemany("DELETE FROM unique_key WHERE name = ? AND id = ?", keys))
+            # They end with their tasks at the latest; what is claimed must reach its worker.
+            with contextlib.suppress(BrokerError):
+                self.change(lambda wake: self.db.executemany("DELETE FROM unique_key WHERE name = ? AND id = ?", keys))
 
     def _wait_for_work(self, want: Demand) -> Sequence[Delivery]:
         """Sleep until a publish, a due task or `interrupt` wakes this thread, and claim."""
@@ -270,6 +276,9 @@ class Store:
         self.registry.close()
         self.ringer.close()
         self.db.close()
+        with self._waiting_lock:
+            if not self._waiting:  # else a thread that did not hear the interruption sleeps in it
+                self._bell.close()
 
     def close_after_fork(self) -> None:
         """In a forked child: this store is the parent's, and held still (`Database.hold_for_fork`)."""

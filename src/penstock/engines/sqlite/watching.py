@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.results import read_entry, read_run
-from penstock.errors import PenstockError
+from penstock.errors import DecodeError, PenstockError
 from penstock.outcome import Report
 
 FEW = 16
@@ -23,6 +25,8 @@ LOOK_AGAIN = 1.0
 ring."""
 PAUSE = 0.003
 """Seconds between looks while many are awaited, so that watching does not slow the work down."""
+
+log = logging.getLogger("penstock.engine")
 
 
 class Watch:
@@ -99,6 +103,8 @@ class Watcher:
                     self._look()
             except PenstockError:
                 pass  # the callers' own calls meet the same error, and tell it
+            except Exception:
+                log.exception("looking for results failed, again in %.0f s", LOOK_AGAIN)  # others wait on this thread
             if many and not self._closed:
                 time.sleep(PAUSE)
             self._bell.wait(LOOK_AGAIN if waiting else 3600.0)
@@ -111,8 +117,8 @@ class Watcher:
             rows = list(self._by_row) if few else [row for watch in fresh for row in watch.rows]
             named = [watch for watch in self._watches if watch.names]
         self._resolve(named)
-        found = dict(self._db.read(lambda: [(row, self._lookup.report(row)) for row in rows]))
-        ended = {row: report for row, report in found.items() if report.state.terminal}
+        found = self._db.read(lambda: [(row, self._report(row)) for row in rows])
+        ended = {row: report for row, report in found if report is not None and report.state.terminal}
         if not few:
             ended.update(self._db.read(self._new_results))
         self._tell(ended)
@@ -121,10 +127,17 @@ class Watcher:
         """Names become row ids once their task is there."""
         for watch in watches:
             for name in list(watch.names):
-                report = self._db.read(lambda name=name: self._lookup.report(name))  # type: ignore[misc]  # mypy: lambda default
-                if report.state.terminal:
+                report = self._db.read(lambda name=name: self._report(name))  # type: ignore[misc]  # mypy: lambda default
+                if report is not None and report.state.terminal:
                     watch.names.discard(name)
-                    watch.notify([report])
+                    _notify(watch, [report])
+
+    def _report(self, key: Key) -> Report | None:
+        """`None` for a damaged result: who waits for it asks by himself, and is told; the others are not held up."""
+        try:
+            return self._lookup.report(key)
+        except DecodeError:
+            return None
 
     def _new_results(self) -> dict[int, Report]:
         ended: dict[int, Report] = {}
@@ -134,14 +147,15 @@ class Watcher:
             wanted = [row for row in range(low, high + 1) if row in self._by_row]
             if not wanted:
                 continue
-            entries = read_run(value)
-            for row in wanted:
-                entry = read_entry(entries[row - low], worker)
-                if entry is not None:
-                    task, _, outcome = entry
-                    ended[row] = Report(
-                        self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker
-                    )
+            with contextlib.suppress(DecodeError):  # see `_report`
+                entries = read_run(value)
+                for row in wanted:
+                    entry = read_entry(entries[row - low], worker)
+                    if entry is not None:
+                        task, _, outcome = entry
+                        ended[row] = Report(
+                            self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker
+                        )
         return ended
 
     def _tell(self, ended: dict[int, Report]) -> None:
@@ -152,14 +166,23 @@ class Watcher:
                     watch.rows.discard(row)
                     told.setdefault(watch, []).append(report)
         for watch, reports in told.items():
-            watch.notify(reports)
+            _notify(watch, reports)
 
     def close(self) -> None:
         self._closed = True
         self._bell.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
+        if self._thread is None or not self._thread.is_alive():
+            self._bell.close()
 
     def close_after_fork(self) -> None:
         """In a forked child, where the thread does not exist."""
         self._bell.close()
+
+
+def _notify(watch: Watch, reports: Sequence[Report]) -> None:
+    try:
+        watch.notify(reports)
+    except Exception:  # its loop was closed just now: the others still want to know
+        log.debug("somebody who waited for results is gone", exc_info=True)
