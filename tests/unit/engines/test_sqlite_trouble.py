@@ -14,8 +14,8 @@ import pytest
 from penstock.broker import Accepted, Demand
 from penstock.clock import ManualClock
 from penstock.delivery import ACK, Settlement
-from penstock.engines.sqlite import gate as gate_module
 from penstock.engines.sqlite import open_engine
+from penstock.engines.sqlite.board import PLACES
 from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.gate import Gate
 from penstock.engines.sqlite.group import Group
@@ -38,8 +38,11 @@ def engine(tmp_path: Path) -> SqliteEngine:
     return open_at(tmp_path)
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def descriptors(folder: Path) -> list[str]:
+    """The files in `folder` that this process has open."""
+    links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    targets = [os.readlink(link) for link in links if os.path.islink(link)]
+    return [target for target in targets if target.startswith(str(folder))]
 
 
 def publish(engine: SqliteEngine, *messages: Message) -> None:
@@ -49,7 +52,7 @@ def publish(engine: SqliteEngine, *messages: Message) -> None:
 
 def test_what_is_committed_does_not_fail_because_nobody_can_be_woken(tmp_path: Path, engine: SqliteEngine) -> None:
     engine.store.db.board.wait_for_work(-1 & (2**64 - 1))
-    engine.store.db.gate._map[gate_module.PLACES - 1] = 1  # somebody waits for the lock, too
+    engine.store.db.gate._map[PLACES - 1] = 1  # somebody waits for the lock, too
     shutil.rmtree(tmp_path / "queue.db-run")
     publish(engine)
     [delivery] = engine.run(engine.broker.step([], WANT)).deliveries
@@ -90,23 +93,21 @@ def test_a_waiter_that_gives_up_at_the_last_moment_does_not_break_the_release(tm
 def test_failing_to_open_keeps_nothing_open(tmp_path: Path, trouble: str) -> None:
     path = tmp_path / "queue.db"
     open_at(tmp_path).close()
-    with apsw.Connection(str(path)) as connection:
-        connection.execute("PRAGMA user_version = 99" if trouble == "newer" else "PRAGMA application_id = 7")
-    before = descriptors()
+    connection = apsw.Connection(str(path))
+    connection.execute("PRAGMA user_version = 99" if trouble == "newer" else "PRAGMA application_id = 7")
+    connection.close()
     for _ in range(3):
         with pytest.raises(StoreError):
             open_at(tmp_path)
-    assert descriptors() == before
+    assert descriptors(tmp_path) == []
 
 
 def test_closing_keeps_nothing_open(tmp_path: Path) -> None:
-    open_at(tmp_path).close()
-    before = descriptors()
     opened = open_at(tmp_path)
     publish(opened)
     opened.backend.subscribe([1], lambda _: None).close()
     opened.close()
-    assert descriptors() == before
+    assert descriptors(tmp_path) == []
 
 
 def test_a_closed_engine_says_so(engine: SqliteEngine) -> None:

@@ -171,8 +171,7 @@ class Database:
                 f"{self.path}: another thread of this process held the database for {timeout:.3g} s"
             )
         try:
-            if self._closed:
-                raise BrokerUnavailable(f"{self.path}: it was closed meanwhile; nothing was done")
+            self.check_open()
             self.gate.acquire(timeout - (time.monotonic() - started), heavy=heavy)
             try:
                 result = self._transact(work)
@@ -188,6 +187,10 @@ class Database:
         if durable and self.durable:
             self._make_durable()
         return result
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable(f"{self.path}: it was closed meanwhile; nothing was done")
 
     def _transact(self, work: Callable[[], T]) -> T:
         execute = self.execute
@@ -219,8 +222,7 @@ class Database:
     def read(self, work: Callable[[], T]) -> T:
         """Run `work`, which uses `query`, on one consistent snapshot."""
         with self._read_mutex:
-            if self._closed:
-                raise BrokerUnavailable(f"{self.path}: it was closed meanwhile")
+            self.check_open()
             try:
                 try:
                     self.query("BEGIN")

@@ -100,7 +100,11 @@ class Store:
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
-        self.spare.check()
+        try:
+            self.spare.check()
+        except ValueError:  # the board is closed
+            self.db.check_open()
+            raise
         packed = [outgoing(batch) for batch in batches]
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
         return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
