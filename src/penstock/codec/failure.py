@@ -17,6 +17,7 @@ from penstock import errors
 from penstock.codec import values
 from penstock.errors import DecodeError, EncodeError, PenstockError, RemoteError
 
+SUMMARY = 500
 LIMIT = 64 << 10
 """Bytes of a stored error; a longer one loses the middle of its traceback first."""
 _TRACEBACK, _MESSAGE, _DETAILS = 40 << 10, 8 << 10, 8 << 10
@@ -56,6 +57,11 @@ def failure(error: BaseException, traceback: str | None = None) -> bytes:
         stored.message = _cut(stored.message, 1 << 10)
         data = values.json.encode(stored)
     return data
+
+
+def summary(error: BaseException) -> str:
+    """One text of a few hundred bytes that can be stored anywhere. Never raises, whatever its `__str__` does."""
+    return _cut(f"{type(error).__name__}: {_message(error)}", SUMMARY)
 
 
 def read_failure(data: bytes) -> Failure:
@@ -130,7 +136,7 @@ def _arguments(error: BaseException) -> list[Any]:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:
+    except BaseException as second:  # code of the user's, and we are about to say what went wrong already
         return f"(its message cannot be shown: {type(second).__name__})"
 
 

@@ -199,15 +199,27 @@ class EventLoop:
         await more
         self._waking = False
 
-    def _in_thread(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(min(THREADS, self._crew.slots), "penstock-function")
-        return self._loop.run_in_executor(self._threads, call)
+        value, error = await self._loop.run_in_executor(self._threads, partial(_caught, call))
+        if error is not None:
+            raise error
+        return value
 
     def _cancel(self, task: asyncio.Task[None], slot: Slot, delivery: Delivery) -> None:
         # On the loop's thread: the slot is either inside that very job, or in another.
         if slot.delivery is delivery:
             task.cancel()
+
+
+def _caught(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What `call` returned, or raised: some errors (`StopIteration`) cannot be set on a future, which then never
+    ends."""
+    try:
+        return call(), None
+    except BaseException as error:
+        return None, error
 
 
 def _reason(slot: Slot, delivery: Delivery, error: BaseException) -> BaseException:

@@ -68,7 +68,7 @@ class Crew:
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock)
-        self._runner = Runner(self._plans, engine.broker, settings.name, clock)
+        self._runner = Runner(self._plans, engine.broker, settings.name, clock, traits=traits)
         self._early = Early(engine, results, committer)
         self._inline = [
             Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared

@@ -8,6 +8,7 @@ interrupted.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -16,6 +17,8 @@ from penstock.errors import SoftTimeLimitExceeded
 
 SIGNAL = signal.SIGXCPU
 """Means "CPU time limit exceeded", and next to no program has another use for it."""
+
+ENGINES = "penstock.engines."
 
 
 class Armed:
@@ -55,15 +58,25 @@ class Armed:
             if self._main:
                 self._fired = True
                 signal.pthread_kill(self._thread, SIGNAL)
-            elif not self._fired:
+            elif not self._fired and not _in_engine(sys._current_frames().get(self._thread)):
                 self._fired = True
                 _raise_in(self._thread, SoftTimeLimitExceeded)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         # On the slot's own thread: nothing can come between the question and the answer.
-        if self._inside is not None and self._fired:
+        if self._inside is not None and self._fired and not _in_engine(frame):
             self._inside = None
             raise SoftTimeLimitExceeded("the soft time limit passed")
+
+
+def _in_engine(frame: FrameType | None) -> bool:
+    """The function is just now publishing, say. An error there could come between a lock and its release, or between a
+    commit and its answer; the next call of `fire` finds it elsewhere."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(ENGINES):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

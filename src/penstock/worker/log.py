@@ -11,6 +11,25 @@ class _OwnHandler(logging.StreamHandler):  # type: ignore[type-arg]  # of whatev
     """Ours, so that a child can tell it from the program's."""
 
 
+class _Formatter(logging.Formatter):
+    """Names, errors and notes come from outside: nothing in them may command the terminal, or look like a line of the
+    log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _printable(super().format(record), keep="\n")
+
+
+def _printable(text: str, keep: str = "") -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
 def show_log(level: str) -> None:
     """Log to standard error. Raises `ConfigError` for an unknown level."""
     name = level.upper()
@@ -28,6 +47,4 @@ def name_log(process: str) -> None:
     """Have our lines name this process."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _OwnHandler):
-            handler.setFormatter(
-                logging.Formatter(f"[%(asctime)s %(levelname)s {process}/%(process)d] %(name)s: %(message)s")
-            )
+            handler.setFormatter(_Formatter(f"[%(asctime)s %(levelname)s {process}/%(process)d] %(name)s: %(message)s"))

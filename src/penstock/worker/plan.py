@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.delivery import Delivery
 from penstock.message import Options
+from penstock.pool import Traits
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -62,6 +63,18 @@ class Plan:
         limited = self.soft is not None or self.hard is not None
         dressed = bool(self.middleware) or "before_start" in self.hooks
         self.simple = not (self.is_coroutine or self.early or limited or dressed)
+
+    def unkept(self, traits: Traits) -> str | None:
+        """Which time limit a pool of these traits cannot keep for this task, as part of a sentence."""
+        if self.is_coroutine and traits.coroutine_limit:
+            return None
+        for option, value, kept in (
+            ("time_limit", self.hard, traits.hard_limit),
+            ("soft_time_limit", self.soft, traits.soft_limit),
+        ):
+            if value is not None and not kept:
+                return f"{option}={value:g}, which for a plain function the {traits.name} pool"
+        return None
 
     def bound(self, delivery: Delivery, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
         """The call inside its middleware. Of a coroutine function it returns the coroutine."""

@@ -11,8 +11,8 @@ What becomes of a task:
 - revoked while it ran, or expired before: Ack, REVOKED
 - its worker died `max_attempts` times: not run again; FAILURE (`WorkerLost`), and the dead letters
 - its arguments do not fit the function: FAILURE, and the dead letters
-- the task is unknown here, or the message unreadable: later, and after some tries to the dead letters. A newer worker
-may know it.
+- the task is unknown here, its call has a time limit that this pool cannot keep, or the message is unreadable: later,
+and after some tries to the dead letters. A newer worker, or one with another pool, may know it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from msgspec.structs import replace
 from penstock import request as requests
 from penstock.broker import Broker
 from penstock.clock import Clock
-from penstock.codec import failure
+from penstock.codec import failure, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, ReleaseKey
-from penstock.errors import DecodeError, TaskRevoked, TimeLimitExceeded, UnknownTask, WorkerLost
+from penstock.errors import DecodeError, TaskRevoked, TimeLimitExceeded, UnknownTask, Unsupported, WorkerLost
 from penstock.message import Message, Unique
 from penstock.outcome import Outcome, State
+from penstock.pool import Traits
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Refuse, decide
 from penstock.worker.plan import Plan, Plans
@@ -64,10 +65,13 @@ class Runner:
         worker: str,
         clock: Clock,
         rng: Callable[[], float] = random.random,
+        traits: Traits | None = None,
     ) -> None:
+        """`traits`: what the pool can enforce; `None`: everything."""
         self._plans = plans
         self._worker = worker
         self._rng = rng
+        self._traits = traits
         self._time = clock.time
         self._record_start = broker.record_start
         self._public_id = broker.public_id
@@ -90,6 +94,9 @@ class Runner:
             return self._unknown(delivery, message, now)
         if message.options is not None:
             plan = plan.under(message.options)
+            unkept = plan.unkept(self._traits) if self._traits is not None else None
+            if unkept is not None:
+                return self._unkept(delivery, message, unkept, now)
         if message.expires is not None and message.expires <= now + self._wall:
             return self._expired(delivery, message, now)
         if message.attempts:
@@ -121,20 +128,29 @@ class Runner:
         return Settlement(delivery.receipt, RetryAt(now + self._wall + wait, charge=True))
 
     def _unknown(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        # The task did nothing wrong, and may be known to a newer worker.
+        error = UnknownTask(f"no task {message.task!r} is registered")
+        return self._put_off(
+            delivery, message, error, "is not registered here", "is its module imported by the app?", now
+        )
+
+    def _unkept(self, delivery: Delivery, message: Message, limit: str, now: float) -> Settlement:
+        # A limit that was asked for is never ignored; a worker with another pool may keep it.
+        error = Unsupported(f"this call has {limit} cannot keep")
+        return self._put_off(delivery, message, error, f"has {limit} cannot keep", "run a worker with -P prefork", now)
+
+    def _put_off(
+        self, delivery: Delivery, message: Message, error: Exception, what: str, remedy: str, now: float
+    ) -> Settlement:
+        """Not for this worker: later, for another, and after some tries to the dead letters."""
         name = self._public_id(delivery.key)
-        # Counted apart from `attempts`: the task did nothing wrong, and may be known to a newer worker.
+        # Counted apart from `attempts`, which are for what the task itself does to its workers.
         tries = _count(message)
         if tries >= UNKNOWN_TRIES:
-            log.error("task %s[%s] is not registered here: to the dead letters", message.task, name)
-            error = UnknownTask(f"no task {message.task!r} is registered")
+            log.error("task %s[%s] %s: to the dead letters", message.task, name, what)
             return self._dead(delivery, message, str(error), self._failure(error, 0.0, message.retries, now))
         wait = min(60.0, 2.0**tries)
-        log.warning(
-            "task %s[%s] is not registered here: again in %.0f s (is its module imported by the app?)",
-            message.task,
-            name,
-            wait,
-        )
+        log.warning("task %s[%s] %s: again in %.0f s (%s)", message.task, name, what, wait, remedy)
         headers = {**(message.headers or {}), TRIES_HEADER: str(tries + 1)}
         when = now + self._wall + wait
         return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
@@ -262,7 +278,7 @@ class Runner:
             self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
         outcome = self._failed(plan, request.message, error, now - slot.started, now)
-        return self._dead(delivery, request.message, f"{type(error).__name__}: {error}"[:500], outcome)
+        return self._dead(delivery, request.message, summary(error), outcome)
 
     def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
@@ -274,7 +290,7 @@ class Runner:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
         outcome = self._failed(plan, message, error, now - slot.started, now)
-        return self._dead(delivery, message, f"{type(error).__name__}: {error}", outcome)
+        return self._dead(delivery, message, summary(error), outcome)
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
@@ -289,7 +305,7 @@ class Runner:
             return
         try:
             getattr(slot.plan.task, name)(*args)
-        except Exception:
+        except BaseException:  # `SystemExit`, too: the run has an end already, and it must be settled
             log.exception("hook %s of task %s[%s] failed", name, slot.plan.name, slot.request.id)
 
     def before_start(self, slot: Slot) -> None:

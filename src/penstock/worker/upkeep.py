@@ -37,3 +37,5 @@ class Upkeep:
                     log.info("%d tasks of dead or silent workers were taken back", taken)
         except BrokerError as error:
             log.warning("upkeep failed, again in a second: %s", error)
+        except Exception:  # whatever it is, the children must not lose their supervisor over it
+            log.exception("upkeep failed, again in a second")

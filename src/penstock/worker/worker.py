@@ -100,15 +100,6 @@ def check_limits(app: Penstock, traits: Traits) -> None:
     """Raise `ConfigError` for a registered task whose time limits this pool cannot keep. Makes each task's codec,
     too."""
     for task in app.tasks.values():
-        plan = Plan(task, app)
-        if plan.is_coroutine and traits.coroutine_limit:
-            continue
-        for option, value, kept in (
-            ("time_limit", plan.hard, traits.hard_limit),
-            ("soft_time_limit", plan.soft, traits.soft_limit),
-        ):
-            if value is not None and not kept:
-                raise ConfigError(
-                    f"task {task.name!r} has {option}={value:g}, which the {traits.name} pool cannot keep for a plain "
-                    "function: use -P prefork"
-                )
+        unkept = Plan(task, app).unkept(traits)
+        if unkept is not None:
+            raise ConfigError(f"task {task.name!r} has {unkept} cannot keep: use -P prefork")

@@ -272,3 +272,26 @@ def test_processes_are_refused_for_a_store_in_memory(app: Penstock) -> None:
 def test_an_unknown_pool_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         load(name)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, asyncio.CancelledError])
+def test_no_error_of_a_task_ends_its_worker(app: Penstock, pool: str, error: type[BaseException]) -> None:
+    @app.task
+    def plain() -> None:
+        raise error
+
+    @app.task
+    async def coroutine() -> None:
+        raise error
+
+    @app.task
+    def fine() -> int:
+        return 1
+
+    with working(app, pool, concurrency=1):
+        results = [plain.delay(), coroutine.delay()]
+        assert fine.delay().get(timeout=ANSWER) == 1
+        for result in results:
+            result.get(timeout=ANSWER, propagate=False)
+            assert result.state is State.FAILURE

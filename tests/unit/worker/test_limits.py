@@ -83,3 +83,52 @@ def test_only_the_run_that_is_meant_is_interrupted() -> None:
     armed.disarm()
     armed.fire(OTHER)
     time.sleep(0)  # a pending signal would be handled here
+
+
+def inside_engine(module: str, body: str) -> dict[str, object]:
+    """The names of a module that is called so, to be run as if it were part of an engine."""
+    names: dict[str, object] = {"__name__": module, "time": time}
+    exec(body, names)
+    return names
+
+
+BUSY = """
+def busy(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    done.append(1)
+"""
+
+
+@pytest.mark.parametrize("main", [True, False])
+@pytest.mark.parametrize(("module", "finished"), [("penstock.engines.other.store", True), ("somebody.elses", False)])
+def test_a_limit_waits_until_the_function_has_left_the_engine(main: bool, module: str, finished: bool) -> None:
+    done: list[int] = []
+    names = inside_engine(module, BUSY)
+    names["done"] = done
+    seen: list[BaseException] = []
+
+    def slot() -> None:
+        armed, started, ended = Armed(), threading.Event(), threading.Event()
+        armed.bind()
+        armed.arm(RUN)
+        thread = fire_when(started, armed, RUN, ended)
+        try:
+            started.set()
+            names["busy"](0.3)  # type: ignore[operator]  # defined above
+            spin(started)
+        except SoftTimeLimitExceeded as error:
+            seen.append(error)
+        armed.disarm()
+        ended.set()
+        thread.join()
+
+    if main:
+        slot()
+    else:
+        thread = threading.Thread(target=slot)
+        thread.start()
+        thread.join()
+    assert len(seen) == 1
+    assert bool(done) == finished

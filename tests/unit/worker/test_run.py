@@ -14,6 +14,7 @@ from penstock.effects import ReleaseKey
 from penstock.errors import Ignore, Reject, Retry, TimeLimitExceeded
 from penstock.message import Message, Options, Unique
 from penstock.outcome import State
+from penstock.pools.threads import Threads
 from penstock.request import current
 from penstock.task import Task
 from penstock.worker.plan import Plans
@@ -315,3 +316,61 @@ def test_hooks_are_called_and_their_errors_change_nothing(bench: Bench, caplog: 
     calls.clear()
     bench.run(bench.deliver(body=b'[["os"],{}]'))
     assert calls == [("retry", OSError), State.RETRY]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("there are no words")
+
+
+@pytest.mark.parametrize(
+    "error", [Unspeakable(), ValueError("\udcff"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
+)
+def test_whatever_is_raised_the_run_ends_in_a_settlement(bench: Bench, error: BaseException) -> None:
+    @bench.app.task(name="t")
+    def fails() -> None:
+        raise error
+
+    settlement = bench.run(bench.deliver())
+    assert isinstance(settlement.verdict, Dead)
+    settlement.verdict.reason.encode()
+    assert state(settlement) is State.FAILURE
+    assert error_of(settlement) == type(error).__name__
+
+
+def test_a_hook_that_wants_to_exit_does_not_take_the_run_along(bench: Bench) -> None:
+    class Leaving(Task[Any, Any]):
+        def on_success(self, *args: Any) -> None:
+            raise SystemExit
+
+    @bench.app.task(name="t", base=Leaving)
+    def works() -> None:
+        pass
+
+    assert isinstance(bench.run(bench.deliver()).verdict, Ack)
+
+
+def test_a_limit_of_one_call_that_the_pool_cannot_keep_is_left_to_another_worker(bench: Bench) -> None:
+    ran: list[int] = []
+
+    @bench.app.task(name="t")
+    def works() -> None:
+        ran.append(1)
+
+    bench.runner._traits = Threads.traits
+    limited = Options(time_limit=5.0)
+    settlement = bench.run(bench.deliver(options=limited))
+    verdict = settlement.verdict
+    assert isinstance(verdict, RetryAt)
+    assert verdict.message is not None
+    assert (verdict.message.retries, verdict.message.attempts, verdict.charge) == (0, 0, False)
+    assert verdict.message.options == limited
+    late = bench.run(bench.deliver(options=limited, headers={TRIES_HEADER: str(UNKNOWN_TRIES)}))
+    assert isinstance(late.verdict, Dead)
+    assert "time_limit=5" in late.verdict.reason
+    assert "threads pool" in late.verdict.reason
+    assert ran == []
+    # What it can keep, and what has no limit, runs.
+    for options in (Options(soft_time_limit=5.0), Options(root_id="r")):
+        assert isinstance(bench.run(bench.deliver(options=options)).verdict, Ack)
+    assert ran == [1, 1]
