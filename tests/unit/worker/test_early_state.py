@@ -1,5 +1,7 @@
 """A task that is acknowledged before it runs is STARTED while it runs, and its caller waits for it."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,15 @@ from penstock.worker import Worker, WorkerOptions
 @pytest.fixture
 def app(tmp_path: Path) -> Penstock:
     return Penstock("early", broker=f"sqlite:///{tmp_path}/queue.db?durability=process")
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A worker sets the level of the process; the other tests have theirs."""
+    log = logging.getLogger("penstock")
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 def test_started_while_it_runs(app: Penstock) -> None:
