@@ -105,7 +105,9 @@ class Watcher:
                 pass  # the callers' own calls meet the same error, and tell it
             except Exception:
                 log.exception("looking for results failed, again in %.0f s", LOOK_AGAIN)  # others wait on this thread
-            if many and not self._closed:
+            if self._closed:  # its ring may have been among those just emptied
+                return
+            if many:
                 time.sleep(PAUSE)
             self._bell.wait(LOOK_AGAIN if waiting else 3600.0)
 
