@@ -139,6 +139,9 @@ class Store:
                 raise
             settled, claims = self.change(work, durable=bool(settle))
         self.leases.settle(settled.gone)
+        if settled is not prepared:
+            for token in set(prepared.tokens) - set(settled.tokens):
+                self.leases.lose(token)
         if want is None or not claims:
             return settled, []
         deliveries, held = deliver(claims, want.worker)
