@@ -19,7 +19,7 @@ from penstock.engines.sqlite.board import PLACES
 from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.gate import Gate
 from penstock.engines.sqlite.group import Group
-from penstock.errors import BrokerUnavailable, DecodeError, StoreError
+from penstock.errors import BrokerUnavailable, DecodeError, OutcomeUnknown, StoreError
 from penstock.message import Message, Unique
 from penstock.outcome import Outcome, Report, State
 
@@ -170,3 +170,34 @@ def test_a_damaged_result_is_told_to_who_asks_and_does_not_hold_up_others(engine
     assert [report.state for report in told[0]] == [State.SUCCESS]
     for watch in watches:
         watch.close()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_that_was_deleted_or_replaced_takes_no_more_work(
+    tmp_path: Path, engine: SqliteEngine, replaced: bool
+) -> None:
+    publish(engine)
+    for path in tmp_path.glob("queue.db*"):
+        if path.is_file():
+            path.unlink()
+    if replaced:
+        open_at(tmp_path).close()
+    with pytest.raises((StoreError, OutcomeUnknown)):
+        publish(engine)
+    with pytest.raises(StoreError, match="restart this process"):
+        publish(engine)
+
+
+def test_an_idle_worker_notices_that_its_file_is_gone(tmp_path: Path, engine: SqliteEngine) -> None:
+    engine.run(engine.coordinator.reap())
+    (tmp_path / "queue.db").unlink()
+    with pytest.raises(StoreError, match="deleted or replaced"):
+        engine.run(engine.coordinator.reap())
+    with pytest.raises(StoreError, match="deleted or replaced"):
+        publish(engine)
+
+
+def test_nobody_else_can_read_the_files(tmp_path: Path, engine: SqliteEngine) -> None:
+    publish(engine)
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (*tmp_path.iterdir(), *tmp_path.glob("*/*"))}
+    assert set(modes.values()) == {0}, modes

@@ -69,6 +69,7 @@ class SqliteCoordinator:
     async def reap(self) -> int:
         """Looks before it locks: an idle system's reaper writes nothing."""
         reaper = self._store.reaper
+        self._db.check_in_place()
         self._store.spare.restore()
         count = 0
         for worker in reaper.dead_workers():

@@ -75,6 +75,8 @@ class Database:
         check_header(self.path)
         self.run_folder = self.path + "-run"
         os.makedirs(self.run_folder, mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # arguments and results are nobody else's business
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.ExitStack() as undo:  # a place that is never given back would be missing for ever
             self.board = Board(os.path.join(self.run_folder, "board"))
             undo.callback(self.board.close)
@@ -102,6 +104,7 @@ class Database:
         self.changes = self._writer.changes
         self.query: Execute = self._reader.execute
         self._wal = self._open_wal() if self.durable else -1
+        self._identity = self._find_identity()
         query: Execute = self._reader.execute
         self.secret: bytes = query("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
 
@@ -164,6 +167,8 @@ class Database:
         what is short and somebody waits for: it goes first.
         """
         if self._broken is not None:
+            if isinstance(self._broken, StoreError):
+                raise StoreError(str(self._broken)) from self._broken
             raise StoreError(f"{self.path}: an earlier sync failed, restart this process: {self._broken}")
         started = time.monotonic()
         if not self._mutex.acquire(timeout=timeout):
@@ -211,6 +216,7 @@ class Database:
             self._sync(self._wal)
             mine, now = os.fstat(self._wal), os.stat(self.path + "-wal")
             if (mine.st_ino, mine.st_dev) != (now.st_ino, now.st_dev):
+                self.check_in_place()
                 # Somebody deleted it and SQLite made a new one: sync that. The old descriptor stays open, because
                 # another thread may be about to sync it, and a number that is used again would be another file.
                 self._wal = self._open_wal()
@@ -218,6 +224,23 @@ class Database:
         except OSError as error:
             self._broken = error  # the kernel may have dropped the pages: a second sync would lie
             raise OutcomeUnknown(f"{self.path}: syncing failed ({error}): it may not survive a power cut") from error
+
+    def check_in_place(self) -> None:
+        """Raise `StoreError`, now and at each write from here on, when the file was deleted or replaced: what this
+        process writes into the old one, nobody finds."""
+        if self._find_identity() != self._identity:
+            self._broken = StoreError(
+                f"{self.path} was deleted or replaced while it was open: restart this process; what it wrote since is "
+                "not in the file of that name"
+            )
+            raise StoreError(str(self._broken))
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_dev
 
     def read(self, work: Callable[[], T]) -> T:
         """Run `work`, which uses `query`, on one consistent snapshot."""
