@@ -201,3 +201,23 @@ def test_nobody_else_can_read_the_files(tmp_path: Path, engine: SqliteEngine) ->
     publish(engine)
     modes = {path.name: path.stat().st_mode & 0o077 for path in (*tmp_path.iterdir(), *tmp_path.glob("*/*"))}
     assert set(modes.values()) == {0}, modes
+
+
+def test_two_tasks_wake_two_threads_of_one_process(engine: SqliteEngine) -> None:
+    took: list[float] = []
+
+    def wait() -> None:
+        began = time.monotonic()
+        want = Demand(("default",), 1, "0" * 32, wait=20.0)
+        assert len(engine.run(engine.broker.step([], want)).deliveries) == 1
+        took.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while engine.store._waiting < 2:
+        time.sleep(0.001)
+    publish(engine, PLAIN, PLAIN)
+    for thread in threads:
+        thread.join()
+    assert max(took) < 10

@@ -181,6 +181,8 @@ class Store:
                 self._leave_waiting(bits)
             _, deliveries = self._settle_and_claim((), want)
             if deliveries:
+                if self._waiting:  # the ring was for this process: another of its threads may find more
+                    self._bell.ring()
                 return deliveries
         return ()
 
