@@ -12,14 +12,17 @@ import click
 from penstock.cli.show_result import show
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, echo_json
-from penstock.errors import EncodeError, TaskError, UnknownTask
+from penstock.errors import EncodeError, ResultTimeout, TaskError, UnknownTask
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.result import AsyncResult
     from penstock.task import Task
 
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+PATIENCE = 2.0
+"""Seconds of waiting after which one may ask whether anybody is there to do the work."""
 _NUMBER = re.compile(r"-\d|-\.\d|-Infinity")
 
 
@@ -71,8 +74,24 @@ def call(
         return
     if not as_json:
         click.echo(result.id, err=True)
-    result.get(timeout, propagate=False)
+    wait_for(app, result, timeout)
     ctx.exit(show(result, as_json=as_json, value_only=True))
+
+
+def wait_for(app: Penstock, result: AsyncResult[Any], timeout: float | None) -> None:
+    """Wait for the end; say so when nobody is there to bring it about."""
+    soon = PATIENCE if timeout is None else min(PATIENCE, timeout)
+    try:
+        result.get(soon, propagate=False)
+        return
+    except ResultTimeout:
+        if timeout is not None and timeout <= soon:
+            raise
+    if not app.engine.run(app.engine.coordinator.workers()):
+        click.echo(
+            "no worker is running: the task waits (start one: penstock -A … worker; Ctrl-C: stop waiting)", err=True
+        )
+    result.get(None if timeout is None else timeout - soon, propagate=False)
 
 
 def find_task(app: Penstock, name: str, known_only: bool) -> Task[..., Any] | None:

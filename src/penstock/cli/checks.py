@@ -35,6 +35,8 @@ SLOW_COMMIT = 0.05
 NEARLY_FULL = 0.8
 OLD = 300.0
 """Seconds that a task has waited when one may ask why."""
+SILENT = 25.0
+"""Seconds without a sign: a worker gives one every ten."""
 PEEK = 1000
 OPTIONAL = {"rich": "penstock[progress]", "uvloop": "penstock[uvloop]"}
 """Module → the extra that brings it."""
@@ -176,6 +178,15 @@ def check_workers(app: Penstock, queues: Sequence[QueueInfo], name: str | None) 
         return
     names = Counter(worker.name for worker in workers)
     yield Finding(Level.OK, "workers", ", ".join(f"{one} ({count} processes)" for one, count in names.items()))
+    silent = [worker for worker in workers if app.clock.time() - worker.seen > SILENT]
+    if silent:
+        age = max(app.clock.time() - worker.seen for worker in silent)
+        yield Finding(
+            Level.WARNING,
+            "workers",
+            f"{len(silent)} of {len(workers)} processes were last heard of {age:.0f} s ago",
+            f"are they stopped? pid {', '.join(str(worker.pid) for worker in silent[:5])}: kill -CONT, or kill -9",
+        )
     served = {queue for worker in workers for queue in worker.queues}
     for queue in queues:
         if queue.depth and queue.name not in served:

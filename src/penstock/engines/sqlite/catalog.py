@@ -86,7 +86,7 @@ class Catalog:
     def _create_lane(self, queue: int, priority: int, partition: str) -> int:
         """A new lane, or an empty one that nobody used for long, which keeps its sequence so that ids never repeat."""
         execute = self._db.execute
-        lane: int = execute("SELECT coalesce(max(id), 0) + 1 FROM lane").fetchone()[0]
+        lane: int = execute("SELECT max(coalesce(max(id), 0), 0) + 1 FROM lane").fetchone()[0]
         if lane > MAX_LANE:
             raise BrokerError(
                 f"more than {MAX_LANE:,} lanes (queue × priority × partition) exist: use fewer partitions"

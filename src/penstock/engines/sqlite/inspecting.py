@@ -108,13 +108,13 @@ class SqliteInspect:
     ) -> Sequence[DeadLetter]:
         def work() -> list[DeadLetter]:
             rows = self._db.query(
-                "SELECT d.id, q.name, d.reason, d.died, d.body FROM dead d JOIN queue q ON q.id = d.queue"
+                "SELECT d.id, q.name, d.reason, d.died, d.attempts, d.body FROM dead d JOIN queue q ON q.id = d.queue"
                 " WHERE q.namespace = ?1 AND (?2 IS NULL OR q.name = ?2) ORDER BY d.died DESC LIMIT ?3",
                 (namespace, queue, limit),
             ).fetchall()
             return [
-                DeadLetter(self._store.lookup.public_id(row), name, reason, died, read(body), body)
-                for row, name, reason, died, body in rows
+                DeadLetter(self._store.lookup.public_id(row), name, reason, died, read(body, attempts), body)
+                for row, name, reason, died, attempts, body in rows
             ]
 
         return self._db.read(work)
@@ -156,9 +156,11 @@ class SqliteInspect:
         return [row for row in found if row is not None]
 
 
-def read(body: bytes) -> Message | None:
-    """The message, or `None` where it cannot be read."""
+def read(body: bytes, attempts: int = 0) -> Message | None:
+    """The message, with the engine's count of its attempts, or `None` where it cannot be read."""
     try:
-        return unpack(body)
+        message = unpack(body)
     except DecodeError:
         return None
+    message.attempts = max(message.attempts, attempts)
+    return message

@@ -36,8 +36,26 @@ class Revoker:
         if self._is_leased(row):
             self._db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", (row, int(terminate), self._now()))
             return Revoked.RUNNING
+        self._shrink_returned(row)
         self._remove([row], "revoked", wake)
         return Revoked.REMOVED
+
+    def _shrink_returned(self, row: int) -> None:
+        """Take a row out of the end of its returned range. In the middle of one it leaves a hole."""
+        lane = lane_of(row)
+        found = self._db.execute(
+            "SELECT n, lo, hi FROM returned WHERE lane = ? AND ? IN (lo, hi)", (lane, row)
+        ).fetchone()
+        if found is None:
+            return
+        n, low, high = found
+        if low == high:
+            self._db.execute("DELETE FROM returned WHERE n = ?", (n,))
+        elif row == low:
+            self._db.execute("UPDATE returned SET lo = lo + 1 WHERE n = ?", (n,))
+        else:
+            self._db.execute("UPDATE returned SET hi = hi - 1 WHERE n = ?", (n,))
+        self._db.execute("UPDATE lane SET back = back - 1, eligible = (back > 1 OR head < tail) WHERE id = ?", (lane,))
 
     def remember(self, name: str) -> Revoked:
         """Refuse a chosen id that was not seen yet."""
@@ -65,6 +83,9 @@ class Revoker:
             if len(rows) >= PURGE_AT_ONCE:
                 break
         self._remove(rows, "purged", wake)
+        if len(rows) < PURGE_AT_ONCE:  # nothing is ready any more: no range is left, with or without holes
+            self._db.execute("DELETE FROM returned WHERE lane IN (SELECT id FROM lane WHERE queue = ?)", (queue,))
+            self._db.execute("UPDATE lane SET head = tail, back = 0, eligible = 0 WHERE queue = ? AND id > 0", (queue,))
         return len(rows)
 
     def _is_leased(self, row: int) -> bool:

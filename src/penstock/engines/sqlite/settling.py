@@ -105,7 +105,7 @@ class Settler:
                     wake.tasks += 1
             case Dead(reason=reason):
                 self._db.execute(
-                    "INSERT OR REPLACE INTO dead SELECT id, ?, ?, ?, body FROM task WHERE id = ?",
+                    "INSERT OR REPLACE INTO dead SELECT id, ?, ?, ?, attempts, body FROM task WHERE id = ?",
                     (queue, reason, self._now(), row),
                 )
                 self._db.execute("DELETE FROM task WHERE id = ?", (row,))

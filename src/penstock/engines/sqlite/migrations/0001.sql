@@ -81,6 +81,7 @@ CREATE TABLE dead (
     queue INTEGER NOT NULL,
     reason TEXT NOT NULL,
     died REAL NOT NULL,
+    attempts INTEGER NOT NULL,
     body BLOB NOT NULL
 );
 
@@ -114,8 +115,10 @@ CREATE TABLE worker (
 
 CREATE VIEW queue_stats AS
 SELECT q.id, q.namespace, q.name, c.depth,
-    (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id) AS ready,
-    c.depth - c.delayed - (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id) AS leased,
+    -- A task that was revoked in the middle of a range leaves a hole, which is counted until a claim passes it.
+    min((SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id AND id > 0), c.depth - c.delayed) AS ready,
+    max(c.depth - c.delayed - (SELECT coalesce(sum(tail - head + back), 0) FROM lane WHERE queue = q.id AND id > 0), 0)
+        AS leased,
     c.delayed, (SELECT count(*) FROM dead WHERE queue = q.id) AS dead,
     c.bytes, c.max_length, c.max_bytes, c.enqueued, c.settled, q.paused
 FROM queue q JOIN lane c ON c.id = -q.id;
@@ -141,4 +144,4 @@ FROM result r, json_each(r.v) j WHERE j.type = 'array';
 CREATE VIEW lease_list AS SELECT token, lo, hi, worker, until FROM lease;
 
 CREATE VIEW dead_list AS
-SELECT d.id, q.namespace, q.name AS queue, d.reason, d.died, length(d.body) AS bytes FROM dead d JOIN queue q ON q.id = d.queue;
+SELECT d.id, q.namespace, q.name AS queue, d.reason, d.died, d.attempts, length(d.body) AS bytes FROM dead d JOIN queue q ON q.id = d.queue;
