@@ -51,7 +51,7 @@ class Bench:
         self.idle_wait = BURST_WAIT if settings.burst else IDLE_WAIT
         self._settings = settings
         self._monotonic = clock.monotonic
-        self._done = 0
+        self._done = self._turn = 0
         self._looked = 0.0
         self._record_start = engine.broker.record_start
         self.asleep = False
@@ -72,9 +72,16 @@ class Bench:
         if not limit:
             return self.settler.step(settled, None)
         want = Demand(
-            settings.queues, limit, self.worker, lease=settings.lease, wait=wait, namespace=settings.namespace
+            self._next_queues(), limit, self.worker, lease=settings.lease, wait=wait, namespace=settings.namespace
         )
         return self.settler.step(settled, want)
+
+    def _next_queues(self) -> tuple[str, ...]:
+        queues = self._settings.queues
+        if len(queues) == 1 or not self._settings.in_turn:
+            return queues
+        self._turn = (self._turn + 1) % len(queues)
+        return queues[self._turn :] + queues[: self._turn]
 
     def finish(self, batch: Batch) -> None:
         """Settle what has ended, and hand back what has not started."""

@@ -51,6 +51,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
             pool=pool,
             concurrency=self.concurrency or conf.worker_concurrency or _default_concurrency(pool),
             queues=queues,
+            in_turn=not self.queues,
             namespace=conf.namespace,
             lease=self.lease or conf.lease,
             burst=self.burst,
@@ -72,6 +73,8 @@ class Settled(Struct, frozen=True, kw_only=True):
     pool: str
     concurrency: int
     queues: tuple[str, ...]
+    in_turn: bool
+    """No order of queues was asked for: each goes first once, so that a full one does not starve the rest."""
     namespace: str
     lease: float
     burst: bool

@@ -58,3 +58,14 @@ def test_while_it_is_there_it_is_a_repeat(engine: Engine) -> None:
     again = Message(1, "t", b"[1]", id=task_id)
     publish(engine, again)
     assert publish(engine, again) == Duplicate(task_id)
+
+
+def test_in_a_hole_it_is_a_repeat(engine: Engine) -> None:
+    first, second = (publish(engine, Message(1, "t", b"[]")) for _ in range(2))
+    assert isinstance(first, Accepted) and isinstance(second, Accepted)
+    task_id = engine.broker.public_id(first.key)
+    engine.run(engine.coordinator.revoke([task_id]))
+    engine.run(engine.backend.forget([task_id]))
+    assert publish(engine, Message(1, "t", b"[]", id=task_id)) == Duplicate(task_id)
+    delivered = engine.run(engine.broker.step([], WANT)).deliveries
+    assert [delivery.key for delivery in delivered] == [second.key]

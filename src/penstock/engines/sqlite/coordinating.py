@@ -86,7 +86,13 @@ class SqliteCoordinator:
             rows = self._db.query("SELECT * FROM worker ORDER BY started").fetchall()
             return [_worker_info(*row) for row in rows]
 
-        return [worker for worker in self._db.read(work) if not self._store.registry.is_dead(worker.id)]
+        registry, oldest = self._store.registry, self._store.now() - LISTED
+        files = set(registry.files())
+        return [
+            worker
+            for worker in self._db.read(work)
+            if not registry.is_dead(worker.id) and (worker.id in files or worker.seen > oldest)
+        ]
 
     async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
         now = self._store.now()

@@ -12,7 +12,7 @@ from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full,
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
-from penstock.engines.sqlite.ids import PublicIds
+from penstock.engines.sqlite.ids import PublicIds, lane_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
@@ -237,6 +237,10 @@ class Publisher:
         for table in ("task", "dead"):
             if self._db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (row,)).fetchone():
                 return True
+        # A revoked task leaves a hole where new ones are claimed: what is put there would be delivered twice.
+        lane = self._db.execute("SELECT head, tail FROM lane WHERE id = ?", (lane_of(row),)).fetchone()
+        if lane is None or lane[0] <= row < lane[1]:
+            return True
         return find(self._db.execute, row) is not None
 
     def _put_again(self, row: int, due: float | None, body: bytes) -> int:
