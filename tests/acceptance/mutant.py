@@ -36,7 +36,7 @@ def no_fence() -> None:
 
 def ack_before_sync() -> None:
     """A commit is confirmed while it is in the page cache only."""
-    Database._make_durable = lambda self: None  # type: ignore[method-assign]
+    Database.sync = lambda self: None  # type: ignore[method-assign]
 
 
 def start_not_recorded() -> None:

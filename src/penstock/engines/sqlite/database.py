@@ -159,12 +159,11 @@ class Database:
     def _open_wal(self) -> int:
         return os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
 
-    def write(self, work: Callable[[], T], *, timeout: float = 30.0, durable: bool = True, heavy: bool = True) -> T:
+    def write(self, work: Callable[[], T], *, timeout: float = 30.0, heavy: bool = True) -> T:
         """Run `work` in a transaction and commit it, in at most `timeout` seconds of waiting for the lock.
 
-        Nothing has happened when this raises, save for `OutcomeUnknown`: it is committed, but may not survive a power
-        cut. With `durable=False` the commit may be lost with the power (a lease, a progress note). `heavy=False` is for
-        what is short and somebody waits for: it goes first.
+        Nothing has happened when this raises. What is committed is not safe from a power cut before `sync` returned.
+        `heavy=False` is for what is short and somebody waits for: it goes first.
         """
         if self._broken is not None:
             if isinstance(self._broken, StoreError):
@@ -189,8 +188,6 @@ class Database:
             raise ours from error
         finally:
             self._mutex.release()
-        if durable and self.durable:
-            self._make_durable()
         return result
 
     def check_open(self) -> None:
@@ -210,8 +207,12 @@ class Database:
             raise
         return result
 
-    def _make_durable(self) -> None:
-        """Sync the WAL outside of the lock, so that others commit meanwhile and share the sync."""
+    def sync(self) -> None:
+        """Make what was committed survive a power cut, if this database is to. Outside of the lock, so that others
+        commit meanwhile and share the sync. Raises `OutcomeUnknown`: it is committed, but may not survive.
+        """
+        if not self.durable:
+            return
         try:
             self._sync(self._wal)
             mine, now = os.fstat(self._wal), os.stat(self.path + "-wal")

@@ -87,16 +87,21 @@ class Store:
     def change(
         self, work: Callable[[Wake], T], *, timeout: float = STEP_TIMEOUT, durable: bool = True, heavy: bool = True
     ) -> T:
-        """Run `work` in a write transaction, then wake whom it says."""
+        """Run `work` in a write transaction, then wake whom it says.
+
+        Workers need not wait for the sync: what they take is not confirmed to its caller yet, and a lease is lost with
+        it. Callers are told of results only after. With `durable=False` the commit may be lost with the power.
+        """
         wake = Wake()
-        result = self.db.write(lambda: work(wake), timeout=timeout, durable=durable, heavy=heavy)
-        try:
+        result = self.db.write(lambda: work(wake), timeout=timeout, heavy=heavy)
+        with contextlib.suppress(ValueError):  # another thread has closed the board: what is committed stays so
             if wake.queues:
                 self.ringer.work(wake.queues, wake.tasks)
+        if durable:
+            self.db.sync()
+        with contextlib.suppress(ValueError):
             if wake.results:
                 self.ringer.results()
-        except ValueError:
-            pass  # another thread has closed the board: what is committed stays so
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
