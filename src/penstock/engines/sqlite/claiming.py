@@ -11,18 +11,18 @@ from penstock.broker import Demand
 from penstock.delivery import Delivery
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.database import Database
-from penstock.engines.sqlite.ids import runs
+from penstock.engines.sqlite.ids import LANE_BITS, runs
 from penstock.engines.sqlite.leases import Held
 from penstock.engines.sqlite.readying import Readier
 from penstock.errors import DecodeError
 from penstock.message import unpack
 
 NEXT_LANES = (
-    "SELECT id, priority, head, tail, back FROM lane WHERE queue = ? AND eligible = 1"
+    "SELECT id, priority, head, tail, back, claims FROM lane WHERE queue = ? AND eligible = 1"
     " ORDER BY priority DESC, turn LIMIT 2"
 )
 ROWS = "SELECT id, attempts, body FROM task WHERE id BETWEEN ? AND ? AND due IS NULL"
-LEASE = "INSERT INTO lease (lo, hi, worker, until) VALUES (?, ?, ?, ?) RETURNING token"
+LEASE = "INSERT INTO lease VALUES (?, ?, ?, ?, ?)"
 
 Row = tuple[int, int, bytes]
 _body = itemgetter(2)
@@ -82,10 +82,10 @@ class Claimer:
         return claims
 
     def _claim_lane(
-        self, lanes: list[tuple[int, int, int, int, int]], demand: Demand, limit: int, room: int, *, first: bool
+        self, lanes: list[tuple[int, int, int, int, int, int]], demand: Demand, limit: int, room: int, *, first: bool
     ) -> tuple[Claimed | None, int]:
         """A lease on the lane's next range, and its bytes: more than `room` when nothing fitted any more."""
-        number, priority, head, tail, back = lanes[0]
+        number, priority, head, tail, back, claims = lanes[0]
         taken = self._next_range(number, head, tail, back, limit)
         if taken.returned and self._drop_revoked(taken.low, taken.high):
             self._skip_revoked(number, taken, head, tail, back)
@@ -107,7 +107,9 @@ class Claimer:
         if not rows:
             return None, 0
         until = self._now() + demand.lease
-        token: int = self._db.execute(LEASE, (rows[0][0], rows[-1][0], demand.worker, until)).fetchone()[0]
+        # Ranges overlap in one lane only, where a later claim has a higher token. No other page is written for it.
+        token = (claims + 1) << LANE_BITS | number
+        self._db.execute(LEASE, (token, rows[0][0], rows[-1][0], demand.worker, until))
         return Claimed(token, self._catalog.by_id(number), rows), size
 
     def _next_range(self, lane: int, head: int, tail: int, back: int, limit: int) -> NextRange:
@@ -149,15 +151,18 @@ class Claimer:
 
     def _move_lane(self, lane: int, head: int, back: int, tail: int, *, rotate: bool) -> None:
         if head == tail and not back:
-            self._db.execute("UPDATE lane SET head = ?, back = ?, eligible = 0 WHERE id = ?", (head, back, lane))
+            self._db.execute(
+                "UPDATE lane SET head = ?, back = ?, claims = claims + 1, eligible = 0 WHERE id = ?", (head, back, lane)
+            )
         elif rotate:
             self._db.execute("UPDATE meta SET value = value + 1 WHERE name = 'turn'")
             self._db.execute(
-                "UPDATE lane SET head = ?, back = ?, turn = (SELECT value FROM meta WHERE name = 'turn') WHERE id = ?",
+                "UPDATE lane SET head = ?, back = ?, claims = claims + 1,"
+                " turn = (SELECT value FROM meta WHERE name = 'turn') WHERE id = ?",
                 (head, back, lane),
             )
         else:
-            self._db.execute("UPDATE lane SET head = ?, back = ? WHERE id = ?", (head, back, lane))
+            self._db.execute("UPDATE lane SET head = ?, back = ?, claims = claims + 1 WHERE id = ?", (head, back, lane))
 
 
 def _fitting(rows: list[Row], room: int, first: bool) -> tuple[list[Row], int]:

@@ -10,7 +10,8 @@ import hashlib
 
 LANE_SHIFT = 45
 PARKED = 1 << 44
-MAX_LANE = (1 << 18) - 1
+LANE_BITS = 18
+MAX_LANE = (1 << LANE_BITS) - 1
 """Lanes that can exist at once; a lane's 2**44 sequence numbers last for 400 days at 500,000 tasks a second."""
 
 

@@ -25,6 +25,7 @@ CREATE TABLE lane (
     back INTEGER NOT NULL DEFAULT 0,      -- tasks in `returned`
     eligible INTEGER NOT NULL DEFAULT 0,  -- ready > 0
     turn INTEGER NOT NULL DEFAULT 0,      -- the lane with the lowest is served next
+    claims INTEGER NOT NULL DEFAULT 0,    -- since the lane exists
     depth INTEGER,                        -- ready + leased + delayed
     bytes INTEGER,
     delayed INTEGER,
@@ -51,13 +52,12 @@ CREATE INDEX returned_lane ON returned (lane, n);
 
 -- One row a claim. The token fences: who comes with a token that is not here has lost the lease.
 CREATE TABLE lease (
-    token INTEGER PRIMARY KEY AUTOINCREMENT,
+    token INTEGER PRIMARY KEY,            -- claims of the lane << 18 | lane: never the same twice
     lo INTEGER NOT NULL,
     hi INTEGER NOT NULL,
     worker TEXT NOT NULL,
     until REAL NOT NULL
 );
-CREATE INDEX lease_worker ON lease (worker);
 
 -- Ids that users chose, or that were derived.
 CREATE TABLE alias (name TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
