@@ -34,14 +34,12 @@ class Catalog:
         self._queues: dict[tuple[str, str], int] = {}
         self._lanes: dict[tuple[int, int, str], Lane] = {}
         self._by_id: dict[int, Lane] = {}
-        self._epochs: dict[int, int] = {}
         db.rolled_back = self._forget
 
     def _forget(self) -> None:
         self._queues.clear()
         self._lanes.clear()
         self._by_id.clear()
-        self._epochs.clear()
 
     def queue(self, namespace: str, name: str) -> int:
         """The queue's id; it is created with its declared (or the default) bounds if need be."""
@@ -84,7 +82,7 @@ class Catalog:
         return found
 
     def _create_lane(self, queue: int, priority: int, partition: str) -> int:
-        """A new lane, or an empty one that nobody used for long, which keeps its sequence so that ids never repeat."""
+        """A new lane. Lanes are never given away or removed, so that ids never repeat."""
         execute = self._db.execute
         lane: int = execute("SELECT max(coalesce(max(id), 0), 0) + 1 FROM lane").fetchone()[0]
         if lane > MAX_LANE:
