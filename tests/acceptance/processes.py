@@ -19,7 +19,9 @@ class Process:
 
     def __init__(self, module: str, *arguments: object, prefix: Sequence[str] = ()) -> None:
         command = [*prefix, sys.executable, "-m", module, *map(str, arguments)]
-        self._popen = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        self._popen = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         self.pid = self._popen.pid
 
     def alive(self) -> bool:
@@ -62,9 +64,9 @@ class Process:
         return self._popen.stdout.readline().rstrip("\n")
 
     def end(self) -> None:
-        """Whatever it does: gone."""
+        """Whatever it and its children do: gone. A stopped child would hold its output open for ever."""
         with contextlib.suppress(ProcessLookupError):
-            self._popen.kill()
+            os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ValueError):  # its output was read to the end
             self._popen.communicate(timeout=10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -50,7 +51,8 @@ class Child:
         self._tell(COLD)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just been collected
+            os.kill(self.pid, signal.SIGKILL)
 
     def stopped(self) -> bool:
         """It is suspended (SIGSTOP, a debugger): it cannot even know that its leases run out."""

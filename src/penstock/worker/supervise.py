@@ -23,6 +23,7 @@ from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
 from penstock.worker.child import EXIT_RECYCLE, Child, fork_child
 from penstock.worker.marks import Started
+from penstock.worker.rescue import Rescue
 from penstock.worker.settings import Settled
 from penstock.worker.upkeep import Upkeep
 from penstock.worker.watch import EXIT_COLD, EXIT_LIMIT, EXIT_REVOKED
@@ -72,6 +73,8 @@ class Supervisor:
         self._due = dict.fromkeys(range(1, count + 1), 0.0)
         self._start_due(self._monotonic())
         self._upkeep = Upkeep(self._app.engine, self._settings.lease, self._alive)
+        rescue = Rescue(self._app.engine, self._children.get)
+        rescue.start()
         poll = select.poll()
         poll.register(self._bell[0], select.POLLIN)
         while self._children or (self._due and not self._stopping):
@@ -86,6 +89,7 @@ class Supervisor:
             self._look(now)
             if not self._overdue:  # what we killed for its limit is settled first: reaping would only redeliver it
                 self._upkeep.tick(now)
+        rescue.close()
         signal.set_wakeup_fd(-1)
         for descriptor in self._bell:
             os.close(descriptor)
@@ -184,13 +188,6 @@ class Supervisor:
 
     def _look(self, now: float) -> None:
         """End children that cannot end themselves."""
-        writer = self._app.engine.writer_pid()
-        holder = self._children.get(writer) if writer is not None else None
-        if holder is not None and holder.stopped():
-            log.error(
-                "%s is stopped while it holds the store's lock, which holds up everybody: killing it", holder.name
-            )
-            holder.kill()
         for child in self._children.values():
             started = child.mark.get()
             late = started is not None and now > started.started + started.limit + OVERDUE
