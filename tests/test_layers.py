@@ -26,6 +26,8 @@ LAYERS: dict[str, int] = {
 """The layer of each top-level name; what is not here and not below is runtime: 3."""
 ENGINES = frozenset({"engines", "pools"})
 """Layer 2, which the runtime never imports, nor is imported by."""
+SHARED = frozenset({"engines.network", "engines.presence"})
+"""What engines share. It knows no server, and imports no engine."""
 RUNTIME, IMPLEMENTATIONS = 3, 2
 TESTING = "testing"
 """Beside the layers: it may import values and contracts, and nobody imports it but the root and the surfaces."""
@@ -110,7 +112,8 @@ def wrong_arrow(source: str, target: str) -> str | None:
         return None if layer(source) >= 4 else "only the root and the surfaces may import testing/"
     if {layer(source), layer(target)} == {RUNTIME, IMPLEMENTATIONS}:
         return "runtime and engines never import each other"
-    if layer(source) == layer(target) == IMPLEMENTATIONS and source.split(".")[1:3] != target.split(".")[1:3]:
+    folders = [".".join(module.split(".")[1:3]) for module in (source, target)]
+    if layer(source) == layer(target) == IMPLEMENTATIONS and folders[0] != folders[1] and folders[1] not in SHARED:
         return "an engine holds all that is known about one server, and imports no other"
     if layer(source) == layer(target) == 5 and top(source) != top(target):
         return "nothing imports a surface, not even another one"

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from penstock.broker import Key
+from penstock.errors import BrokerError
 from penstock.outcome import Outcome, Progress, Report
 
 Notify = Callable[[Sequence[Report]], None]
 """Called from a thread of the engine with reports in terminal states; must return at once and not raise."""
+Lost = Callable[[BrokerError], None]
+"""Called from a thread of the engine, at most once, when reports that were waited for can no more come."""
 
 
 class Subscription(Protocol):
@@ -27,8 +30,14 @@ class Backend(Protocol):
         """What is known of each, in order. An id that was never seen, or is forgotten, is UNKNOWN."""
         ...
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Subscription:
-        """Tell `notify`, once per key, when it is in a terminal state; also for those that are already."""
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
+        """Tell `notify`, once per key, when it is in a terminal state; also for those that are already. An engine that
+        loses its connection connects again and looks again; `lost` is told where that cannot help, because results
+        were pushed to a place that went with the connection."""
+        ...
+
+    def mint(self) -> str | None:
+        """An id for a new task, where results find their way by the id; `None`: any id will do. Pure; no I/O."""
         ...
 
     async def forget(self, keys: Sequence[Key]) -> None:

@@ -59,6 +59,9 @@ class Features(Struct, frozen=True):
     anywhere."""
     partition: bool = True
     revoke_queued: bool = True
+    coordination: bool = True
+    """It remembers revocations, leads elections and keeps small shared state. Else `Coordinator.revoke`, `acquire`,
+    `resign`, `get` and `put` are refused, and the engine that keeps the results is asked instead."""
     durability: str = "power"
     """What an accepted message survives: "power", "process", or "memory"."""
     max_message: int = 16 << 20
@@ -224,6 +227,20 @@ class Peeked(Struct, frozen=True):
     due: float | None = None
 
 
+class Member(Struct, frozen=True):
+    """A server of a replicated engine, as it is now. `role` is "leader", "replica" or "witness"; `lag` is how far it is
+    behind the leader, in seconds, `lag_bytes` in bytes of its log; `None` where the server does not tell."""
+
+    address: str
+    role: str
+    alive: bool = True
+    in_sync: bool | None = None
+    """An acknowledged write is there, too."""
+    lag: float | None = None
+    lag_bytes: int | None = None
+    note: str = ""
+
+
 class Inspectable(Protocol):
     """What people and consoles do to queues; never on the hot path. Lists are bounded by `limit`."""
 
@@ -251,6 +268,10 @@ class Inspectable(Protocol):
         ...
 
     async def drop_dead(self, ids: Sequence[str]) -> int: ...
+
+    async def members(self) -> Sequence[Member]:
+        """The servers behind this engine, the leader first; none for an engine that is not replicated at all."""
+        ...
 
 
 class Call(Struct, frozen=True):

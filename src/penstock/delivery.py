@@ -28,6 +28,8 @@ class Delivery(Struct, gc=False):
     damage: str | None = None
     raw: bytes = b""
     attempts: int = 0
+    redelivered: bool = False
+    """It may have been delivered before, and ended: told by engines that do not know ids (see `Features.knows_ids`)."""
 
 
 class Ack(Struct, frozen=True):

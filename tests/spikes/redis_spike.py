@@ -270,12 +270,15 @@ class RedisBackend:
                 found = await pipe.execute()
         return [_report(str(key), *fields) for key, fields in zip(keys, found, strict=True)]
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> RedisSubscription:
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: object = None) -> RedisSubscription:
         subscription = RedisSubscription(self, notify, set(keys))
         for key in keys:
             ear = functools.partial(self._look, subscription, key)
             self._thread.spawn(self._bells.listen([f"{PREFIX}:done:{key}"], ear))
         return subscription
+
+    def mint(self) -> str | None:
+        return None
 
     def _look(self, subscription: RedisSubscription, key: Key) -> None:
         self._thread.spawn(subscription.look(key))

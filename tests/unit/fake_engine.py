@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from penstock import Penstock
-from penstock.backend import Notify
+from penstock.backend import Lost, Notify
 from penstock.broker import Accepted, Answer, Dispatch, Features, Key
 from penstock.coordinator import Revoked
 from penstock.message import Message
@@ -66,7 +66,7 @@ class FakeBackend:
         ids = [self._public_id(key) for key in keys]
         return [self.reports.get(id, Report(id, State.UNKNOWN)) for id in ids]
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> "FakeBackend":
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> "FakeBackend":
         for key in keys:
             id = self._public_id(key)
             self.subscribed.append((id, notify))
@@ -74,6 +74,9 @@ class FakeBackend:
                 notify([self.reports[id]])
         self.watched.set()
         return self
+
+    def mint(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self.closed += 1

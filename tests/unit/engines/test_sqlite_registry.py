@@ -10,6 +10,7 @@ import pytest
 
 from penstock.broker import Demand
 from penstock.coordinator import WorkerInfo
+from penstock.engines import presence
 from penstock.engines.sqlite import open_engine, registry
 from penstock.errors import StoreFull
 from penstock.message import Message
@@ -22,7 +23,7 @@ def test_a_workers_file_appears_with_its_lock(tmp_path: Path, monkeypatch: pytes
     """A reaper that finds it unlocked takes the worker for dead."""
     workers = registry.Registry(str(tmp_path))
     seen = []
-    monkeypatch.setattr(registry.fcntl, "flock", lambda *lock: seen.append(workers.files()))
+    monkeypatch.setattr(presence.fcntl, "flock", lambda *lock: seen.append(workers.files()))
     workers.open(WORKER, 1)
     assert seen == [[]]
     assert workers.files() == [WORKER]
@@ -48,7 +49,7 @@ def test_no_space_for_the_notes_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     workers = registry.Registry(str(tmp_path))
-    monkeypatch.setattr(registry, "reserve", full)
+    monkeypatch.setattr(presence, "reserve", full)
     with pytest.raises(StoreFull):
         workers.open(WORKER, 1)
     assert os.listdir(tmp_path) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penstock.backend import Notify, Subscription
+from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
 from penstock.engines.memory.records import Place
 from penstock.engines.memory.store import Store
@@ -23,9 +23,12 @@ class MemoryBackend:
         with self._store.lock:
             return [self._report(str(key)) for key in keys]
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Subscription:
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         with self._store.lock:
             return self._store.shelf.subscribe([str(key) for key in keys], notify)
+
+    def mint(self) -> str | None:
+        return None
 
     async def forget(self, keys: Sequence[Key]) -> None:
         with self._store.lock:

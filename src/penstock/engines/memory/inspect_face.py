@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from penstock.broker import DeadLetter, Peeked
+from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.memory.records import Letter, Line, Place, Task
 from penstock.engines.memory.settling import read
 from penstock.engines.memory.store import Store
@@ -63,6 +63,9 @@ class MemoryInspect:
     async def drop_dead(self, ids: Sequence[str]) -> int:
         with self._store.lock:
             return sum(self._store.letters.pop(one, None) is not None for one in ids)
+
+    async def members(self) -> Sequence[Member]:
+        return ()
 
     def _revive(self, dead: Task) -> None:
         """The same id and message, with fresh counts, and a place for a new outcome."""

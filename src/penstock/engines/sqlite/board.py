@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 
-from penstock.engines.sqlite.files import reserve
+from penstock.engines.presence import reserve
 from penstock.errors import BrokerUnavailable
 
 PLACES = 256

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock.backend import Notify, Subscription
+from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Answer, Demand, Features, Key, Lease, Step
 from penstock.delivery import Receipt, Settlement
 from penstock.engines.sqlite.coordinating import SqliteCoordinator
@@ -93,8 +93,11 @@ class SqliteBackend:
         store = self._engine.store
         return store.db.read(lambda: store.lookup.reports(keys))
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Subscription:
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         return self._engine.store.subscribe(keys, notify)
+
+    def mint(self) -> str | None:
+        return None
 
     async def forget(self, keys: Sequence[Key]) -> None:
         store = self._engine.store

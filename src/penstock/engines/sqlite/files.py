@@ -83,14 +83,3 @@ def check_header(path: str) -> None:
         raise StoreError(f"{path} is not a Penstock database (not even SQLite): choose another file")
     if not os.access(path, os.W_OK):
         raise StoreError(f"{path} is read-only: check the rights of the file")
-
-
-def reserve(file: int, size: int) -> None:
-    """Make `file` at least `size` bytes long, and sure of its space: a write to mapped memory that finds no space left
-    kills the process. Raises `OSError` (ENOSPC) instead."""
-    if os.fstat(file).st_size >= size:
-        return
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
-    else:
-        os.write(file, bytes(size))  # macOS

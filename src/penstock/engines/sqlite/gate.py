@@ -17,8 +17,8 @@ import select
 import struct
 import time
 
+from penstock.engines.presence import reserve
 from penstock.engines.sqlite.board import PLACES
-from penstock.engines.sqlite.files import reserve
 from penstock.errors import BrokerUnavailable
 
 GIVE_WAY, TRY_AGAIN = 3, 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.broker import DeadLetter, Peeked
+from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.sqlite.publishing import Wake, fresh_copy
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError
@@ -150,6 +150,9 @@ class SqliteInspect:
             return gone
 
         return self._store.change(work)
+
+    async def members(self) -> Sequence[Member]:
+        return ()
 
     def _rows(self, ids: Sequence[str]) -> list[int]:
         found = self._db.read(lambda: [self._store.lookup.row(one) for one in ids])

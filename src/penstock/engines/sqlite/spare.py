@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from penstock.engines.presence import reserve
 from penstock.engines.sqlite.board import Board
-from penstock.engines.sqlite.files import reserve
 from penstock.errors import StoreFull
 
 SIZE = 8 << 20

@@ -1,0 +1,144 @@
+"""One event loop on one thread: where a network engine's coroutines run, for blocking and for awaiting callers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
+
+from penstock.errors import BlockingCallInLoop, BrokerUnavailable
+
+T = TypeVar("T")
+Call = Coroutine[Any, Any, Any]
+CLOSING = 5.0
+"""Seconds that what still runs has to end when the loop is closed."""
+
+
+class Waiter:
+    """A blocking caller: a lock that is released when the answer is there."""
+
+    __slots__ = ("error", "lock", "value")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self.error = BrokerUnavailable("the engine was closed meanwhile; it is not known what was done")
+        else:
+            self.error = task.exception()
+            if self.error is None:
+                self.value = task.result()
+        self.lock.release()
+
+
+class LoopThread:
+    """Callers hand in coroutines; what several hand in at once costs one wake-up."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._calls: deque[tuple[Call, Context, Callable[[asyncio.Task[Any]], None]]] = deque()
+        self._awake = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """What `call` returns; blocks this thread. Raises `BlockingCallInLoop` on the loop's own thread."""
+        if threading.current_thread() is self._thread:
+            call.close()
+            raise BlockingCallInLoop("a blocking call from the network thread would wait for itself")
+        waiter = Waiter()
+        self._hand_in(call, waiter.done)
+        waiter.lock.acquire()
+        if waiter.error is not None:
+            raise waiter.error
+        value: T = waiter.value
+        return value
+
+    async def arun(self, call: Coroutine[Any, Any, T]) -> T:
+        """What `call` returns, on any loop. A caller that is cancelled leaves, and the call goes on to its end: what
+        was sent cannot be unsent, and half an exchange would spoil the connection for others."""
+        if threading.current_thread() is self._thread:
+            return await call
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def done(task: asyncio.Task[T]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, future, task)
+
+        self._hand_in(call, done)
+        return await future
+
+    def spawn(self, call: Coroutine[Any, Any, object]) -> None:
+        """Start `call`, from any thread; its errors are its own business."""
+        self._hand_in(call, lambda task: None if task.cancelled() else _forget(task))
+
+    def soon(self, act: Callable[[], object]) -> None:
+        """Call `act` on the loop, from any thread or signal handler."""
+        self.loop.call_soon_threadsafe(act)
+
+    def _hand_in(self, call: Call, done: Callable[[asyncio.Task[Any]], None]) -> None:
+        if self._closed:
+            call.close()
+            raise BrokerUnavailable("the engine is closed")
+        self._calls.append((call, copy_context(), done))
+        if not self._awake:
+            self._awake = True
+            self.loop.call_soon_threadsafe(self._start_calls)
+
+    def _start_calls(self) -> None:
+        self._awake = False  # before looking: who comes later rings again
+        while self._calls:
+            call, context, done = self._calls.popleft()
+            task = self.loop.create_task(call, context=context)
+            self._tasks.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(done)
+
+    def close(self) -> None:
+        """End what runs, and the thread. May be called twice."""
+        if self._closed:
+            return
+        self.run(self._cancel_others())
+        self._closed = True
+        self.soon(self.loop.stop)
+        self._thread.join(CLOSING)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    async def _cancel_others(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=CLOSING)
+
+
+def _resolve(future: asyncio.Future[T], task: asyncio.Task[T]) -> None:
+    if future.done():
+        _forget(task)  # its caller was cancelled meanwhile
+    elif task.cancelled():
+        future.set_exception(BrokerUnavailable("the engine was closed meanwhile; it is not known what was done"))
+    elif (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Somebody asked for the error, so that the loop does not complain about it."""
+    if not task.cancelled():
+        task.exception()
