@@ -30,14 +30,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ENGINES: Mapping[str, str] = MappingProxyType(
-    {"memory": "penstock.engines.memory", "sqlite": "penstock.engines.sqlite"}
+    {
+        "memory": "penstock.engines.memory",
+        "sqlite": "penstock.engines.sqlite",
+        **dict.fromkeys(("redis", "rediss", "unix", "sentinel"), "penstock.engines.redis"),
+        **dict.fromkeys(("postgresql", "postgres"), "penstock.engines.postgres"),
+        **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc"), "penstock.engines.rabbitmq"),
+    }
 )
-"""URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use. Others come by the
-entry point group `penstock.engines`."""
-PLANNED: Mapping[str, str] = MappingProxyType(
-    {"redis": "redis", "rediss": "redis", "amqp": "rabbitmq", "amqps": "rabbitmq", "postgresql": "postgres"}
-)
-"""URL scheme → the extra that will bring its engine."""
+"""URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use; the last part of
+its name is the extra with its driver. Others come by the entry point group `penstock.engines`."""
 ENGINE_SETTINGS = ("durability", "result_expires", "result_max_bytes")
 """What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
 DEFAULTS = Config()
@@ -273,14 +275,17 @@ def _opener(url: str) -> Callable[..., Engine]:
     scheme = _scheme(url)
     module = ENGINES.get(scheme)
     if module is not None:
-        return cast("Callable[..., Engine]", import_module(module).open_engine)
+        try:
+            return cast("Callable[..., Engine]", import_module(module).open_engine)
+        except ModuleNotFoundError as error:
+            extra = module.rpartition(".")[2]
+            raise ConfigError(
+                f"{scheme}:// needs a driver that is not installed ({error.name}): pip install 'penstock[{extra}]'"
+            ) from error
     plugged = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme in plugged:
         return cast("Callable[..., Engine]", plugged[scheme].load())
-    planned = PLANNED.get(scheme)
-    if planned is not None:
-        raise ConfigError(f"{scheme}:// is planned as pip install 'penstock[{planned}]'; it is not installed here")
-    raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged, *PLANNED})}")
+    raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged})}")
 
 
 def _scheme(url: str) -> str:

@@ -69,7 +69,10 @@ def test_an_unknown_scheme_names_the_known_ones() -> None:
         app.engine  # noqa: B018
 
 
-def test_a_planned_engine_names_its_extra() -> None:
+def test_a_missing_driver_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    for name in [name for name in sys.modules if name.startswith("penstock.engines.redis")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"pip install 'penstock\[redis\]'"):
         Penstock("t", broker="redis://host").engine  # noqa: B018
 

@@ -1,4 +1,4 @@
-"""Real servers for the spikes; one of each per test process."""
+"""Real servers for the tests: one of each per test process, started when first asked for."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,15 +9,16 @@ import pytest
 
 from tests.servers import NotInstalled, Server, rabbitmq_server, redis_server
 
-HERE = Path(__file__).parent
+SERVERS = ("redis_url", "rabbitmq_url", "postgres_url")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # All spikes in one xdist process, so that RabbitMQ, which takes seconds, starts once.
+    # All tests of one server in one xdist process, so that RabbitMQ, which takes seconds, starts once.
     for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("spikes"))
+        for name in SERVERS:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
