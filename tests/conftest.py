@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import NotInstalled, Server, rabbitmq_server, redis_server
+from tests.servers import NotInstalled, Server, postgres_server, rabbitmq_server, redis_server
 
 SERVERS = ("redis_url", "rabbitmq_url", "postgres_url")
 
@@ -29,6 +29,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from _url(rabbitmq_server, tmp_path_factory.mktemp("rabbitmq"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from _url(postgres_server, tmp_path_factory.mktemp("postgres"))
 
 
 def _url(start: Callable[[Path], AbstractContextManager[Server]], directory: Path) -> Iterator[str]:
