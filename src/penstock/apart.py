@@ -5,16 +5,92 @@ These coroutines are run by the engine that holds the tasks, as if they were its
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
 from penstock.blocking import running_loop
 from penstock.broker import Key
 from penstock.coordinator import Revoked
 from penstock.engine import Engine
-from penstock.outcome import Outcome, State
+from penstock.errors import Unsupported
+from penstock.outcome import Outcome, Progress, Report, State
+
+MARK = "penstock.revoked"
+"""Key of the small shared state beside the results. Its value is a Unix time: until then, workers of a broker that
+remembers no revocations ask what has ended before they start a task."""
+MARKED = 86_400
+"""Seconds for which a revocation is looked for: as long as results are kept by default."""
 
 T = TypeVar("T")
+Plan = Generator[tuple[Engine, Coroutine[Any, Any, Any]], Any, T]
+"""Calls of several engines, one after the other; each is answered with what it returned."""
+
+
+def drive(plan: Plan[T]) -> T:
+    """What `plan` returns; blocks this thread."""
+    try:
+        engine, call = next(plan)
+        while True:
+            engine, call = plan.send(engine.run(call))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+async def adrive(plan: Plan[T]) -> T:
+    """`drive` without blocking the running loop."""
+    try:
+        engine, call = next(plan)
+        while True:
+            engine, call = plan.send(await engine.arun(call))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def knows_waiting(engine: Engine, results: Engine) -> bool:
+    """Whether somebody can tell a task that waits from one that was never seen."""
+    features = engine.broker.features
+    return features.knows_ids if results is not engine else features.results
+
+
+def stored_keys(engine: Engine, results: Engine, keys: Sequence[Key]) -> Sequence[Key]:
+    """The keys as the engine that keeps results has them: another server knows public ids only."""
+    return keys if results is engine else [engine.broker.public_id(key) for key in keys]
+
+
+def reports(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequence[Report]]:
+    """`Backend.fetch`: how tasks ended, from where that is kept, and where the others are, from the broker if it
+    knows."""
+    if results is engine:
+        if not engine.broker.features.results:
+            return [Report(engine.broker.public_id(key), State.UNKNOWN) for key in keys]
+        fetched: Sequence[Report] = yield engine, engine.backend.fetch(keys)
+        return fetched
+    ids = stored_keys(engine, results, keys)
+    found = list((yield results, results.backend.fetch(ids)))
+    places = [place for place, report in enumerate(found) if not report.state.terminal]
+    if not places or not engine.broker.features.knows_ids:
+        return found
+    there = yield engine, engine.backend.fetch([keys[place] for place in places])
+    gone = []
+    for place, report in zip(places, there, strict=True):
+        found[place] = report
+        if report.state is State.UNKNOWN or report.state.terminal:
+            gone.append(place)
+    if gone:
+        # It may have ended between the two looks: what ended is stored before the broker lets it go.
+        for place, report in zip(gone, (yield results, results.backend.fetch([ids[p] for p in gone])), strict=True):
+            if report.state.terminal:
+                found[place] = report
+    return found
+
+
+def note(engine: Engine, results: Engine, key: Key, progress: Progress) -> Plan[None]:
+    """`Backend.note`, where those look who ask for a task that runs."""
+    holder = engine if knows_waiting(engine, results) else results
+    [stored] = stored_keys(engine, holder, [key])
+    yield holder, holder.backend.note(stored, progress)
 
 
 async def elsewhere(results: Engine, call: Coroutine[Any, Any, T]) -> T:
@@ -22,6 +98,11 @@ async def elsewhere(results: Engine, call: Coroutine[Any, Any, T]) -> T:
     if running_loop() is None:
         return results.run(call)  # an embedded engine drives us, on a thread that may block
     return await results.arun(call)
+
+
+def forget(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[None]:
+    """`Backend.forget`."""
+    yield results, results.backend.forget(stored_keys(engine, results, keys))
 
 
 async def revoke(
@@ -34,6 +115,26 @@ async def revoke(
         outcomes = [(engine.broker.public_id(key), Outcome(State.REVOKED, b"", now)) for key in removed]
         await elsewhere(results, results.backend.store(outcomes))
     return found
+
+
+def revocation(
+    engine: Engine, results: Engine, keys: Sequence[Key], now: float, terminate: bool = False
+) -> Plan[Sequence[Revoked]]:
+    """`revoke`, also for a broker that remembers nothing. There a revocation is the result REVOKED, which nothing
+    replaces, and a mark for the workers that there are such (see `MARK`)."""
+    coordinator = results.coordinator
+    if engine.broker.features.coordination or results is engine or not results.broker.features.coordination:
+        found: Sequence[Revoked] = yield engine, revoke(engine, results, keys, now, terminate)
+        return found
+    if terminate:
+        raise Unsupported(
+            f"{engine.broker.features.engine} cannot end what runs: revoke without terminate, which keeps a task from "
+            "starting"
+        )
+    outcomes = [(key, Outcome(State.REVOKED, b"", now)) for key in stored_keys(engine, results, keys)]
+    yield results, coordinator.put(MARK, b"%d" % (now + MARKED))
+    first = yield results, results.backend.store(outcomes)
+    return [Revoked.REMEMBERED if one else Revoked.ENDED for one in first]
 
 
 async def retry_dead(engine: Engine, results: Engine, ids: Sequence[str]) -> int:

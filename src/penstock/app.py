@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -20,8 +20,9 @@ from penstock.errors import ConfigError, Unsupported
 from penstock.locate import broker_url, caller_folder, prepare_folder
 from penstock.middleware import Publishing, Running
 from penstock.options import CallSettings, TaskOptions, TaskSettings, read_options
-from penstock.queue import check_name
+from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
+from penstock.result_url import result_url
 from penstock.signature import Signature
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
@@ -35,12 +36,13 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         "sqlite": "penstock.engines.sqlite",
         **dict.fromkeys(("redis", "rediss", "unix", "sentinel"), "penstock.engines.redis"),
         **dict.fromkeys(("postgresql", "postgres"), "penstock.engines.postgres"),
-        **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc"), "penstock.engines.rabbitmq"),
+        **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc", "rpcs"), "penstock.engines.rabbitmq"),
     }
 )
 """URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use; the last part of
 its name is the extra with its driver. Others come by the entry point group `penstock.engines`."""
-ENGINE_SETTINGS = ("durability", "result_expires", "result_max_bytes")
+BROKER_SETTINGS = ("durability",)
+RESULT_SETTINGS = ("result_expires", "result_max_bytes")
 """What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
 DEFAULTS = Config()
 GROUP = "penstock.engines"
@@ -93,12 +95,15 @@ class Penstock:
         self.conf: Config = read_config(settings)
         self.clock: Clock = clock or SystemClock()
         self.publishing, self.running = tuple(publishing), tuple(running)
-        self.broker_url = broker_url(self.conf.broker_url, caller_folder())
+        folder = caller_folder()
+        self.broker_url = broker_url(self.conf.broker_url, folder)
+        self.result_url = result_url(self.conf.result_backend, self.broker_url, folder)
         self._observers = tuple(observers)
         self._tasks: dict[str, Task[..., Any]] = {}
         self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
+        self._results: Engine | None = None
         self._opening, self._pid = threading.Lock(), os.getpid()
         self.client = Client(self)
 
@@ -222,8 +227,15 @@ class Penstock:
 
     @property
     def results(self) -> Engine:
-        """The open engine that stores results; the same one as yet."""
-        return self.engine
+        """The open engine that keeps results: the broker's, or that of `result_backend`. Raises as `engine` does."""
+        if self.result_url is None:
+            return self.engine
+        return self._results if self._results is not None else self._open_results(self.result_url)
+
+    @property
+    def keeps_results(self) -> bool:
+        """There is an engine that keeps results."""
+        return self.result_url is not None or self.engine.broker.features.results
 
     @property
     def backend(self) -> Backend:
@@ -231,41 +243,59 @@ class Penstock:
 
     @property
     def coordinator(self) -> Coordinator:
-        return self.engine.coordinator
+        """What remembers, elects and keeps small state: the broker's, or that of the engine of results where the broker
+        has none. Workers sign on with `engine.coordinator`, whichever this is."""
+        own = self.engine
+        if own.broker.features.coordination or self.result_url is None:
+            return own.coordinator
+        other = self.results
+        return other.coordinator if other.broker.features.coordination else own.coordinator
 
     def close(self) -> None:
-        """Close the engine; the next call opens it again."""
+        """Close the engines; the next call opens them again."""
         with self._opening:
-            engine, self._engine, self._broker = self._engine, None, None
-        if engine is not None:
-            engine.close()
+            engines = [self._results, self._engine]
+            self._engine = self._broker = self._results = None
+        for engine in engines:
+            if engine is not None:
+                engine.close()
 
-    def _open(self) -> Engine:
+    def _lock(self) -> threading.Lock:
         if self._pid != os.getpid():
             # Another thread may have held the lock when this process was forked; it does not live here.
             self._opening, self._pid = threading.Lock(), os.getpid()
-        with self._opening:
-            if self._engine is None:
-                from inspect import signature
+        return self._opening
 
-                prepare_folder(self.broker_url)
-                opener = _opener(self.broker_url)
-                engine = opener(self.broker_url, **self._engine_settings(signature(opener).parameters))
+    def _open(self) -> Engine:
+        with self._lock():
+            if self._engine is None:
+                kept = () if self.result_url is not None else RESULT_SETTINGS
+                engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), self.conf.queues)
                 self._broker = Dispatch(engine.broker, self._observers)
                 self._engine = engine
             return self._engine
 
-    def _engine_settings(self, honoured: Collection[str]) -> dict[str, Any]:
-        settings: dict[str, Any] = {"clock": self.clock, "queues": self.conf.queues}
-        for name in ENGINE_SETTINGS:
+    def _open_results(self, url: str) -> Engine:
+        with self._lock():
+            if self._results is None:
+                self._results = self._opened(url, RESULT_SETTINGS, ())
+            return self._results
+
+    def _opened(self, url: str, names: Sequence[str], queues: Sequence[Queue]) -> Engine:
+        from inspect import signature
+
+        prepare_folder(url)
+        opener = _opener(url)
+        honoured = signature(opener).parameters
+        settings: dict[str, Any] = {"clock": self.clock, "queues": queues}
+        for name in names:
             value = getattr(self.conf, name)
             if name in honoured:
                 if value is not None:
                     settings[name] = value
             elif value != getattr(DEFAULTS, name):
-                scheme = _scheme(self.broker_url)
-                raise Unsupported(f"{name}={value!r}: engines of {scheme}:// do not honour it; leave it out")
-        return settings
+                raise Unsupported(f"{name}={value!r}: engines of {_scheme(url)}:// do not honour it; leave it out")
+        return opener(url, **settings)
 
 
 def _opener(url: str) -> Callable[..., Engine]:

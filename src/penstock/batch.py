@@ -61,7 +61,7 @@ class Batch:
     ) -> None:
         messages = self._end(error)
         if messages:
-            self._published(self._app.engine.run(self.client.publish(messages)))
+            self._published(self.client.engine.run(self.client.publish(messages)))
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
@@ -71,7 +71,7 @@ class Batch:
     ) -> None:
         messages = self._end(error)
         if messages:
-            self._published(await self._app.engine.arun(self.client.publish(messages)))
+            self._published(await self.client.engine.arun(self.client.publish(messages)))
 
     def _end(self, error: BaseException | None) -> list[Message]:
         self.closed = True

@@ -62,6 +62,8 @@ class Features(Struct, frozen=True):
     coordination: bool = True
     """It remembers revocations, leads elections and keeps small shared state. Else `Coordinator.revoke`, `acquire`,
     `resign`, `get` and `put` are refused, and the engine that keeps the results is asked instead."""
+    results: bool = True
+    """It keeps results. Else they are kept by another engine (`result_backend`), or by none."""
     durability: str = "power"
     """What an accepted message survives: "power", "process", or "memory"."""
     max_message: int = 16 << 20

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
+from penstock import apart
 from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.app import Penstock
+    from penstock.engine import Engine
     from penstock.task import Task
 
 P = ParamSpec("P")
@@ -130,32 +132,41 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = self._app.engine.run(self.publish([message]))
+        (answer,) = self.engine.run(self.publish([message]))
         return self.result(task, message, self.key_of(message, answer))
 
     async def asend(self, task: Task[P, R] | None, message: Message) -> AsyncResult[R]:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self._app.engine.arun(self.publish([message]))
+        (answer,) = await self.engine.arun(self.publish([message]))
         return self.result(task, message, self.key_of(message, answer))
 
     def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
         for chunk in many.chunks(self.most):
             with many.counting():
-                many.published(chunk, self._app.engine.run(self.publish(chunk)))
+                many.published(chunk, self.engine.run(self.publish(chunk)))
         return many.results
 
     async def asend_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
         for chunk in many.chunks(self.most):
             with many.counting():
-                many.published(chunk, await self._app.engine.arun(self.publish(chunk)))
+                many.published(chunk, await self.engine.arun(self.publish(chunk)))
         return many.results
 
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs `publish`. Opens that of results, too, where it is another: it may have to choose ids,
+        and is not to be opened on the loop of this one."""
+        app = self._app
+        if app.result_url is not None:
+            app.results  # noqa: B018
+        return app.engine
+
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
-        """One answer for each, in order, none of them `Unknown`. To be run by the engine's `run` or `arun`."""
+        """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
         for middleware in self._app.publishing:
             count = len(messages)
             messages = middleware(messages)
@@ -164,6 +175,8 @@ class Client:
                     f"publishing middleware {middleware!r} returned {len(messages)} messages for {count}; it may "
                     "replace messages, and raise to refuse them, but callers hold one result for each"
                 )
+        if self._app.result_url is not None:
+            self._name(messages)
         clock, timeout = self._app.clock, self._conf.publish_timeout
         deadline = clock.monotonic() + timeout
         answers = await self._app.broker.publish(messages, timeout)
@@ -171,6 +184,13 @@ class Client:
             if type(answer) is Unknown:
                 return await self._ask_again(messages, answers, deadline)
         return answers
+
+    def _name(self, messages: Sequence[Message]) -> None:
+        """Give ids where results find their way by them."""
+        mint = self._app.backend.mint
+        for message in messages:
+            if message.id is None:
+                message.id = mint()
 
     async def _ask_again(
         self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float
@@ -204,13 +224,12 @@ class Client:
 
     def note(self, key: Key, progress: Progress) -> None:
         """Store progress; inside a running loop without waiting for it."""
-        engine = self._app.engine
-        call = engine.backend.note(key, progress)
+        noted = apart.note(self._app.engine, self._app.results, key, progress)
         loop = running_loop()
         if loop is None:
-            engine.run(call)
+            apart.drive(noted)
             return
-        noting = loop.create_task(engine.arun(call))
+        noting = loop.create_task(apart.adrive(noted))
         self._notes.add(noting)
         noting.add_done_callback(self._noted)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from penstock import apart
 from penstock.blocking import refuse_in_loop
-from penstock.errors import ConfigError, ResultTimeout
+from penstock.errors import BrokerError, ConfigError, ResultTimeout, ResultUnavailable
 from penstock.outcome import Report, State
 from penstock.result import AsyncResult
 
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 R = TypeVar("R")
+News = Sequence[Report] | BrokerError
+"""Reports of what has ended, or why no more can come."""
 
 
 class as_completed(Generic[R]):
     """The given results, each once, as they finish: `for r in as_completed(results)`, or `async for`. One that is
     unknown, or whose task keeps no result, comes when that is known, and its `get()` says so.
 
-    All must be of one app. Raises `ResultTimeout` when not all are there `timeout` seconds after the loop began.
+    All must be of one app. Raises `ResultTimeout` when not all are there `timeout` seconds after the loop began, and
+    `ResultUnavailable` when the rest can no more come.
     """
 
     def __init__(self, results: Iterable[AsyncResult[R]], timeout: float | None = None) -> None:
@@ -38,10 +42,10 @@ class as_completed(Generic[R]):
             return
         app = self._results[0]._app
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        watch = Watch(self._results, app.engine.run(app.engine.backend.fetch([r.key for r in self._results])))
+        watch = Watch(app, self._results, apart.drive(self._reports(app)))
         yield from watch.finished
-        news: queue.SimpleQueue[Sequence[Report]] = queue.SimpleQueue()
-        subscription = watch.subscribe(app, news.put)
+        news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        subscription = watch.subscribe(news.put)
         try:
             while watch.waiting:
                 try:
@@ -60,16 +64,16 @@ class as_completed(Generic[R]):
         app = self._results[0]._app
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
-        watch = Watch(self._results, await app.engine.arun(app.engine.backend.fetch([r.key for r in self._results])))
+        watch = Watch(app, self._results, await apart.adrive(self._reports(app)))
         for result in watch.finished:
             yield result
-        news: asyncio.Queue[Sequence[Report]] = asyncio.Queue()
+        news: asyncio.Queue[News] = asyncio.Queue()
 
-        def notify(reports: Sequence[Report]) -> None:
+        def notify(reports: News) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(news.put_nowait, reports)
 
-        subscription = watch.subscribe(app, notify)
+        subscription = watch.subscribe(notify)
         try:
             while watch.waiting:
                 try:
@@ -83,27 +87,36 @@ class as_completed(Generic[R]):
         finally:
             subscription()
 
+    def _reports(self, app: Penstock) -> apart.Plan[Sequence[Report]]:
+        return apart.reports(app.engine, app.results, [result.key for result in self._results])
+
 
 class Watch(Generic[R]):
     """Which of some results are still to come."""
 
-    def __init__(self, results: Sequence[AsyncResult[R]], reports: Sequence[Report]) -> None:
+    def __init__(self, app: Penstock, results: Sequence[AsyncResult[R]], reports: Sequence[Report]) -> None:
+        self._app = app
+        unknown_ends = not app.keeps_results or apart.knows_waiting(app.engine, app.results)
         self.finished: list[AsyncResult[R]] = []
         self.waiting: dict[str, list[AsyncResult[R]]] = {}
         for result, report in zip(results, reports, strict=True):
-            if result._noted(report).state.terminal or report.state is State.UNKNOWN:
+            if result._noted(report).state.terminal or (report.state is State.UNKNOWN and unknown_ends):
                 self.finished.append(result)
             else:
                 self.waiting.setdefault(result.id, []).append(result)
 
-    def subscribe(self, app: Penstock, notify: Callable[[Sequence[Report]], None]) -> Callable[[], None]:
+    def subscribe(self, notify: Callable[[News], None]) -> Callable[[], None]:
         """Returns what ends it."""
         if not self.waiting:
             return lambda: None
-        return app.engine.backend.subscribe([results[0].key for results in self.waiting.values()], notify).close
+        app, keys = self._app, [results[0].key for results in self.waiting.values()]
+        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, keys), notify, notify).close
 
-    def told(self, reports: Sequence[Report]) -> list[AsyncResult[R]]:
-        """The results that these reports end."""
+    def told(self, reports: News) -> list[AsyncResult[R]]:
+        """The results that these reports end. Raises `ResultUnavailable` when no more can come."""
+        if isinstance(reports, BrokerError):
+            left = sum(len(results) for results in self.waiting.values())
+            raise ResultUnavailable(f"{left} of the results cannot come any more: {reports}") from reports
         ended: list[AsyncResult[R]] = []
         for report in reports:
             for result in self.waiting.pop(report.id, ()):

@@ -23,7 +23,7 @@ class Settings(TypedDict, total=False):
     result_backend: str | None
     namespace: str
     imports: Sequence[str]
-    durability: Literal["power", "process"] | None
+    durability: Literal["power", "process", "strict"] | None
     publish_timeout: float
     lease: float
     max_attempts: int
@@ -46,8 +46,10 @@ class Settings(TypedDict, total=False):
 class Config(Struct, frozen=True, kw_only=True):
     """The settings of an app. Times in seconds. Celery's names mean what they mean there.
 
-    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `namespace` keeps apps on one
-    broker apart. `durability`: what an accepted task survives, "power" or "process"; `None`: the engine's best.
+    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
+    URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
+    accepted task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused
+    instead of warned of; `None`: the engine's best.
     `lease`: a worker that was not heard of for so long is taken for dead. `result_exceptions` are rebuilt as their own
     class when a task raised them.
     """
@@ -86,11 +88,6 @@ class Config(Struct, frozen=True, kw_only=True):
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
         serializer(self.task_serializer)
-        if self.result_backend is not None and self.result_backend != self.broker_url:
-            raise ConfigError(
-                f"result_backend={self.result_backend!r}: results are kept by the broker; leave it out, or set "
-                "task_ignore_result=True to keep none"
-            )
 
     @property
     def queues(self) -> tuple[Queue, ...]:
@@ -175,7 +172,8 @@ _SWITCH: Rule = (_switch, "True or False")
 _SECONDS: Rule = (_positive, "a number of seconds above 0")
 _RULES: dict[str, Rule] = {
     "broker_url": (_url, "a URL such as sqlite:///queue.db"),
-    "durability": (lambda value: value in (None, "power", "process"), "'power' or 'process'"),
+    "result_backend": (_url, "a URL such as redis://localhost:6379/1"),
+    "durability": (lambda value: value in (None, "power", "process", "strict"), "'power', 'process' or 'strict'"),
     "publish_timeout": _SECONDS,
     "lease": _SECONDS,
     "result_expires": _SECONDS,

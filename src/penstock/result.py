@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from penstock import apart
+from penstock.backend import Lost, Notify, Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Key
 from penstock.codec import Returned, read_failure, rebuild
 from penstock.coordinator import Revoked
-from penstock.errors import ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
+from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
 from penstock.outcome import Outcome, Report, State
 
 if TYPE_CHECKING:
@@ -82,14 +83,17 @@ class AsyncResult(Generic[R]):
     def report(self) -> Report:
         """All that is known now, in one look."""
         if self._seen is None:
-            return self._noted(self._app.engine.run(self._app.engine.backend.fetch([self.key]))[0])
+            return self._noted(apart.drive(self._reports())[0])
         return self._seen
 
     async def areport(self) -> Report:
         """`report` without blocking the running loop."""
         if self._seen is None:
-            return self._noted((await self._app.engine.arun(self._app.engine.backend.fetch([self.key])))[0])
+            return self._noted((await apart.adrive(self._reports()))[0])
         return self._seen
+
+    def _reports(self) -> apart.Plan[Sequence[Report]]:
+        return apart.reports(self._app.engine, self._app.results, [self.key])
 
     def _noted(self, report: Report) -> Report:
         if report.state.terminal:
@@ -98,7 +102,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def state(self) -> State:
-        """UNKNOWN: this id was never seen, or is forgotten."""
+        """UNKNOWN: this id was never seen, or is forgotten; or it has not ended, and the broker does not know ids
+        (RabbitMQ)."""
         return self.report().state
 
     status = state
@@ -173,8 +178,9 @@ class AsyncResult(Generic[R]):
         """The value, as soon as it is there. With `propagate=False` an error is returned, not raised.
 
         Raises the task's error, `RemoteError` for one that is not rebuilt here, `TaskRevoked`, `ResultTimeout` after
-        `timeout` seconds, and `ResultUnavailable` when results are ignored or the id is unknown: a task is known from
-        its publish until its result expires, so that an unknown one will never have a result.
+        `timeout` seconds, and `ResultUnavailable` when no results are kept, or can no more come, or the id is unknown:
+        a task is known from its publish until its result expires, so that an unknown one will never have a result. Only
+        where the broker does not know ids (RabbitMQ), an unknown one is waited for.
         """
         refuse_in_loop("get()", "await r.aget()")
         self._check_stored()
@@ -195,18 +201,25 @@ class AsyncResult(Generic[R]):
         # The machine's clock, not the app's: a thread waits in real time.
         deadline = None if timeout is None else time.monotonic() + timeout
         told, reports = threading.Event(), list[Report]()
+        failed: list[BrokerError] = []
 
         def notify(news: Sequence[Report]) -> None:
             reports.extend(news)
             told.set()
 
+        def lost(error: BrokerError) -> None:
+            failed.append(error)
+            told.set()
+
         self._check_known(report)
-        subscription = self._app.engine.backend.subscribe([self.key], notify)
+        subscription = self._subscribe(notify, lost)
         try:
             while True:
                 left = RECHECK if deadline is None else min(RECHECK, deadline - time.monotonic())
                 if left > 0 and told.wait(left):
-                    return self._noted(reports[0])
+                    if reports:
+                        return self._noted(reports[0])
+                    raise self._lost(failed[0]) from failed[0]
                 report = self.report()
                 if report.state.terminal:
                     return report
@@ -223,21 +236,27 @@ class AsyncResult(Generic[R]):
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Report] = loop.create_future()
 
-        def tell(news: Report) -> None:
-            if not told.done():
+        def tell(news: Report | BrokerError) -> None:
+            if told.done():
+                return
+            if isinstance(news, Report):
                 told.set_result(news)
+            else:
+                told.set_exception(news)
 
-        def notify(news: Sequence[Report]) -> None:
+        def say(news: Report | BrokerError) -> None:
             # A loop that was closed meanwhile has nobody left who waits.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(tell, news[0])
+                loop.call_soon_threadsafe(tell, news)
 
-        subscription = self._app.engine.backend.subscribe([self.key], notify)
+        subscription = self._subscribe(lambda news: say(news[0]), say)
         deadline = None if timeout is None else loop.time() + timeout
         try:
             while True:
                 left = RECHECK if deadline is None else max(0.0, min(RECHECK, deadline - loop.time()))
                 await asyncio.wait([told], timeout=left)
+                if told.done() and isinstance(error := told.exception(), BrokerError):
+                    raise self._lost(error) from error
                 report = told.result() if told.done() else await self.areport()
                 if report.state.terminal:
                     return self._noted(report)
@@ -253,9 +272,21 @@ class AsyncResult(Generic[R]):
                 f"results of {self._task.name if self._task is not None else 'this task'} are ignored (ignore_result): "
                 "there is none to wait for"
             )
+        if not self._app.keeps_results:
+            raise ResultUnavailable(
+                f"{self._app.engine.url} keeps no results, and result_backend names no other place for them: set it, "
+                "for example to 'rpc://' or redis://localhost:6379/1"
+            )
+
+    def _subscribe(self, notify: Notify, lost: Lost) -> Subscription:
+        app = self._app
+        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.key]), notify, lost)
+
+    def _lost(self, error: BrokerError) -> ResultUnavailable:
+        return ResultUnavailable(f"the result of task {self.id} cannot come any more: {error}")
 
     def _check_known(self, report: Report) -> None:
-        if report.state is State.UNKNOWN:
+        if report.state is State.UNKNOWN and apart.knows_waiting(self._app.engine, self._app.results):
             raise ResultUnavailable(
                 f"task {self.id} is unknown here: it was never published to {self._app.engine.url}, or its result was "
                 "forgotten or has expired (result_expires); it will never be there"
@@ -299,25 +330,28 @@ class AsyncResult(Generic[R]):
 
     def forget(self) -> None:
         """Drop the result. Afterwards the id is unknown."""
-        self._app.engine.run(self._app.engine.backend.forget([self.key]))
+        apart.drive(self._forgetting())
         self._seen = None
 
     async def aforget(self) -> None:
         """`forget` without blocking the running loop."""
-        await self._app.engine.arun(self._app.engine.backend.forget([self.key]))
+        await apart.adrive(self._forgetting())
         self._seen = None
+
+    def _forgetting(self) -> apart.Plan[None]:
+        return apart.forget(self._app.engine, self._app.results, [self.key])
 
     def revoke(self, terminate: bool = False) -> Revoked:
         """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
-        return self._app.engine.run(self._revocation(terminate))[0]
+        return apart.drive(self._revocation(terminate))[0]
 
     async def arevoke(self, terminate: bool = False) -> Revoked:
         """`revoke` without blocking the running loop."""
-        return (await self._app.engine.arun(self._revocation(terminate)))[0]
+        return (await apart.adrive(self._revocation(terminate)))[0]
 
-    def _revocation(self, terminate: bool) -> Coroutine[Any, Any, Sequence[Revoked]]:
+    def _revocation(self, terminate: bool) -> apart.Plan[Sequence[Revoked]]:
         app = self._app
-        return apart.revoke(app.engine, app.results, [self.key], app.clock.time(), terminate)
+        return apart.revocation(app.engine, app.results, [self.key], app.clock.time(), terminate)
 
 
 class EagerResult(AsyncResult[R]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from penstock.broker import Answer, Features, Full, Held, Key, Lease
 from penstock.clock import ManualClock
 from penstock.delivery import Receipt
+from penstock.engine import Engine
 from penstock.engines.memory import accepting
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
 from penstock.engines.memory.handle import MemoryEngine
@@ -91,14 +92,19 @@ class OneByOneBroker(PublishingBroker):
 
 
 class SplitKit(Kit):
-    """Tasks in one memory store, results in another."""
+    """Tasks in one memory store, results on another server."""
 
-    def __init__(self, broker_class: type[SplitBroker], *, blocking: bool) -> None:
+    def __init__(
+        self,
+        broker_class: type[SplitBroker],
+        *,
+        blocking: bool,
+        open_results: Callable[[ManualClock], Engine] = lambda clock: MemoryEngine(Store(clock, Shelf(clock))),
+    ) -> None:
         clock = ManualClock()
         self._store = Store(clock, Shelf(clock))
         self._broker_class = broker_class
-        results = MemoryEngine(Store(clock, Shelf(clock)))
-        super().__init__(self.open_second(), blocking=blocking, clock=clock, results=results)
+        super().__init__(self.open_second(), blocking=blocking, clock=clock, results=open_results(clock))
 
     def open_second(self) -> MemoryEngine:
         engine = MemoryEngine(self._store)

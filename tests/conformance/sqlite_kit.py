@@ -9,15 +9,19 @@ import apsw
 from penstock.broker import Key
 from penstock.clock import ManualClock
 from penstock.engine import Engine
+from penstock.engines.memory.handle import MemoryEngine
+from penstock.engines.memory.shelf import Shelf
+from penstock.engines.memory.store import Store
 from penstock.engines.sqlite import open_engine
 from penstock.testing.conformance import Kit
 
 
 class SqliteKit(Kit):
-    def __init__(self, path: Path, *, blocking: bool) -> None:
+    def __init__(self, path: Path, *, blocking: bool, results_in_memory: bool = False) -> None:
         self._path = path
         self._clock = ManualClock()
-        super().__init__(self._open(), blocking=blocking, clock=self._clock)
+        results = MemoryEngine(Store(self._clock, Shelf(self._clock))) if results_in_memory else None
+        super().__init__(self._open(), blocking=blocking, clock=self._clock, results=results)
 
     def _open(self) -> Engine:
         return open_engine(f"sqlite:///{self._path}", clock=self._clock, durability="process")

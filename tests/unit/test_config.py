@@ -18,7 +18,7 @@ def test_settings_and_their_types_are_the_same_set() -> None:
     [
         ({"broker_ulr": "memory://"}, "unknown setting 'broker_ulr'; did you mean 'broker_url'"),
         ({"broker_url": "queue.db"}, "broker_url must be a URL such as sqlite:///queue.db, not 'queue.db'"),
-        ({"durability": "full"}, "durability must be 'power' or 'process', not 'full'"),
+        ({"durability": "full"}, "durability must be 'power', 'process' or 'strict', not 'full'"),
         ({"publish_timeout": 0}, "publish_timeout must be a number of seconds above 0, not 0"),
         ({"lease": "30"}, "lease must be a number of seconds"),
         ({"result_expires": -1}, "result_expires must be"),
@@ -36,7 +36,7 @@ def test_settings_and_their_types_are_the_same_set() -> None:
         ({"task_queues": ["a", Queue("a")]}, "queue 'a' is declared twice"),
         ({"imports": "tasks"}, "imports must be a list"),
         ({"result_exceptions": [OSError]}, "result_exceptions must be a tuple of exception classes"),
-        ({"result_backend": "redis://x"}, "results are kept by the broker"),
+        ({"result_backend": "redis"}, "result_backend must be a URL such as redis://localhost:6379/1, not 'redis'"),
     ],
     ids=str,
 )

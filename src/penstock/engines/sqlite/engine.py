@@ -78,16 +78,22 @@ class SqliteBackend:
 
     async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
         store = self._engine.store
-        return store.change(lambda wake: [self._store_one(key, outcome, wake) for key, outcome in outcomes])
 
-    def _store_one(self, key: Key, outcome: Outcome, wake: Wake) -> bool:
-        store = self._engine.store
-        row = key if isinstance(key, int) else store.row_in_write(key)
-        if row is None or store.has_result(row):
-            return False
-        store.results.add({row: ("", outcome)}, "")
-        wake.results = True
-        return True
+        def work(wake: Wake) -> list[bool]:
+            first: dict[int, tuple[str, Outcome]] = {}
+            answers = []
+            for key, outcome in outcomes:
+                row = key if isinstance(key, int) else store.row_to_store(key)
+                fresh = row not in first and not store.has_result(row)
+                if fresh:
+                    first[row] = ("", outcome)
+                answers.append(fresh)
+            if first:
+                store.results.add(first, "")
+                wake.results = True
+            return answers
+
+        return store.change(work)
 
     async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
         store = self._engine.store
@@ -106,7 +112,7 @@ class SqliteBackend:
         def work(wake: Wake) -> None:
             for row in rows:
                 if row is not None:
-                    store.results.forget(row)
+                    store.forget(row)
 
         store.change(work, heavy=False)
 

@@ -11,6 +11,8 @@ import hashlib
 LANE_SHIFT = 45
 PARKED = 1 << 44
 LANE_BITS = 18
+FIRST_TASK = 1 << LANE_SHIFT
+"""Lanes count from 1: smaller row ids are of tasks that are elsewhere, and whose results are kept here."""
 MAX_LANE = (1 << LANE_BITS) - 1
 """Lanes that can exist at once; a lane's 2**44 sequence numbers last for 400 days at 500,000 tasks a second."""
 

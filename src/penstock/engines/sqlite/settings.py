@@ -43,7 +43,7 @@ def read_settings(
     chosen = options.pop("durability", durability)
     if options:
         raise ConfigError(f"{url!r}: unknown option {', '.join(sorted(options))}; known: durability")
-    if chosen not in get_args(Durability):
-        raise ConfigError(f"durability must be 'power' or 'process', not {chosen!r}")
-    level: Durability = "power" if chosen == "power" else "process"
+    if chosen not in (*get_args(Durability), "strict"):
+        raise ConfigError(f"durability must be 'power', 'process' or 'strict', not {chosen!r}")
+    level: Durability = "process" if chosen == "process" else "power"  # nothing to verify: we sync ourselves
     return Settings(path, clock or SystemClock(), tuple(queues), level, result_expires, result_max_bytes)

@@ -19,7 +19,7 @@ from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
-from penstock.engines.sqlite.ids import PublicIds
+from penstock.engines.sqlite.ids import FIRST_TASK, PublicIds
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
@@ -275,6 +275,21 @@ class Store:
             return minted
         found = self.db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
+
+    def row_to_store(self, name: str) -> int:
+        """The row of a public id, which a task that was never here gets now; inside a write transaction."""
+        row = self.row_in_write(name)
+        if row is None:
+            (last,) = self.db.execute("SELECT max(id) FROM alias WHERE id < ?", (FIRST_TASK,)).fetchone()
+            row = (last or 0) + 1
+            self.db.execute("INSERT INTO alias VALUES (?, ?)", (name, row))
+        return row
+
+    def forget(self, row: int) -> None:
+        """Drop a result, inside a write transaction."""
+        self.results.forget(row)
+        if row < FIRST_TASK:
+            self.db.execute("DELETE FROM alias WHERE id = ?", (row,))
 
     def has_result(self, row: int) -> bool:
         """Inside a write transaction."""

@@ -21,7 +21,7 @@ async def check_states_on_the_way(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
     # An engine whose results live elsewhere cannot know of a task that has no result yet; it must not claim to.
-    elsewhere = () if kit.features.atomic_settle else (State.UNKNOWN,)
+    elsewhere = () if kit.fused else (State.UNKNOWN,)
     within((await kit.fetch(task_id))[0].state, (State.PENDING, *elsewhere), "state of a waiting task")
     delivery = await worker.take_one(queue)
     worker.start(delivery)
