@@ -44,8 +44,8 @@ class Features(Struct, frozen=True):
     whole_batches: bool = True
     """A batch that does not fit is refused whole. Else each message is answered for itself."""
     knows_ids: bool = True
-    """A repeated id is answered with `Duplicate`. Else it is another task of the same id: a publish that is repeated
-    because its outcome was `Unknown` may run twice."""
+    """A repeated id is answered with `Duplicate`, while its task or its result is here. Else it is another task of the
+    same id: a publish that is repeated because its outcome was `Unknown` may run twice."""
     delay: bool = True
     priority: bool = True
     bound: Literal["exact", "soft", "none"] = "exact"

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from penstock.apart import elsewhere
+from penstock.apart import MARK, elsewhere
 from penstock.broker import LEASE_LOST, Broker, Cancelled, Demand, Full, Key, Lease, Lost, Step, Unknown
 from penstock.clock import Clock
-from penstock.delivery import Receipt, Release, RetryAt, Settlement
+from penstock.delivery import ACK, Delivery, Receipt, Release, RetryAt, Settlement
 from penstock.effects import Effect, Publish
 from penstock.engine import Engine
-from penstock.errors import OutcomeUnknown, Unsupported
+from penstock.errors import BrokerError, OutcomeUnknown, Unsupported
 from penstock.message import Message
-from penstock.outcome import Outcome, State
+from penstock.outcome import Outcome, Report, State
 
 PUBLISH_TIMEOUT = 30.0
 SETTLING = 90.0
 """Seconds for which a lease is kept while its end is stored elsewhere: longer than all time-outs on that way."""
+LOOK_AGAIN = 1.0
 
 
 class Committer(Protocol):
@@ -38,27 +39,86 @@ class OrderedCommitter:
 
     The lease is asked for first, and what has lost it is left alone, so that only a lease that is lost in the very
     middle lets two ends meet: then the first stored outcome stays, and ids of follow-ups, which are derived from the
-    task's, make them recognised as repeats (where `features.knows_ids`). Effects on what the broker itself holds go
-    with the settlement, where its `features.effects` names them.
+    task's, make them recognised as repeats (by the broker while they are there, where `features.knows_ids`, and by
+    their results when they have ended). Effects on what the broker itself holds go with the settlement, where its
+    `features.effects` names them.
+
+    A broker that does not know ids may deliver what has ended, and one that remembers no revocations what was revoked:
+    of such deliveries the results are asked before they are handed out, and what has ended is acknowledged instead.
     """
 
-    def __init__(self, broker: Broker, results: Engine, clock: Clock) -> None:
+    def __init__(self, broker: Broker, results: Engine | None, clock: Clock) -> None:
+        """`results` is `None` where none are kept."""
         self._broker = broker
         self._results = results
         self._now = clock.time
         self._native = broker.features.effects
+        asks = results is not None and not broker.features.coordination and results.broker.features.coordination
+        self._revoked = Revoked(results, clock) if results is not None and asks else None
+        self._undecided: list[Delivery] = []
+        """Delivered, and maybe ended: the results could not be asked yet."""
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         follow_ups = [self._follow_ups(item) for item in settle]
+        doubtful, self._undecided = self._undecided, []
+        fresh = await self._decided(doubtful)
         leases = await self._leases(settle)
         held = [number for number, lease in enumerate(leases) if not isinstance(lease, Lost)]
-        await self._store([(settle[number], leases[number]) for number in held])
-        await self._publish([message for number in held for message in follow_ups[number]])
+        repeats = await self._store([(settle[number], leases[number]) for number in held])
+        await self._publish(
+            await self._missing(
+                [message for number in held for message in follow_ups[number]],
+                {message.id for number in held if settle[number].receipt in repeats for message in follow_ups[number]},
+            )
+        )
         step = await self._broker.step([self._bare(settle[number]) for number in held], want)
         if len(held) < len(settle):
             answers = iter(step.settled)
             step.settled = [LEASE_LOST if isinstance(lease, Lost) else next(answers) for lease in leases]
+        if step.deliveries or fresh:
+            step.deliveries = [*fresh, *await self._handed_out(step.deliveries)]
         return step
+
+    async def _handed_out(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Without those that are known to have ended. What is doubtful stays for the next step when the results cannot
+        be asked now: this step is done, and must not be repeated for them."""
+        try:
+            doubtful = await self._doubtful(deliveries)
+        except BrokerError:
+            doubtful = list(deliveries)
+        if not doubtful:
+            return deliveries
+        asked = {one.receipt for one in doubtful}
+        certain = [one for one in deliveries if one.receipt not in asked]
+        try:
+            return certain + await self._decided(doubtful)
+        except BrokerError:
+            return certain
+
+    async def _doubtful(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        if self._results is None:
+            return []
+        if self._revoked is not None and await self._revoked.any():
+            return list(deliveries)
+        if self._broker.features.knows_ids:
+            return []
+        return [delivery for delivery in deliveries if delivery.redelivered]
+
+    async def _decided(self, doubtful: list[Delivery]) -> list[Delivery]:
+        """Those that have not ended; the others are acknowledged. Raises `BrokerError`, and keeps all of them for
+        later."""
+        if not doubtful or self._results is None:
+            return doubtful
+        try:
+            ids = [self._broker.public_id(delivery.key) for delivery in doubtful]
+            reports = await elsewhere(self._results, self._results.backend.fetch(ids))
+            ended = ended_before(doubtful, reports)
+            if ended:
+                await self._broker.step([Settlement(receipt, ACK) for receipt in ended], None)
+        except BrokerError:
+            self._undecided = self._undecided + doubtful
+            raise
+        return [delivery for delivery in doubtful if delivery.receipt not in ended]
 
     async def _leases(self, settle: Sequence[Settlement]) -> Sequence[Lease | None]:
         """Which are still held; `None`: not asked, because the broker does all of it, and looks for itself."""
@@ -75,16 +135,32 @@ class OrderedCommitter:
         gives_back = isinstance(item.verdict, Release | RetryAt)
         return item.outcome is not None or gives_back or not all(map(self._is_native, item.effects))
 
-    async def _store(self, held: Sequence[tuple[Settlement, Lease | None]]) -> None:
+    async def _store(self, held: Sequence[tuple[Settlement, Lease | None]]) -> set[Receipt]:
+        """Store the outcomes; the receipts of those that had one already."""
         outcomes: list[tuple[Key, Outcome]] = []
+        receipts = []
         for item, lease in held:
-            if item.outcome is not None:
-                outcomes.append((self._key(item.receipt), item.outcome))
-            elif isinstance(lease, Cancelled) and isinstance(item.verdict, Release | RetryAt):
+            outcome = item.outcome
+            if outcome is None and isinstance(lease, Cancelled) and isinstance(item.verdict, Release | RetryAt):
                 # The broker ends it now, and has no results to say so in.
-                outcomes.append((self._key(item.receipt), Outcome(State.REVOKED, b"", self._now())))
-        if outcomes:
-            await elsewhere(self._results, self._results.backend.store(outcomes))
+                outcome = Outcome(State.REVOKED, b"", self._now())
+            if outcome is not None:
+                outcomes.append((self._key(item.receipt), outcome))
+                receipts.append(item.receipt)
+        if not outcomes or self._results is None:
+            return set()
+        stored = await elsewhere(self._results, self._results.backend.store(outcomes))
+        return {receipt for receipt, first in zip(receipts, stored, strict=True) if not first}
+
+    async def _missing(self, messages: list[Message], repeated: set[str | None]) -> list[Message]:
+        """Without the follow-ups that a step before this one published, and that have ended since: the broker may have
+        forgotten them."""
+        ids = [message.id for message in messages if message.id is not None and message.id in repeated]
+        if not ids or self._results is None:
+            return messages
+        reports = await elsewhere(self._results, self._results.backend.fetch(ids))
+        ended = {report.id for report in reports if report.state.terminal}
+        return [message for message in messages if message.id not in ended]
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         size = self._broker.features.max_batch
@@ -117,3 +193,28 @@ class OrderedCommitter:
         """By convention the last part of a receipt is the task's key; another server knows public ids only."""
         key: Key = receipt[-1]
         return self._broker.public_id(key)
+
+
+class Revoked:
+    """Whether tasks were revoked of late, by the mark that `penstock.apart.revocation` leaves beside the results."""
+
+    def __init__(self, results: Engine, clock: Clock) -> None:
+        self._results = results
+        self._clock = clock
+        self._looked = float("-inf")
+        self._until = 0.0
+
+    async def any(self) -> bool:
+        """Asks the server at most once in `LOOK_AGAIN` seconds."""
+        now = self._clock.monotonic()
+        if now - self._looked >= LOOK_AGAIN:
+            mark = await elsewhere(self._results, self._results.coordinator.get(MARK))
+            self._looked = now
+            self._until = 0.0 if mark is None else float(mark[0])
+        return self._clock.time() < self._until
+
+
+def ended_before(deliveries: Sequence[Delivery], reports: Sequence[Report]) -> dict[Receipt, Report]:
+    """The deliveries of tasks that have ended, by receipt. One whose result is not known is to run: it was ignored, or
+    is not there yet. Pure."""
+    return {one.receipt: report for one, report in zip(deliveries, reports, strict=True) if report.state.terminal}

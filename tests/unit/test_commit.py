@@ -25,12 +25,12 @@ from penstock.broker import (
 )
 from penstock.clock import ManualClock
 from penstock.commit import OrderedCommitter
-from penstock.delivery import ACK, RELEASE, Receipt, RetryAt, Settlement
+from penstock.delivery import ACK, RELEASE, Delivery, Receipt, RetryAt, Settlement
 from penstock.effects import Publish, Put, ReleaseKey
 from penstock.engine import Engine
-from penstock.errors import OutcomeUnknown, Unsupported
+from penstock.errors import BrokerUnavailable, OutcomeUnknown, Unsupported
 from penstock.message import VERSION, Message
-from penstock.outcome import Outcome, State
+from penstock.outcome import Outcome, Report, State
 
 SUCCESS = Outcome(State.SUCCESS, b"1", 5.0)
 NEXT = Publish(Message(VERSION, "next", b"[]", id="1-next"))
@@ -39,9 +39,21 @@ NEXT = Publish(Message(VERSION, "next", b"[]", id="1-next"))
 class Two:
     """A broker and a results engine, which write down what they are asked, in one list."""
 
-    def __init__(self, leases: Sequence[Lease] = (), effects: frozenset[str] = frozenset(), answer: Any = None) -> None:
-        self.features = Features("fake", atomic_settle=False, max_batch=2, effects=effects, guards=frozenset())
+    def __init__(
+        self,
+        leases: Sequence[Lease] = (),
+        effects: frozenset[str] = frozenset(),
+        answer: Any = None,
+        ended: Sequence[str] = (),
+        knows_ids: bool = True,
+    ) -> None:
+        self.features = Features(
+            "fake", atomic_settle=False, max_batch=2, effects=effects, guards=frozenset(), knows_ids=knows_ids
+        )
         self.backend = self
+        self.ended = set(ended)
+        self.deliveries: list[Delivery] = []
+        self.down = False
         self.said: list[Any] = []
         self._leases = list(leases)
         self._answer = answer
@@ -52,7 +64,13 @@ class Two:
 
     async def store(self, outcomes: Sequence[tuple[str, Outcome]]) -> Sequence[bool]:
         self.said.append(("store", [(key, outcome.state) for key, outcome in outcomes]))
-        return [True] * len(outcomes)
+        return [key not in self.ended for key, _ in outcomes]
+
+    async def fetch(self, ids: Sequence[str]) -> Sequence[Report]:
+        if self.down:
+            raise BrokerUnavailable("the results are down")
+        self.said.append(("fetch", list(ids)))
+        return [Report(id, State.SUCCESS if id in self.ended else State.UNKNOWN) for id in ids]
 
     async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         self.said.append(("follow_up", [message.id for message in batch]))
@@ -60,7 +78,8 @@ class Two:
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         self.said.append(("step", list(settle)))
-        return Step([DONE] * len(settle), [])
+        deliveries, self.deliveries = self.deliveries if want else [], []
+        return Step([DONE] * len(settle), deliveries)
 
     def public_id(self, key: object) -> str:
         return f"id-{key}"
@@ -75,9 +94,11 @@ class Two:
         self.said.append("arun")
         return await call
 
+    def committer(self) -> OrderedCommitter:
+        return OrderedCommitter(cast(Broker, self), cast(Engine, self), ManualClock())
+
     def step_of(self, *settle: Settlement) -> Coroutine[Any, Any, Step]:
-        clock = ManualClock()
-        return OrderedCommitter(cast(Broker, self), cast(Engine, self), clock).step(settle, None)
+        return self.committer().step(settle, None)
 
     def commit(self, *settle: Settlement) -> Sequence[Any]:
         """As an embedded engine would run it: on a thread without a loop."""
@@ -153,3 +174,63 @@ def test_on_a_loop_the_other_engine_is_awaited() -> None:
     two = Two()
     asyncio.run(two.step_of(item(1)))
     assert "arun" in two.said and "run" not in two.said
+
+
+def test_a_repeat_publishes_only_what_has_not_ended_since() -> None:
+    two = Two(ended=["id-1", "a"])
+    nexts = [Publish(Message(VERSION, "next", b"[]", id=id)) for id in ("a", "b")]
+    two.commit(item(1, ACK, SUCCESS, *nexts), item(2, ACK, SUCCESS, NEXT))
+    assert [said for said in two.said if said[0] in ("fetch", "follow_up")] == [
+        ("fetch", ["a", "b"]),
+        ("follow_up", ["b", "1-next"]),
+    ]
+
+
+WANT = Demand(("q",), 5, "worker")
+
+
+def taken(committer: OrderedCommitter) -> list[object]:
+    with pytest.raises(StopIteration) as stop:
+        committer.step([], WANT).send(None)
+    return [delivery.key for delivery in stop.value.value.deliveries]
+
+
+def arriving(two: Two, *keys: int) -> None:
+    two.deliveries = [Delivery(("lease", key), key, None, redelivered=key < 10) for key in keys]
+
+
+def test_what_is_delivered_again_and_has_ended_is_acknowledged_instead() -> None:
+    two = Two(ended=["id-1", "id-11"], knows_ids=False)
+    arriving(two, 1, 2, 11)
+    assert taken(two.committer()) == [11, 2]
+    assert two.said == [("step", []), "run", ("fetch", ["id-1", "id-2"]), ("step", [bare(1)])]
+
+
+def test_nobody_is_asked_where_ids_are_known() -> None:
+    two = Two(ended=["id-1"])
+    arriving(two, 1)
+    assert taken(two.committer()) == [1]
+    assert two.said == [("step", [])]
+
+
+def test_what_cannot_be_decided_now_is_handed_out_when_it_can() -> None:
+    two = Two(ended=["id-1"], knows_ids=False)
+    committer = two.committer()
+    arriving(two, 1, 2, 11)
+    two.down = True
+    assert taken(committer) == [11]
+    with pytest.raises(BrokerUnavailable):  # before anything is done: the step may be repeated
+        committer.step([], WANT).send(None)
+    two.down = False
+    two.said.clear()
+    assert taken(committer) == [2]
+    assert two.said[-2:] == [("step", [bare(1)]), ("step", [])]
+
+
+def test_where_no_results_are_kept_none_are_stored_or_asked_for() -> None:
+    two = Two(knows_ids=False)
+    arriving(two, 1)
+    committer = OrderedCommitter(cast(Broker, two), None, ManualClock())
+    with pytest.raises(StopIteration):
+        committer.step([item(5)], WANT).send(None)
+    assert two.said == [("extend", [("lease", 5)]), ("step", [bare(5)])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Delivery, Settlement
-from penstock.errors import BrokerError
+from penstock.errors import BrokerError, BrokerUnavailable
 from penstock.pool import PoolClass, Traits
 from penstock.pool import Slot as AnySlot
 from penstock.worker.bench import Bench
@@ -21,6 +22,7 @@ from penstock.worker.early import Early
 from penstock.worker.inline import Inline
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark
+from penstock.worker.outage import Outage, bounded
 from penstock.worker.plan import Plans
 from penstock.worker.run import Runner
 from penstock.worker.settings import Settled
@@ -29,6 +31,9 @@ from penstock.worker.watch import Watchdog
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+
+LEAVING = 5.0
+"""Seconds for signing off. Who does not is found to be gone all the same."""
 
 log = logging.getLogger("penstock.worker")
 
@@ -48,12 +53,9 @@ class Crew:
     ) -> None:
         """`worker` is this process's id as a worker; `commands` the pipe from its supervisor, where it has one;
         without, `upkeep` is called about every second."""
-        engine, results, clock = app.engine, app.results, app.clock
-        committer: Committer
-        if results is engine and engine.broker.features.atomic_settle:
-            committer = FusedCommitter(cast(Any, app.broker))
-        else:
-            committer = OrderedCommitter(cast(Any, app.broker), results, clock)
+        engine, clock = app.engine, app.clock
+        results = app.results if app.keeps_results else None
+        committer = committer_of(app)
         self._engine = engine
         self._settings = settings
         self._worker = worker
@@ -105,19 +107,33 @@ class Crew:
             now,
             now,
         )
-        engine.run(engine.coordinator.join(info))
         self._watchdog.start()
         try:
-            pool(self).run()
+            if self._sign_on(info):
+                pool(self).run()
         finally:
             self._watchdog.close()
             for batch in bench.batches:
                 bench.finish(batch)
             try:
-                engine.run(engine.coordinator.leave(self._worker))
+                engine.run(bounded(engine.coordinator.leave(self._worker), LEAVING))
             except BrokerError as error:
                 log.warning("could not sign off: %s", error)
             bench.close()
+
+    def _sign_on(self, info: WorkerInfo) -> bool:
+        """Tries until the server answers: a child that dies for want of it would be back later than this one.
+        `False`: it was stopped meanwhile."""
+        outage = Outage("signing on")
+        while not self.bench.warm:
+            try:
+                self._engine.run(self._engine.coordinator.join(info))
+            except BrokerUnavailable as error:
+                threading.Event().wait(outage.go_on(error))
+            else:
+                outage.over()
+                return True
+        return False
 
     def stop(self) -> None:
         """Warm stop. Safe in a signal handler."""
@@ -177,3 +193,11 @@ class Crew:
 
     def early(self, slot: AnySlot) -> bool:
         return cast(Slot, slot).plan.early
+
+
+def committer_of(app: Penstock) -> Committer:
+    """What settles the app's tasks."""
+    engine, results = app.engine, app.results if app.keeps_results else None
+    if results is engine and engine.broker.features.atomic_settle:
+        return FusedCommitter(cast(Any, app.broker))
+    return OrderedCommitter(cast(Any, app.broker), results, app.clock)

@@ -20,7 +20,7 @@ log = logging.getLogger("penstock.worker")
 
 
 class Early:
-    def __init__(self, engine: Engine, results: Engine, committer: Committer) -> None:
+    def __init__(self, engine: Engine, results: Engine | None, committer: Committer) -> None:
         self._engine = engine
         self._results = results
         self._committer = committer
@@ -51,7 +51,7 @@ class Early:
                 answers = self._engine.run(self._broker.follow_up([again], PUBLISH_TIMEOUT))
                 if not isinstance(answers[0], Accepted):
                     log.error("task %s[%s] could not be retried: %s", slot.plan.name, request.id, answers[0])
-            elif settlement.outcome is not None:
+            elif settlement.outcome is not None and self._results is not None:
                 self._results.run(self._results.backend.store([(request.id, settlement.outcome)]))
             if isinstance(verdict, Dead):
                 log.warning(

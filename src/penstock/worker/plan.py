@@ -29,6 +29,7 @@ class Plan:
         "hooks",
         "ignore_result",
         "is_coroutine",
+        "keeps_results",
         "max_attempts",
         "middleware",
         "name",
@@ -51,7 +52,8 @@ class Plan:
         self.policy = task.policy
         self.max_attempts = options.max_attempts
         self.early = not options.acks_late
-        self.ignore_result = bool(options.ignore_result)
+        self.keeps_results = app.keeps_results
+        self.ignore_result = bool(options.ignore_result) or not self.keeps_results
         self.soft = options.soft_time_limit
         self.hard = options.time_limit
         self.hooks = task.hooks
@@ -88,7 +90,7 @@ class Plan:
         given = {
             "soft": options.soft_time_limit,
             "hard": options.time_limit,
-            "ignore_result": options.ignore_result,
+            "ignore_result": options.ignore_result if self.keeps_results else None,
             "max_attempts": options.max_attempts,
         }
         changes = {name: value for name, value in given.items() if value is not None}

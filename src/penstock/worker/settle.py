@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from penstock.broker import DONE, Demand, LeaseLost
 from penstock.codec import failure
@@ -13,9 +14,14 @@ from penstock.delivery import Dead, Delivery, Settlement
 from penstock.engine import Engine
 from penstock.errors import BrokerError
 from penstock.outcome import Outcome, State
+from penstock.worker.outage import Outage, bounded
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
-"""Seconds between two tries while the engine cannot be reached."""
+REFUSED_PAUSE = 5.0
+"""Seconds until the next try to reserve, when the engine refused the last."""
+STOPPING = 10.0
+"""Seconds that a stopping worker tries to settle what it has run, before it leaves that to be delivered again."""
+ATTEMPT = 5.0
+"""Seconds for one attempt of the watchdog, which has limits to enforce."""
 
 log = logging.getLogger("penstock.worker")
 
@@ -31,30 +37,33 @@ class Settler:
         self._public_id = engine.broker.public_id
         self._giving_up = giving_up
         self._pause = threading.Event()
+        self._outage = Outage("settling and reserving")
 
     def step(self, settled: list[Settlement], want: Demand | None) -> Sequence[Delivery]:
-        """Commit `settled` and reserve; tries until the engine answers."""
-        pause = FIRST_PAUSE
+        """Commit `settled` and reserve; tries until the engine answers, or too long for a worker that stops."""
+        tries_since: float | None = None
         while True:
             try:
                 step = self._run(self._commit(settled, want))
             except BrokerError as error:
                 # Repeating is safe: what was committed is answered as a lost lease.
-                log.error("the broker failed, again in %.2f s, %d unsettled: %s", pause, len(settled), error)
+                pause = self._outage.go_on(error)
                 if self._giving_up():
-                    log.error("%d tasks stay unsettled and will be delivered again", len(settled))
-                    return ()
+                    tries_since = monotonic() if tries_since is None else tries_since
+                    if not settled or monotonic() - tries_since >= STOPPING:
+                        log.error("%d tasks stay unsettled and will be delivered again", len(settled))
+                        return ()
                 self._pause.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             except Exception:
                 if not settled:
-                    log.exception("nothing could be reserved, again in %.0f s", LONGEST_PAUSE)
-                    self._pause.wait(LONGEST_PAUSE)
+                    log.exception("nothing could be reserved, again in %.0f s", REFUSED_PAUSE)
+                    self._pause.wait(REFUSED_PAUSE)
                     return ()
                 log.exception("a settlement cannot be committed; now one by one")
                 self._one_by_one(settled)
                 return ()
+            self._outage.over()
             if settled and step.settled.count(DONE) != len(settled):
                 self._tell_lost(settled, step.settled)
             return step.deliveries
@@ -62,7 +71,10 @@ class Settler:
     def attempt(self, settled: list[Settlement]) -> bool:
         """Commit `settled`, once; `False` when the engine failed and it is to be tried again."""
         try:
-            step = self._run(self._commit(settled, None))
+            step = self._run(bounded(self._commit(settled, None), ATTEMPT))
+        except BrokerError as error:
+            self._outage.go_on(error)
+            return False
         except Exception as error:
             log.warning("settling %d tasks failed, again later: %s", len(settled), error)
             return False

@@ -22,10 +22,12 @@ from penstock.errors import BrokerError, TimeLimitExceeded
 from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
 from penstock.worker.child import EXIT_RECYCLE, Child, fork_child
+from penstock.worker.crew import committer_of
 from penstock.worker.marks import Started
+from penstock.worker.outage import bounded
 from penstock.worker.rescue import Rescue
 from penstock.worker.settings import Settled
-from penstock.worker.upkeep import Upkeep
+from penstock.worker.upkeep import PATIENCE, Upkeep
 from penstock.worker.watch import EXIT_COLD, EXIT_LIMIT, EXIT_REVOKED
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ class Supervisor:
         count = self._settings.concurrency if self._traits.processes else 1
         self._due = dict.fromkeys(range(1, count + 1), 0.0)
         self._start_due(self._monotonic())
-        self._upkeep = Upkeep(self._app.engine, self._settings.lease, self._alive)
+        results = self._app.results if self._app.keeps_results else None
+        self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive)
         rescue = Rescue(self._app.engine, self._children.get)
         rescue.start()
         poll = select.poll()
@@ -157,7 +160,7 @@ class Supervisor:
         taken = 0
         if code != 0:
             try:
-                taken = engine.run(engine.coordinator.bury(child.worker))
+                taken = engine.run(bounded(engine.coordinator.bury(child.worker), PATIENCE))
             except BrokerError as error:
                 log.warning("the leases of %s run out by themselves: %s", child.name, error)
         if code in EXPECTED:
@@ -209,6 +212,6 @@ class Supervisor:
         outcome = Outcome(State.FAILURE, failure(error), self._app.clock.time(), runtime)
         settlement = Settlement(run.receipt, Dead(f"TimeLimitExceeded: {error}"), outcome)
         try:
-            self._app.engine.run(self._app.broker.step([settlement], None))
+            self._app.engine.run(bounded(committer_of(self._app).step([settlement], None), PATIENCE))
         except BrokerError as failed:
             log.warning("the task that was over its time limit could not be settled: %s", failed)

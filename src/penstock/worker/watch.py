@@ -21,6 +21,7 @@ from penstock.delivery import RELEASE, Delivery, Settlement
 from penstock.errors import BrokerError, SoftTimeLimitExceeded, TimeLimitExceeded
 from penstock.worker.bench import Bench
 from penstock.worker.limits import Armed
+from penstock.worker.outage import Outage, bounded
 from penstock.worker.run import Runner
 from penstock.worker.slot import Batch, Slot
 
@@ -66,6 +67,7 @@ class Watchdog:
         self._cold = False
         self._stale: dict[int, tuple[object, object, float]] = {}
         self._extended = 0.0
+        self._outage = Outage("extending leases")
         self._soft_told: dict[int, Delivery] = {}
         self._hard_told: dict[int, Delivery] = {}
         self._thread = threading.Thread(target=self._main, name="penstock-watchdog", daemon=True)
@@ -209,10 +211,11 @@ class Watchdog:
         engine = self._bench.engine
         receipts = [delivery.receipt for _, delivery in running]
         try:
-            leases = engine.run(engine.broker.extend(receipts, self._bench.lease))
+            leases = engine.run(bounded(engine.broker.extend(receipts, self._bench.lease), LONG))
         except BrokerError as error:
-            log.warning("leases could not be extended: %s", error)
+            self._outage.go_on(error)
             return
+        self._outage.over()
         for (slot, delivery), lease in zip(running, leases, strict=True):
             if slot.delivery is not delivery:
                 continue
@@ -250,7 +253,7 @@ class Watchdog:
         if settled:
             self._bench.settler.attempt(settled)
         try:
-            engine.run(engine.coordinator.leave(self._bench.worker))
+            engine.run(bounded(engine.coordinator.leave(self._bench.worker), LONG))
         except BrokerError as error:
             log.warning("could not sign off: %s", error)
         logging.shutdown()

@@ -67,7 +67,8 @@ class Worker:
 
     def _run_here(self) -> int:
         worker = secrets.token_hex(16)
-        upkeep = Upkeep(self._app.engine, self._settings.lease, lambda: [worker])
+        app = self._app
+        upkeep = Upkeep(app.engine, app.results if app.keeps_results else None, self._settings.lease, lambda: [worker])
         crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), upkeep=upkeep.tick)
         if threading.current_thread() is threading.main_thread():
             catch_signals(crew)

@@ -12,6 +12,7 @@ from penstock.delivery import ACK, Dead, Settlement
 from penstock.engines.memory import open_engine
 from penstock.errors import BrokerUnavailable
 from penstock.outcome import Outcome, State
+from penstock.worker import settle
 from penstock.worker.settle import Settler
 
 
@@ -43,11 +44,28 @@ def test_an_outage_is_waited_for_and_the_same_is_tried_again() -> None:
     assert committer.seen == [[ITEM]] * 3
 
 
-def test_a_stopping_worker_gives_up_on_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stopping_worker_gives_up_on_an_outage(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "STOPPING", 0.0)
     committer = Committer(BrokerUnavailable("away"))
     settler(committer, giving_up=True).step([ITEM], None)
     assert committer.seen == [[ITEM]]
     assert "will be delivered again" in caplog.text
+
+
+def test_a_stopping_worker_tries_for_a_while_to_settle_and_not_at_all_to_reserve() -> None:
+    committer = Committer(BrokerUnavailable("away"), BrokerUnavailable("away"))
+    assert settler(committer, giving_up=True).step([], None) == ()
+    assert committer.seen == [[]]
+    settler(committer, giving_up=True).step([ITEM], None)
+    assert committer.seen == [[], [ITEM], [ITEM]]
+
+
+def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    settler(Committer(*[BrokerUnavailable("away")] * 3)).step([ITEM], None)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "works again" in caplog.text
 
 
 def test_a_refused_settlement_does_not_hold_up_the_others() -> None:

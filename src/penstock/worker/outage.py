@@ -1,0 +1,84 @@
+"""A server that does not answer: said once, not at each try; and calls that do not wait for it longer than they may."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from penstock.blocking import running_loop
+from penstock.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    import asyncio
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between two tries: work goes on within seconds of the server's return."""
+
+T = TypeVar("T")
+log = logging.getLogger("penstock.worker")
+
+
+class Outage:
+    """The state of one way to a server, of which several threads may tell."""
+
+    def __init__(
+        self,
+        what: str,
+        now: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`what` fails, as part of a sentence; `now` is monotonic, `jitter` between 0 and 1."""
+        self._what = what
+        self._now = now
+        self._jitter = jitter
+        self._since: float | None = None
+        self._tries = 0
+
+    def go_on(self, error: BaseException) -> float:
+        """It failed (again). Returns the seconds to pause before the next try: doubling, half of each at random, so
+        that many who lost the same server do not come back together."""
+        if self._since is None:
+            self._since = self._now()
+            log.error("%s failed, and is tried again until it works: %s", self._what, error)
+        else:
+            log.debug("%s still fails: %s", self._what, error)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._tries, 10))
+        self._tries += 1
+        return pause * (0.5 + 0.5 * self._jitter())
+
+    def lasts(self) -> float:
+        """Seconds since it began; 0 when there is none."""
+        since = self._since
+        return 0.0 if since is None else self._now() - since
+
+    def over(self) -> None:
+        """It works."""
+        since = self._since
+        if since is not None:
+            self._since, self._tries = None, 0
+            log.warning("%s works again, after %.1f s", self._what, self._now() - since)
+
+
+async def bounded(call: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What `call` of a network engine returns. Raises `BrokerUnavailable` when it takes longer than `seconds`; it goes
+    on to its end then, since what was sent cannot be unsent. An embedded engine, which has no loop, bounds its calls by
+    itself."""
+    if running_loop() is None:
+        return await call
+    import asyncio  # there is a loop, so it is loaded
+
+    running = asyncio.ensure_future(call)
+    await asyncio.wait({running}, timeout=seconds)
+    if running.done():
+        return running.result()
+    running.add_done_callback(_forget)
+    raise BrokerUnavailable(f"no answer within {seconds:g} s")
+
+
+def _forget(ended: asyncio.Future[Any]) -> None:
+    """Its error has nobody left to tell."""
+    if not ended.cancelled():
+        ended.exception()
