@@ -22,13 +22,24 @@ test: test-main $(OTHER_PYTHONS:%=test-%) test-acceptance ## every test; the qui
 	@echo "all tests passed"
 
 .PHONY: test-main
-test-main: .venv/installed ## every test but the acceptance tests
-	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
+test-main: .venv/installed servers ## every test but the acceptance tests
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance --ignore=tests/ha
 
 # Serially: they start processes and kill them, and a busy machine would blur what they time.
 .PHONY: test-acceptance
-test-acceptance: .venv/installed ## real processes, killed on purpose
+test-acceptance: .venv/installed servers ## real processes and servers, killed on purpose
 	$(PYTEST) tests/acceptance
+
+# Of each fault, for each cluster: ten take an hour, three a quarter of one.
+FAULTS ?= 3
+
+.PHONY: test-ha
+test-ha: .venv/installed servers ## clusters that lose their leader; FAULTS=10 for all, as root
+	$(PYTEST) tests/ha --faults=$(FAULTS) --timeout=3600
+
+.PHONY: servers
+servers: ## install Redis, RabbitMQ and PostgreSQL for the tests, if this may
+	@tools/install-servers
 
 test-%: ## the quick tests on another Python, e.g. test-3.13
 	@if tools/find-python $* >/dev/null; then \
