@@ -26,12 +26,19 @@ class Committer(Protocol):
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step: ...
 
+    def know(self, receipt: Receipt, key: Key) -> None:
+        """Whose receipt that is, for one that this committer did not hand out."""
+        ...
+
 
 class FusedCommitter:
     """One server holds both: the engine commits verdict, outcome and effects in one transaction."""
 
     def __init__(self, broker: Broker) -> None:
         self.step = broker.step
+
+    def know(self, receipt: Receipt, key: Key) -> None:
+        """It knows by itself."""
 
 
 class OrderedCommitter:
@@ -55,6 +62,8 @@ class OrderedCommitter:
         self._native = broker.features.effects
         asks = results is not None and not broker.features.coordination and results.broker.features.coordination
         self._revoked = Revoked(results, clock) if results is not None and asks else None
+        self._names: dict[Receipt, str] = {}
+        """The public ids of what is handed out: only a delivery tells the id that somebody chose."""
         self._undecided: list[Delivery] = []
         """Delivered, and maybe ended: the results could not be asked yet."""
 
@@ -72,6 +81,10 @@ class OrderedCommitter:
             )
         )
         step = await self._broker.step([self._bare(settle[number]) for number in held], want)
+        for item in settle:
+            self._names.pop(item.receipt, None)
+        for delivery in step.deliveries:
+            self.know(delivery.receipt, delivery.key)
         if len(held) < len(settle):
             answers = iter(step.settled)
             step.settled = [LEASE_LOST if isinstance(lease, Lost) else next(answers) for lease in leases]
@@ -189,8 +202,14 @@ class OrderedCommitter:
                 raise Unsupported(f"the {self._broker.features.engine} engine has no {type(effect).__name__} effect")
         return messages
 
+    def know(self, receipt: Receipt, key: Key) -> None:
+        self._names[receipt] = self._broker.public_id(key)
+
     def _key(self, receipt: Receipt) -> Key:
         """By convention the last part of a receipt is the task's key; another server knows public ids only."""
+        name = self._names.get(receipt)
+        if name is not None:
+            return name
         key: Key = receipt[-1]
         return self._broker.public_id(key)
 

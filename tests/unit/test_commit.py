@@ -234,3 +234,17 @@ def test_where_no_results_are_kept_none_are_stored_or_asked_for() -> None:
     with pytest.raises(StopIteration):
         committer.step([item(5)], WANT).send(None)
     assert two.said == [("extend", [("lease", 5)]), ("step", [bare(5)])]
+
+
+def test_a_result_has_the_id_that_its_delivery_told() -> None:
+    two = Two()
+    committer = two.committer()
+    two.deliveries = [Delivery(("lease", 1), "chosen", None)]
+    assert taken(committer) == ["chosen"]
+    for _ in range(2):  # then it is forgotten, and the receipt has to do
+        with pytest.raises(StopIteration):
+            committer.step([item(1)], None).send(None)
+    assert [said for said in two.said if said[0] == "store"] == [
+        ("store", [("id-chosen", State.SUCCESS)]),
+        ("store", [("id-1", State.SUCCESS)]),
+    ]

@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from penstock.broker import Key
 from penstock.delivery import Delivery, Receipt
 
 SIZE = 1024
 _HEADER = struct.Struct("<ddH")
 """When it started (monotonic; the same clock in both processes), its limit in seconds, bytes of the rest."""
+
+
+Noted = tuple[tuple[Any, ...], Key]
 
 
 class Started(Struct, frozen=True):
@@ -26,6 +30,7 @@ class Started(Struct, frozen=True):
     started: float
     limit: float
     receipt: Receipt | None
+    key: Key = ""
 
 
 class Mark:
@@ -37,7 +42,7 @@ class Mark:
 
     def set(self, started: float, limit: float, delivery: Delivery) -> None:
         try:
-            receipt = msgspec.msgpack.encode(delivery.receipt)
+            receipt = msgspec.msgpack.encode((delivery.receipt, delivery.key))
         except (TypeError, OverflowError):
             receipt = b""
         if len(receipt) > SIZE - _HEADER.size:
@@ -54,10 +59,10 @@ class Mark:
         started, limit, length = _HEADER.unpack_from(self._memory, 0)
         if not limit:
             return None
-        receipt: tuple[Any, ...] | None = None
         if length:
             try:
-                receipt = msgspec.msgpack.decode(self._memory[_HEADER.size : _HEADER.size + length], type=tuple)
+                noted = msgspec.msgpack.decode(self._memory[_HEADER.size : _HEADER.size + length], type=Noted)
             except msgspec.DecodeError:
-                receipt = None
-        return Started(started, limit, receipt)
+                return Started(started, limit, None)
+            return Started(started, limit, *noted)
+        return Started(started, limit, None)

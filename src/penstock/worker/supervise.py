@@ -211,7 +211,9 @@ class Supervisor:
         runtime = self._monotonic() - run.started
         outcome = Outcome(State.FAILURE, failure(error), self._app.clock.time(), runtime)
         settlement = Settlement(run.receipt, Dead(f"TimeLimitExceeded: {error}"), outcome)
+        committer = committer_of(self._app)
+        committer.know(run.receipt, run.key)
         try:
-            self._app.engine.run(bounded(committer_of(self._app).step([settlement], None), PATIENCE))
+            self._app.engine.run(bounded(committer.step([settlement], None), PATIENCE))
         except BrokerError as failed:
             log.warning("the task that was over its time limit could not be settled: %s", failed)

@@ -15,7 +15,7 @@ def test_a_mark_made_in_a_child_is_seen_by_the_parent() -> None:
         mark.set(1.5, 30.0, Delivery((7, b"x", "y"), 1, None))
         os._exit(0)
     os.waitpid(pid, 0)
-    assert mark.get() == Started(1.5, 30.0, (7, b"x", "y"))
+    assert mark.get() == Started(1.5, 30.0, (7, b"x", "y"), 1)
     mark.clear()
     assert mark.get() is None
 

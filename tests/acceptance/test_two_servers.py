@@ -1,0 +1,102 @@
+"""Tasks on one server, results on another: a worker is killed between any two steps of a settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from penstock import Penstock, State
+from penstock.testing.checkers import Ledger, Remains, all_started, at_most_once, no_loss, nothing_invented
+from penstock.testing.history import History, Kind, read_history
+from tests.acceptance.processes import Process, Stage, wait_until
+from tests.acceptance.split import FIRST, STEPS, THEN, message, open_app, task_id
+
+TASKS = 60
+KILLS = 4
+"""Workers killed in a row; each settles a batch of five, and dies in the next."""
+SECONDS = 40.0
+
+Urls = tuple[str, str]
+
+
+def two_files(request: pytest.FixtureRequest, folder: Path) -> Urls:
+    return f"sqlite:///{folder}/tasks.db", f"sqlite:///{folder}/results.db"
+
+
+def redis_and_a_file(request: pytest.FixtureRequest, folder: Path) -> Urls:
+    return request.getfixturevalue("redis_url"), f"sqlite:///{folder}/results.db"
+
+
+def redis_and_postgres(request: pytest.FixtureRequest, folder: Path) -> Urls:
+    return request.getfixturevalue("redis_url"), request.getfixturevalue("postgres_url")
+
+
+PLACES = [two_files]
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Urls:
+    urls: Urls = request.param(request, tmp_path)
+    return urls
+
+
+def publish(app: Penstock, history: Path) -> list[str]:
+    tasks = [str(number) for number in range(1, TASKS + 1)]
+    log = History(history, "producer")
+    log.note_all(Kind.ASKED, [*tasks, *(f"-{task}" for task in tasks)])  # what follows is asked for, too
+    app.engine.run(app.broker.publish([message(task) for task in tasks], 10.0))
+    log.note_all(Kind.ACCEPTED, tasks)
+    return tasks
+
+
+def ended(app: Penstock, tasks: list[str]) -> set[str]:
+    """The tasks that have a result, which must be their own."""
+    reports = app.results.run(app.backend.fetch([task_id(task) for task in tasks]))
+    found = set()
+    for task, report in zip(tasks, reports, strict=True):
+        if report.state.terminal:
+            assert report.state is State.SUCCESS, f"{task} ended as {report.state}"
+            assert report.outcome is not None
+            assert report.outcome.value == task.encode()
+            found.add(task)
+    return found
+
+
+def worker(stage: Stage, urls: Urls, *options: object) -> Process:
+    return stage.start("split", *options, *urls, stage.history)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_between_any_two_steps(step: str, stage: Stage, urls: Urls, measured: Callable[[str], None]) -> None:
+    app = open_app(*urls)
+    tasks = publish(app, stage.history)
+    both = [*tasks, *(f"-{task}" for task in tasks)]
+    # What follows runs at once, and has ended when the worker that published it is killed and its task repeated.
+    second = worker(stage, urls, "--queue", THEN)
+    for _ in range(KILLS):
+        assert worker(stage, urls, "--die-after", step).wait(SECONDS) == -9
+    first = worker(stage, urls)
+    wait_until(lambda: ended(app, both) == set(both), SECONDS, "everything has a result", 0.1)
+    wait_until(lambda: depth(app) == 0, SECONDS, "nothing is left", 0.1)
+    for process in (first, second):
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    ledger, remains = Ledger(read_history(stage.history)), Remains(ended=ended(app, both))
+    follow_ups = Ledger(event for event in read_history(stage.history) if event.task.startswith("-"))
+    for finding in (
+        no_loss(ledger, remains),
+        nothing_invented(ledger, remains),
+        all_started(ledger, remains),
+        at_most_once(follow_ups),
+    ):
+        assert finding.ok, str(finding)
+    measured(
+        f"after {step}: {KILLS} kills, {len(both)} tasks, 0 lost, {ledger.repeated()} runs repeated, 0 followed twice"
+    )
+    app.close()
+
+
+def depth(app: Penstock) -> int:
+    return sum(app.engine.run(app.broker.depth(queue)) or 0 for queue in (FIRST, THEN))
