@@ -63,12 +63,12 @@ def wait_for_quiet(patience: float) -> None:
 def describe(folder: Path) -> dict[str, str]:
     """What a reader must know to compare: the file system is that of `folder`."""
     return {
-        "penstock": f"{_version('penstock')} ({_commit()})",
+        "penstock": f"{package_version('penstock')} ({_commit()})",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "apsw": _version("apsw"),
+        "apsw": package_version("apsw"),
         "sqlite": apsw.sqlite_lib_version(),
-        "msgspec": _version("msgspec"),
-        "uvloop": _version("uvloop"),
+        "msgspec": package_version("msgspec"),
+        "uvloop": package_version("uvloop"),
         "cpu": f"{os.cpu_count()} × {_cpu()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
@@ -78,7 +78,7 @@ def describe(folder: Path) -> dict[str, str]:
     }
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -53,17 +53,17 @@ def line(fields: tuple[str, ...]) -> str:
     return "  ".join(field.ljust(width) for field, width in zip(fields, WIDTHS, strict=True)).rstrip()
 
 
-def keep(run: Run) -> Path:
+def keep(run: Run, prefix: str = "") -> Path:
     """Write the run as JSON, named by its date."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{run.date[:10]}.json"
+    path = RESULTS / f"{prefix}{run.date[:10]}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
     return path
 
 
-def latest() -> Run:
+def latest(prefix: str = "") -> Run:
     """The newest run that is kept."""
-    files = sorted(RESULTS.glob("*.json"))
+    files = sorted(RESULTS.glob(f"{prefix}[0-9]*.json"))
     if not files:
         raise SystemExit(f"nothing is measured yet: {RESULTS} is empty")
     return msgspec.json.decode(files[-1].read_bytes(), type=Run)
@@ -73,13 +73,13 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def page(run: Run) -> str:
+def page(run: Run, method: Path = METHOD) -> str:
     """The manual's page: the method, and the run as tables. Losses are in it like the rest."""
     rows = [_row(HEAD), _row(("---",) * len(HEAD)), *(_row(_marked(result)) for result in run.results)]
     notes = [f"- {result.what}: {result.note}" for result in run.results if result.note]
     machine = [f"- **{name}**: {value}" for name, value in run.machine.items()]
     table = "\n".join([f"Measured on {run.date}, in {run.seconds / 60:.0f} minutes.", "", *machine, "", *rows])
-    return METHOD.read_text().replace(MARK, "\n".join([table, *(["", *notes] if notes else []), ""]))
+    return method.read_text().replace(MARK, "\n".join([table, *(["", *notes] if notes else []), ""]))
 
 
 def _marked(result: Result) -> tuple[str, ...]:

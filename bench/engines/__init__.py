@@ -1,0 +1,1 @@
+"""The network engines beside raw client loops and other queues: `make bench-engines`, docs/benchmarks-engines.md."""

@@ -1,0 +1,36 @@
+"""RabbitMQ: how many tasks a minute are published, confirmed and drained, all at once on this machine."""
+
+from __future__ import annotations
+
+import time
+
+from bench.engines.client import open_client
+from bench.engines.contender import Contender
+from bench.engines.sites import Site
+from bench.engines.trial import Marks, environment, open_workers
+from bench.place import Place
+
+LAG = 2.0
+"""Seconds from the start of publishing until the clock starts."""
+
+
+def run(place: Place, contender: Contender, site: Site) -> float:
+    """A minute's tasks: what was published or what was drained, whichever is less."""
+    seconds = place.size(8, 2)
+    with place.private() as folder:
+        marks = Marks(folder / "marks")
+        env = environment(contender, site, marks)
+        with (
+            open_client(contender.launch.client, env, folder / "client.log") as client,
+            open_workers(contender, env, folder / "workers.log") as workers,
+        ):
+            client.ask("fill", count=1_000)
+            marks.reach(1_000, workers)
+            client.tell("flood", seconds=seconds)
+            time.sleep(min(LAG, seconds / 4))
+            before, began = marks.count(), time.monotonic()
+            published: float = client.answer("flood") / seconds
+            drained = (marks.count() - before) / (time.monotonic() - began)
+            # The next contender finds no backlog of this one.
+            marks.reach(1_000 + int(published * seconds), workers)
+    return min(published, drained) * 60

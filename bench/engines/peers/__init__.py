@@ -1,0 +1,1 @@
+"""What runs in the contenders' own environments. They import each other by bare names, as scripts in one folder."""

@@ -1,0 +1,148 @@
+"""One trial of one contender on one server: enqueue one by one and in bulk, drain both, then single calls when idle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.engines.client import Client, open_client, tail
+from bench.engines.contender import Contender
+from bench.engines.sites import Site
+from bench.idle import tree
+from bench.machine import TICKS, Meter
+from bench.measure import percentile
+from bench.place import ROOT, Place, end
+
+STALLED = 20.0
+"""Seconds without a task done after which a drain has failed."""
+WARM = 0.1
+"""The share of a drain after which its clock starts: all workers are up by then."""
+SETTLED = 1.0
+"""Seconds from the last call until a worker counts as idle."""
+
+
+class Trial(Struct):
+    """What came out; `None` is what this contender, or this trial, has not. CPU: microseconds per task."""
+
+    single: float
+    bulk: float | None
+    drain: float
+    worker_cpu: float
+    server_cpu: float
+    half: float | None = None
+    most: float | None = None
+    idle: float | None = None
+    foreign: float = 0.0
+
+
+class Marks:
+    """The file in which tasks leave a byte each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def count(self) -> int:
+        return self.path.stat().st_size
+
+    def reach(self, count: int, workers: list[subprocess.Popen[str]]) -> float:
+        """The (monotonic) time at which so many tasks have run."""
+        seen, moved = self.count(), time.monotonic()
+        while True:
+            now = self.count()
+            if now >= count:
+                return time.monotonic()
+            if now > seen:
+                seen, moved = now, time.monotonic()
+            elif time.monotonic() - moved > STALLED:
+                raise RuntimeError(f"stuck at {now:,} of {count:,} tasks for {STALLED:.0f} s")
+            if any(worker.poll() is not None for worker in workers):
+                raise RuntimeError(f"a worker ended after {now:,} of {count:,} tasks")
+            time.sleep(0.001)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a process, its descendants, and those of them that have ended."""
+    total = 0
+    for one in tree(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11:15])
+    return total / TICKS
+
+
+def environment(contender: Contender, site: Site, marks: Marks) -> dict[str, str]:
+    ours = {"BENCH_URL": site.url, "BENCH_MARKS": str(marks.path), "BENCH_RESULTS": "", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **ours, **{name: value.format(url=site.url) for name, value in contender.launch.env.items()}}
+
+
+@contextmanager
+def open_workers(contender: Contender, env: Mapping[str, str], log: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """What they say goes to `log`, and its end into any error."""
+    with log.open("a") as said:
+        started = [
+            subprocess.Popen(command, env=env, cwd=ROOT, stdout=said, stderr=said, text=True)
+            for command in contender.launch.workers
+        ]
+    try:
+        yield started
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}; the workers said: {tail(log)}") from error
+    finally:
+        for process in started:
+            end(process, 5)
+
+
+def run(place: Place, contender: Contender, site: Site, *, idle: bool) -> Trial:
+    """`idle`: also count what idle workers ask the server."""
+    with place.private() as folder, Meter() as meter:
+        before, began, marks = cpu(site.pid), time.monotonic(), Marks(folder / "marks")
+        env = environment(contender, site, marks)
+        with open_client(contender.launch.client, env, folder / "client.log") as client:
+            trial = _enqueue_and_drain(place, contender, site, client, marks, env, idle)
+        # The server goes on, so that the meter takes what it used for a stranger's.
+        served = (cpu(site.pid) - before) / ((os.cpu_count() or 1) * (time.monotonic() - began))
+    trial.foreign = max(0.0, meter.foreign - served)
+    return trial
+
+
+def _enqueue_and_drain(
+    place: Place, contender: Contender, site: Site, client: Client, marks: Marks, env: Mapping[str, str], idle: bool
+) -> Trial:
+    singles, tasks = place.size(contender.singles, 50), place.size(contender.tasks, 1_000)
+    single = singles / client.ask("one_by_one", count=singles)
+    bulk = tasks / client.ask("fill", count=tasks)
+    with open_workers(contender, env, marks.path.with_name("workers.log")) as workers:
+        first = int(tasks * WARM)
+        begun = marks.reach(first, workers)
+        ours, theirs = sum(cpu(worker.pid) for worker in workers), cpu(site.pid)
+        ended = marks.reach(tasks, workers)
+        ours, theirs = sum(cpu(worker.pid) for worker in workers) - ours, cpu(site.pid) - theirs
+        ran = tasks - first
+        each = 1e6 / ran
+        trial = Trial(single, bulk if contender.bulk else None, ran / (ended - begun), ours * each, theirs * each)
+        marks.reach(tasks + singles, workers)
+        if contender.kind == "ours":
+            _check(client)
+        if contender.latency:
+            taken = client.ask("latency", count=place.size(100, 10))
+            trial.half, trial.most = percentile(taken, 0.5), percentile(taken, 0.99)
+        if idle and contender.kind != "raw":
+            time.sleep(SETTLED)
+            seconds = place.size(5, 1)
+            trial.idle = site.commands(seconds) / seconds
+    return trial
+
+
+def _check(client: Client) -> None:
+    found = client.ask("kept")
+    if found < 100:
+        raise RuntimeError(f"{found} of the last 100 results are there")
