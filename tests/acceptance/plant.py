@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -20,14 +21,21 @@ LENGTH = 300_000
 class Plant:
     """The app and its tasks; each is called with a number, by which the history knows it."""
 
-    def __init__(self, path: Path, history: Path, length: int = LENGTH) -> None:
+    def __init__(
+        self, path: Path, history: Path, length: int = LENGTH, broker: str | None = None, results: str | None = None
+    ) -> None:
+        """`broker` and `results` are URLs; without, both are the file at `path`."""
         self.history = History(history, f"plant-{os.getpid()}")
         self.app = app = Penstock(
-            "plant", broker=f"sqlite:///{path}", task_queues=[Queue("default", max_length=length)]
+            "plant",
+            broker=broker or f"sqlite:///{path}",
+            result_backend=results,
+            task_queues=[Queue("default", max_length=length)],
         )
         task = app.task
         self.touch: Task[[int], int] = task(name="touch")(self._touch)
         self.nap: Task[[int, float], int] = task(name="nap")(self._nap)
+        self.atouch: Task[[int], int] = task(name="atouch")(self._atouch)
         self.once: Task[[int], int] = task(name="once", acks_late=False)(self._once)
         self.poison: Task[[int], int] = task(name="poison", max_attempts=3)(self._poison)
         self.stubborn: Task[[int], int] = task(
@@ -57,6 +65,11 @@ class Plant:
         self._start(number)
         return number
 
+    async def _atouch(self, number: int) -> int:
+        self._start(number)
+        await asyncio.sleep(0.001)
+        return number
+
     def _poison(self, number: int) -> int:
         self._start(number)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -77,11 +90,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--pool", default="prefork")
     parser.add_argument("--lease", type=float, default=30.0)
+    parser.add_argument("--broker")
+    parser.add_argument("--results")
     parser.add_argument("path", type=Path)
     parser.add_argument("history", type=Path)
     given = parser.parse_args(argv)
     options = WorkerOptions(concurrency=given.concurrency, pool=given.pool, lease=given.lease, loglevel="CRITICAL")
-    return Worker(Plant(given.path, given.history).app, options).run()
+    plant = Plant(given.path, given.history, broker=given.broker, results=given.results)
+    return Worker(plant.app, options).run()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from penstock import Penstock, State
 from penstock.testing.checkers import Ledger, Remains, all_started, at_most_once, no_loss, nothing_invented
 from penstock.testing.history import History, Kind, read_history
+from tests.acceptance.plant import Plant
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.split import FIRST, STEPS, THEN, message, open_app, task_id
 
@@ -100,3 +102,48 @@ def test_a_kill_between_any_two_steps(step: str, stage: Stage, urls: Urls, measu
 
 def depth(app: Penstock) -> int:
     return sum(app.engine.run(app.broker.depth(queue)) or 0 for queue in (FIRST, THEN))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "asyncio"])
+def test_whole_workers_are_killed(pool: str, stage: Stage, urls: Urls, measured: Callable[[str], None]) -> None:
+    """The real worker; and callers are told of the ends by push."""
+    broker, results = urls
+    plant = Plant(stage.path, stage.history, broker=broker, results=results)
+    options = (
+        "--pool",
+        pool,
+        "--concurrency",
+        2 if pool == "prefork" else 100,
+        "--broker",
+        broker,
+        "--results",
+        results,
+    )
+    task, kills = plant.touch if pool == "prefork" else plant.atouch, 3
+    calls, process = [], None
+    for round_ in range(kills + 1):
+        numbers = range(round_ * 500, round_ * 500 + 500)
+        plant.history.note_all(Kind.ASKED, map(str, numbers))
+        calls += task.delay_many([(number,) for number in numbers])
+        plant.history.note_all(Kind.ACCEPTED, map(str, numbers))
+        size = stage.history.stat().st_size
+        process = stage.start("plant", *options, stage.path, stage.history)
+        wait_for_more(stage, size)
+        if round_ < kills:
+            process.end()  # SIGKILL for all its processes
+    values = {call.get(timeout=SECONDS) for call in calls}
+    assert values == set(range(len(calls)))
+    began = time.monotonic()
+    assert process is not None
+    process.terminate()
+    assert process.wait() == 0
+    ledger = Ledger(read_history(stage.history))
+    measured(
+        f"{kills} workers killed, {len(calls)} tasks, 0 lost, {ledger.repeated()} runs repeated; "
+        f"stopped in {time.monotonic() - began:.2f} s"
+    )
+    plant.app.close()
+
+
+def wait_for_more(stage: Stage, size: int) -> None:
+    wait_until(lambda: stage.history.stat().st_size > size, 20, "it works", 0.001)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock import ConfigError, Penstock, ResultTimeout, ResultUnavailable, State, as_completed
+from penstock import AsyncResult, ConfigError, Penstock, ResultTimeout, ResultUnavailable, State, as_completed
 from penstock.broker import Dispatch
 from penstock.coordinator import Revoked
 from penstock.errors import BrokerUnavailable, Unsupported
@@ -81,9 +81,9 @@ def test_the_backend_chooses_ids_for_single_calls_many_and_batches() -> None:
 def test_the_end_comes_from_the_results_and_what_is_before_from_the_broker() -> None:
     app, tasks, results = two()
     sent = app.send_task("x", task_id="a")
-    assert sent.state is State.UNKNOWN
+    states = [sent.state]
     tasks.backend.reports["a"] = Report("a", State.STARTED)
-    assert sent.state is State.STARTED
+    assert [*states, sent.state] == [State.UNKNOWN, State.STARTED]
     results.backend.reports["a"] = done("a")
     assert sent.get() == 7
 
@@ -109,7 +109,7 @@ def test_a_result_that_came_between_two_looks_is_seen(monkeypatch: pytest.Monkey
 def test_an_unknown_id_is_waited_for_where_the_broker_does_not_know_ids() -> None:
     app, _, results = two(FORGETFUL)
     results.backend.reports["a"] = Report("a", State.UNKNOWN)
-    sent = app.AsyncResult("a")
+    sent: AsyncResult[Any] = app.AsyncResult("a")
     with pytest.raises(ResultTimeout, match="a is UNKNOWN after 0"):
         sent.get(timeout=0.01)
     with pytest.raises(ResultTimeout):
@@ -135,11 +135,12 @@ def test_results_that_are_lost_are_told(monkeypatch: pytest.MonkeyPatch) -> None
     app, _, results = two(FORGETFUL)
     gone = BrokerUnavailable("the reply queue went with its connection")
     monkeypatch.setattr(results.backend, "subscribe", lambda keys, notify, lost=None: (lost(gone), results.backend)[1])
-    sent = app.AsyncResult("a")
-    for wait in (lambda: sent.get(timeout=30), lambda: asyncio.run(sent.aget(timeout=30))):
-        with pytest.raises(ResultUnavailable, match="cannot come any more: the reply queue went") as raised:
-            wait()
-        assert raised.value.__cause__ is gone
+    sent: AsyncResult[Any] = app.AsyncResult("a")
+    with pytest.raises(ResultUnavailable, match="cannot come any more: the reply queue went") as raised:
+        sent.get(timeout=30)
+    assert raised.value.__cause__ is gone
+    with pytest.raises(ResultUnavailable, match="cannot come any more: the reply queue went"):
+        asyncio.run(sent.aget(timeout=30))
     with pytest.raises(ResultUnavailable, match="1 of the results cannot come any more"):
         list(as_completed([sent], timeout=30))
 
@@ -177,8 +178,8 @@ def test_a_broker_that_remembers_nothing_revokes_through_the_results() -> None:
             return 1
 
     results.coordinator = Remembering()  # type: ignore[assignment]
-    assert app.coordinator is results.coordinator
-    sent = app.AsyncResult("a")
+    assert app.coordinator == results.coordinator
+    sent: AsyncResult[Any] = app.AsyncResult("a")
     assert sent.revoke() is Revoked.REMEMBERED
     assert sent.state is State.REVOKED
     assert list(states) == ["penstock.revoked"]
