@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
@@ -18,14 +19,16 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from penstock.cli.show_members import SAID, lag, members_of
 from penstock.cli.show_queues import fullness, percent
 from penstock.cli.target import ImportFailed, Target
 from penstock.cli.terminal import duration, size
-from penstock.errors import ConfigError, PenstockError
+from penstock.errors import ConfigError, PenstockError, Unsupported
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.broker import Member
     from penstock.queue import QueueInfo
 
 LITTLE_SPACE = 1 << 30
@@ -38,6 +41,7 @@ OLD = 300.0
 SILENT = 25.0
 """Seconds without a sign: a worker gives one every ten."""
 PEEK = 1000
+ENGINE_LOG = logging.getLogger("penstock.engine")
 OPTIONAL = {"rich": "penstock[progress]", "uvloop": "penstock[uvloop]"}
 """Module → the extra that brings it."""
 
@@ -76,13 +80,15 @@ def examine(target: Target) -> Iterator[Finding]:
         yield from check_tasks(target.name, app)
     try:
         yield from check_engine(app)
+        yield from check_results(app)
+        yield from check_members(members_of(app.engine))
         found = app.engine.run(app.engine.inspect.queues(target.namespace))
         yield from check_workers(app, found, target.name)
         yield from check_queues(found)
         if target.name is not None:
             yield from check_waiting(app, found)
     except PenstockError as error:
-        yield Finding(Level.ERROR, "broker", f"{app.broker_url.partition('?')[0]}: {error}")
+        yield Finding(Level.ERROR, "broker", str(error))
 
 
 def check_installation() -> Iterator[Finding]:
@@ -115,15 +121,15 @@ def check_tasks(name: str, app: Penstock) -> Iterator[Finding]:
 
 
 def check_engine(app: Penstock) -> Iterator[Finding]:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as told, Listening() as warned:
         warnings.simplefilter("always")
         engine = app.engine
     features = engine.broker.features
     given = os.environ.get("PENSTOCK_BROKER_URL")
     source = "as given" if app.conf.broker_url else "by PENSTOCK_BROKER_URL" if given else "by default"
     yield Finding(Level.OK, "broker", f"{engine.url} ({source})")
-    for warning in told:
-        yield Finding(Level.WARNING, "broker", str(warning.message))
+    for text in [*(str(warning.message) for warning in told), *warned.texts]:
+        yield Finding(Level.WARNING, "broker", text)
     survives = {"power": "loss of power", "process": "death of any process, not loss of power"}
     kept = survives.get(features.durability)
     if kept is None:
@@ -138,6 +144,51 @@ def check_engine(app: Penstock) -> Iterator[Finding]:
         yield Finding(Level.WARNING, "poison", text, "look at its queue when workers keep dying")
     yield from check_disk(engine.url)
     yield check_write(app)
+
+
+class Listening(logging.Handler):
+    """Collects what engines warn of while they are opened: what can be lost with a server as it is set up."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+    def __enter__(self) -> Listening:
+        ENGINE_LOG.addHandler(self)
+        self._before, ENGINE_LOG.propagate = ENGINE_LOG.propagate, False  # told here, and only once
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ENGINE_LOG.removeHandler(self)
+        ENGINE_LOG.propagate = self._before
+
+
+def check_results(app: Penstock) -> Iterator[Finding]:
+    if not app.keeps_results:
+        remedy = "set result_backend, for example to 'rpc://' or redis://localhost:6379/1; or leave it, if nobody asks"
+        yield Finding(Level.NOTE, "results", f"{app.engine.broker.features.engine} keeps none", remedy)
+    elif app.result_url is not None:
+        with Listening() as warned:
+            url = app.results.url
+        yield Finding(Level.OK, "results", url)
+        for text in warned.texts:
+            yield Finding(Level.WARNING, "results", text)
+        yield from check_disk(url)
+
+
+def check_members(members: Sequence[Member]) -> Iterator[Finding]:
+    for member in members:
+        text = f"{member.address} is {member.role}, behind by {lag(member)}, in sync: {SAID[member.in_sync]}"
+        if not member.alive:
+            remedy = "start it, or take it out: until then less can fail without loss"
+            yield Finding(Level.WARNING, "servers", f"{member.address} ({member.role}) is not reached", remedy)
+        elif member.in_sync is False:
+            yield Finding(Level.NOTE, "servers", text, "what it lacks is lost if it must take over")
+        else:
+            yield Finding(Level.OK, "servers", text)
 
 
 def check_disk(url: str) -> Iterator[Finding]:
@@ -157,11 +208,16 @@ def check_disk(url: str) -> Iterator[Finding]:
 
 def check_write(app: Penstock) -> Finding:
     """One durable write, there and back."""
-    coordinator, key = app.engine.coordinator, f"penstock.doctor.{os.getpid()}"
+    engine, coordinator = app.engine, app.engine.coordinator
+    if not engine.broker.features.coordination:
+        return Finding(
+            Level.NOTE, "speed", f"{engine.broker.features.engine} has nothing small to write, to measure it"
+        )
+    key = f"penstock.doctor.{os.getpid()}"
     started = time.perf_counter()
-    app.engine.run(coordinator.put(key, b"?"))
+    engine.run(coordinator.put(key, b"?"))
     took = time.perf_counter() - started
-    app.engine.run(coordinator.put(key, None))
+    engine.run(coordinator.put(key, None))
     text = f"a durable write takes {duration(took)}"
     if took > SLOW_COMMIT:
         return Finding(
@@ -232,7 +288,12 @@ def check_waiting(app: Penstock, queues: Sequence[QueueInfo]) -> Iterator[Findin
     """Tasks that wait and that this app does not know: its workers would give them up."""
     unknown: Counter[str] = Counter()
     for queue in queues:
-        for peeked in app.engine.run(app.engine.inspect.peek(queue.name, PEEK, queue.namespace)):
+        try:
+            waiting = app.engine.run(app.engine.inspect.peek(queue.name, PEEK, queue.namespace))
+        except Unsupported as error:
+            yield Finding(Level.NOTE, "tasks", f"which tasks wait is not known: {error}")
+            return
+        for peeked in waiting:
             if peeked.message is not None and peeked.message.task not in app.tasks:
                 unknown[peeked.message.task] += 1
     for task, count in unknown.items():

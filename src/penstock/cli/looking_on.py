@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from penstock import apart
 from penstock.cli.show_queues import Rates, rates_of
+from penstock.errors import Unsupported
 from penstock.outcome import Report, State
 from penstock.queue import QueueInfo
 
@@ -36,6 +38,8 @@ def look(app: Penstock, namespace: str | None, ids: Sequence[str], interval: flo
     before: Sequence[QueueInfo] = []
     measured = time.monotonic()
     rates: dict[tuple[str, str], Rates] = {}
+    # Where it is not known what waits, an unknown id may still end.
+    knows = apart.knows_waiting(engine, app.results) or not app.keeps_results
     while True:
         queues = engine.run(engine.inspect.queues(namespace))
         seconds = time.monotonic() - measured
@@ -43,20 +47,23 @@ def look(app: Penstock, namespace: str | None, ids: Sequence[str], interval: flo
             rates = rates_of(before, queues, seconds) if before else {}
             before, measured = queues, time.monotonic()
         workers = {worker.id: worker.name for worker in engine.run(engine.coordinator.workers())}
-        reports = engine.run(engine.backend.fetch(list(ids))) if ids else running(app, queues)
+        reports = apart.drive(apart.reports(engine, app.results, ids)) if ids else running(app, queues)
         yield View(engine.url, queues, rates, reports, workers)
-        if ids and all(report.state.terminal or report.state is State.UNKNOWN for report in reports):
+        if ids and all(report.state.terminal or (report.state is State.UNKNOWN and knows) for report in reports):
             return
         time.sleep(interval)
 
 
 def running(app: Penstock, queues: Sequence[QueueInfo]) -> list[Report]:
-    """The tasks that run now, of the first ones in each queue."""
+    """The tasks that run now, of the first ones in each queue; none where the engine does not tell."""
     engine = app.engine
     leased: list[str] = []
     for queue in queues:
         if queue.leased != 0:
-            peeked = engine.run(engine.inspect.peek(queue.name, MOST, queue.namespace))
+            try:
+                peeked = engine.run(engine.inspect.peek(queue.name, MOST, queue.namespace))
+            except Unsupported:
+                return []
             leased += [one.id for one in peeked if one.state == "leased"]
-    reports = engine.run(engine.backend.fetch(leased)) if leased else []
+    reports = apart.drive(apart.reports(engine, app.results, leased)) if leased else []
     return [report for report in reports if report.state is State.STARTED]

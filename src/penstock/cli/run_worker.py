@@ -42,7 +42,9 @@ def worker(
     target: Target = ctx.obj
     app = target.app()
     from penstock.worker import Worker, WorkerOptions
+    from penstock.worker.log import show_log
 
+    show_log(loglevel)  # what engines warn of when they are opened belongs into it, too
     options = WorkerOptions(
         concurrency=concurrency,
         pool=pool,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
+from penstock.cli.show_members import members_of, members_table
 from penstock.cli.target import Target
 from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint, size, table
 from penstock.engine import Engine
@@ -39,7 +40,8 @@ class Rates(Struct, frozen=True):
 def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
     """Show depth, bound, age and rates of queues.
 
-    Depth is ready + running + delayed. Oldest is the age of the first task that waits to run.
+    Depth is ready + running + delayed. Oldest is the age of the first task that waits to run. A ? is what the server
+    does not tell. The servers of a replicated engine come first.
     """
     target: Target = ctx.obj
     app = target.queues()
@@ -49,6 +51,9 @@ def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
         echo_json([as_data(queue, rates.get((queue.namespace, queue.name))) for queue in found])
         return
     click.echo(faint(clean(engine.url)))
+    members = members_of(engine)
+    if members:
+        click.echo(members_table(members) + "\n")
     if not found:
         click.echo("no queues yet: the first call makes one")
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock import apart
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, duration, echo_error, echo_json, fields, moment
 from penstock.codec import read_failure
@@ -39,8 +40,9 @@ def result(ctx: click.Context, task_id: str, wait: bool, timeout: float | None, 
     Exit code: 0 it succeeded, 1 it failed or was revoked, 3 it has not ended yet, 4 the id is unknown.
     """
     target: Target = ctx.obj
-    found: AsyncResult[Any] = target.queues().AsyncResult(task_id)
-    if wait and found.state is not State.UNKNOWN:
+    app = target.queues()
+    found: AsyncResult[Any] = app.AsyncResult(task_id)
+    if wait and (found.state is not State.UNKNOWN or not apart.knows_waiting(app.engine, app.results)):
         found.get(timeout, propagate=False)
     ctx.exit(show(found, as_json=as_json))
 

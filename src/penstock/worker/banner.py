@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def banner(app: Penstock, settings: Settled, traits: Traits) -> str:
-    """Where it works, on what, and how. The broker's URL has no password."""
+    """Where it works, on what, and how. No URL has a password."""
     bounds = {queue.name: queue for queue in app.conf.queues}
     queues = []
     for name in settings.queues:
@@ -22,10 +22,14 @@ def banner(app: Penstock, settings: Settled, traits: Traits) -> str:
         bound = f"at most {queue.max_length:,} tasks, {queue.max_bytes:,} bytes" if queue else "default bounds"
         queues.append(f"{name} ({bound})")
     features = app.engine.broker.features
+    results = "" if app.keeps_results else "none: the broker keeps none, and result_backend is not set"
+    if app.result_url is not None:
+        results = app.results.url
     lines = [
         ("app", app.name),
         ("worker", settings.name),
         ("broker", app.engine.url),
+        *([("results", results)] if results else []),
         ("survives", {"power": "loss of power", "process": "death of any process"}.get(features.durability, "nothing")),
         ("pool", f"{traits.name} × {settings.concurrency}"),
         ("queues", "\n             ".join(queues)),

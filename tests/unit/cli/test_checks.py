@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+import logging
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 from penstock import Penstock
 from penstock.broker import Features
-from penstock.cli.checks import Level, check_engine
+from penstock.cli.checks import Level, check_engine, check_results
+from penstock.engines import memory
 from penstock.engines.memory import MemoryEngine
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
 
@@ -26,3 +29,36 @@ def test_poison_that_is_not_contained_is_told(broker: type[MemoryBroker], warned
     engine = cast(MemoryEngine, app.engine)
     engine.broker = broker(engine._store)
     assert [one.level for one in check_engine(app) if one.what == "poison"] == warned
+
+
+def test_what_an_engine_warns_of_is_a_finding_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = memory.open_engine
+
+    def warn(*arguments: Any, **named: Any) -> MemoryEngine:
+        logging.getLogger("penstock.engine").warning("it writes nothing to disk")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(memory, "open_engine", warn)
+    app = Penstock("checked", broker="memory://")
+    found = [one.text for one in check_engine(app) if one.level is Level.WARNING]
+    assert found[0] == "it writes nothing to disk"
+    assert capsys.readouterr().err == ""
+
+
+def test_results_that_are_apart_or_nowhere_are_told(tmp_path: Path) -> None:
+    apart = Penstock("checked", broker="memory://", result_backend=f"sqlite:///{tmp_path}/r.db")
+    assert next(one.text for one in check_results(apart)) == f"sqlite:///{tmp_path}/r.db"
+    apart.close()
+    assert list(check_results(Penstock("checked", broker="memory://"))) == []
+    app = Penstock("checked", broker="memory://")
+    engine = cast(MemoryEngine, app.engine)
+    engine.broker = KeepsNothing(engine._store)
+    assert [(one.level, one.text) for one in check_results(app)] == [(Level.NOTE, "nothing keeps none")]
+
+
+class KeepsNothing(MemoryBroker):
+    @property
+    def features(self) -> Features:
+        return replace(FEATURES, engine="nothing", results=False)
