@@ -1,0 +1,136 @@
+"""An open Redis engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.clock import Clock
+from penstock.engines.network.engine import NetworkEngine
+from penstock.engines.network.starts import Starts
+from penstock.engines.redis.console import RedisInspect
+from penstock.engines.redis.crews import RedisCoordinator
+from penstock.engines.redis.greeting import Server
+from penstock.engines.redis.link import Link
+from penstock.engines.redis.names import random_name
+from penstock.engines.redis.outcomes import RedisBackend
+from penstock.engines.redis.settings import Settings, read_settings
+from penstock.engines.redis.tasks import RedisBroker, features_of
+from penstock.engines.redis.wire import Part
+from penstock.errors import ConfigError
+from penstock.queue import Queue
+
+log = logging.getLogger("penstock.engine")
+
+
+class RedisEngine(NetworkEngine):
+    """One leader, behind one URL. Times (leases, delays, expiry) are the server's."""
+
+    link: Link
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.public)
+        self.settings = settings
+        self.client = random_name()
+        """The name of the channel on which the server tells this process what it waits for."""
+        self.starts = Starts(settings.scope)
+        self.broker = RedisBroker(self)
+        self.backend = RedisBackend(self)
+        self.coordinator = RedisCoordinator(self)
+        self.inspect = RedisInspect(self)
+        self._warned = False
+        self.open()
+
+    async def connect(self) -> None:
+        self.link = Link(self.settings, self.client, self._news, self._back)
+        await self.link.open()
+        try:
+            self._judge(self.link.server)
+            if self.settings.queues:
+                await self.inspect.declare(self.settings.queues)
+        except BaseException:
+            await self.link.close()
+            raise
+
+    async def disconnect(self) -> None:
+        await self.link.close()
+
+    def abandon(self) -> None:
+        self.client = random_name()
+        self.starts.forked()
+        self.broker.forked()
+        self.backend.forked()
+
+    def close(self) -> None:
+        super().close()
+        self.starts.close()
+
+    def is_open(self) -> bool:
+        return not (self._closed or self._forked)
+
+    def reopen(self) -> None:
+        """In a forked child, before the first thing that does not go through `run`."""
+        if self._forked:
+            self.run(_nothing())
+
+    def behind(self, verb: str, args: Sequence[Part]) -> None:
+        """Run a script for which nobody waits."""
+        if self.is_open():
+            self.thread.spawn(self.link.again(verb, args))
+
+    async def read(self, verb: str, args: Sequence[Part]) -> Any:
+        return await self.link.again(verb, args)
+
+    def _news(self, push: list[Any]) -> None:
+        if push[0] != b"message":
+            return
+        letter = push[2]
+        if letter[:1] == b"w":
+            self.broker.ring(letter[1:].decode())
+        elif letter[:1] == b"r":
+            self.backend.told(letter[1:])
+
+    def _back(self) -> None:
+        self.broker.ring_all()
+        self.backend.ask_again()
+
+    def _judge(self, server: Server | None) -> None:
+        """Take over what the server promises; say, or refuse, what it does not."""
+        if server is None:
+            return
+        self.broker.features = features_of(server.durability or "process")
+        weak = server.weakness
+        if weak and self.settings.durability == "strict":
+            raise ConfigError(f"{self.url}: durability='strict', but {weak}")
+        if weak and not self._warned and (server.durability, self.settings.durability) != ("process", "process"):
+            self._warned = True
+            log.warning("%s: %s", self.url, weak)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def open_engine(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    queues: Sequence[Queue] = (),
+    durability: str | None = None,
+    result_expires: float = 86_400.0,
+    result_max_bytes: int = 1 << 30,
+) -> RedisEngine:
+    """Connect to a Redis or Valkey server: `redis://user:password@host:6379/0`, `rediss://` (TLS), `unix:///socket`,
+    `sentinel://host:26379,host2/mymaster`. `queues` are declared, others are made with the default bounds when they
+    are first used. Results are kept `result_expires` seconds, up to `result_max_bytes`. The server's clock counts, not
+    `clock`. Raises `ConfigError`, `StoreError`, `BrokerUnavailable`."""
+    return RedisEngine(
+        read_settings(
+            url,
+            queues=queues,
+            durability=durability,
+            result_expires=result_expires,
+            result_max_bytes=result_max_bytes,
+        )
+    )

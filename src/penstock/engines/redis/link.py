@@ -1,0 +1,298 @@
+"""The way to the leader: found among the hosts, kept, and found anew when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from penstock.engines.network.patience import Deadline, pauses
+from penstock.engines.redis import greeting, scripts
+from penstock.engines.redis.faults import PASSING, Broken, NotNow, code_of, translate
+from penstock.engines.redis.greeting import Server
+from penstock.engines.redis.settings import Settings
+from penstock.engines.redis.wire import Part, Push, Wire, checked
+from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreError
+
+PATIENCE = 30.0
+"""Seconds that a call which may be repeated goes on trying."""
+LOOK = 0.5
+"""Seconds between two looks at whether the server still answers."""
+PING = 5.0
+"""Seconds after which a quiet line for news is tried."""
+SENTINEL_CHECK = 2.0
+OPENING = 3.0
+"""Seconds that the first connection may take, over all tries."""
+
+log = logging.getLogger("penstock.engine")
+
+
+class Link:
+    """Two connections to the leader: for calls, and for news. `news` is given what is published on the channel
+    `client`; `back` is called after every new connection, when news may have been missed."""
+
+    def __init__(self, settings: Settings, client: str, news: Push, back: Callable[[], object]) -> None:
+        self._settings, self._client = settings, client
+        self._news, self._back = news, back
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
+        self._listener: Wire | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+        self._trouble = "not connected yet"
+        self._head: tuple[Part, ...] = (
+            1,
+            settings.prefix,
+            int(settings.result_expires),
+            int(settings.result_max_bytes),
+        )
+        self._scripts: dict[str, scripts.Script] = {}
+        self.place: tuple[str, int] = settings.address.hosts[0]
+        self.server: Server | None = None
+
+    # Opening and keeping.
+
+    async def open(self) -> None:
+        """Connect for the first time. Raises `ConfigError`, `StoreError` and `BrokerUnavailable`."""
+        deadline = Deadline(OPENING, self._loop.time)
+        for pause in pauses():
+            try:
+                await self._connect()
+                break
+            except (ConfigError, StoreError):
+                raise
+            except BrokerUnavailable:
+                if deadline.left() <= pause or not self._has_rivals():
+                    raise
+            await asyncio.sleep(pause)
+        self._keeper = asyncio.create_task(self._keep())
+
+    def _has_rivals(self) -> bool:
+        """Another host may become the leader any moment."""
+        return self._settings.master is not None or len(self._settings.address.hosts) > 1
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._drop("the engine was closed")
+
+    async def _keep(self) -> None:
+        """Watch over the connections, and connect anew as long as it takes."""
+        while True:
+            reason = await self._watch()
+            if self._up.is_set():
+                log.warning("%s: %s; looking for the leader", self._settings.public, reason)
+            self._drop(reason)
+            for pause in pauses():
+                await asyncio.sleep(pause)
+                try:
+                    await self._connect()
+                    log.warning("%s: connected again to %s:%d", self._settings.public, *self.place)
+                    break
+                except Exception as error:  # whatever it is, the next try may do
+                    self._trouble = str(error)
+
+    async def _watch(self) -> str:
+        """Returns why this connection is of no use any more."""
+        wire, listener = self._wire, self._listener
+        assert wire is not None and listener is not None
+        ends = (wire.lost, listener.lost)
+        pinged = asked = self._loop.time()
+        while True:
+            await asyncio.wait(ends, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                if end.done():
+                    return end.result()
+            now = self._loop.time()
+            for one in (wire, listener):
+                if one.silence() > self._settings.timeout:
+                    return f"{self.place[0]}:{self.place[1]} has not answered for {self._settings.timeout:g} s"
+            if now - max(pinged, listener.heard) > PING:
+                pinged = now
+                pong = listener.call("PING")
+                pong.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+            if self._settings.master is not None and now - asked > SENTINEL_CHECK:
+                asked = now
+                with contextlib.suppress(BrokerUnavailable):  # no Sentinel answers: the leader does
+                    if (place := await self._ask_sentinels()) != self.place:
+                        return f"the leader is {place[0]}:{place[1]} now"
+
+    def _drop(self, reason: str) -> None:
+        self._trouble = reason
+        self._up.clear()
+        for wire in (self._wire, self._listener):
+            if wire is not None:
+                wire.close(reason)
+        self._wire = self._listener = None
+
+    async def _connect(self) -> None:
+        """Find the leader and talk to it. Raises errors of ours."""
+        refused: Exception | None = None
+        for host, port in await self._candidates():
+            try:
+                await self._settle_down(host, port)
+                return
+            except Exception as error:
+                found = translate(error, self._settings.public)
+                if isinstance(found, ConfigError):
+                    raise found from error
+                if refused is None or isinstance(found, StoreError):
+                    refused = found if found is not error else error
+        if isinstance(refused, TimeoutError) or refused is None or not str(refused):
+            refused = BrokerUnavailable(f"{self._settings.public}: no answer within {self._settings.timeout:g} s")
+        raise refused
+
+    async def _settle_down(self, host: str, port: int) -> None:
+        wire = await greeting.dial(self._settings, host, port)
+        listener = None
+        try:
+            server = await greeting.examine(wire, self._settings)
+            if server.role != "master":
+                raise NotNow(f"{host}:{port} is a replica, not the leader")
+            self._scripts = scripts.load(server.version)
+            await checked([wire.call("SCRIPT", "LOAD", one.text) for one in self._scripts.values()])
+            listener = await greeting.dial(self._settings, host, port, self._news)
+            listener.tell("SUBSCRIBE", f"{self._settings.prefix}:c:{self._client}")
+            await checked([listener.call("PING")])  # answered behind it: now it listens
+        except BaseException:
+            wire.close()
+            if listener is not None:
+                listener.close()
+            raise
+        self._wire, self._listener, self.server, self.place = wire, listener, server, (host, port)
+        self._up.set()
+        self._back()
+
+    async def _candidates(self) -> Sequence[tuple[str, int]]:
+        if self._settings.master is not None:
+            return [await self._ask_sentinels()]
+        hosts = list(self._settings.address.hosts)
+        if self.place in hosts:  # where it was last is not where to look first, when it was lost
+            hosts = [*(host for host in hosts if host != self.place), self.place] if self.server else hosts
+        return hosts
+
+    async def _ask_sentinels(self) -> tuple[str, int]:
+        """Where the leader is. Raises `ConfigError` when all that answer know no such master."""
+        name = self._settings.master or ""
+        trouble = "no Sentinel answers"
+        unknown = False
+        for host, port in self._settings.address.hosts:
+            try:
+                wire = await greeting.dial_sentinel(self._settings, host, port)
+                try:
+                    async with asyncio.timeout(2.0):
+                        (answer,) = await checked([wire.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)])
+                finally:
+                    wire.close()
+            except (OSError, Broken) as error:
+                trouble = f"Sentinel {host}:{port}: {str(error) or 'no answer'}"
+                continue
+            except hiredis.ReplyError as error:
+                raise translate(error, self._settings.public) from error
+            if answer:
+                return answer[0].decode(), int(answer[1])
+            unknown = True
+        if unknown:
+            raise ConfigError(
+                f"{self._settings.public}: the Sentinels know no master named {name!r}: check the URL's path"
+            )
+        raise BrokerUnavailable(f"{self._settings.public}: {trouble}")
+
+    # Calls.
+
+    async def once(self, verb: str, args: Sequence[Part], timeout: float) -> Any:
+        """Run a script that must not run twice. Raises `BrokerUnavailable` when it did not run, `OutcomeUnknown` when
+        it may have."""
+        deadline = Deadline(timeout, self._loop.time)
+        while True:
+            wire = await self._connected(deadline)
+            try:
+                async with asyncio.timeout(deadline.left()):
+                    return await self._ask(wire, verb, args)
+            except (TimeoutError, Broken) as error:
+                if isinstance(error, Broken) and not error.sent:
+                    continue
+                raise OutcomeUnknown(
+                    f"{self._settings.public}: {str(error) or 'no answer in time'}; it may have been done"
+                ) from None
+            except NotNow as error:
+                await self._try_elsewhere(error, deadline)
+
+    async def again(self, verb: str, args: Sequence[Part], repeat: Callable[[], Sequence[Part]] | None = None) -> Any:
+        """Run a script that may run twice (the second time with the arguments that `repeat` gives). Raises
+        `BrokerUnavailable` when it never ran, `OutcomeUnknown` when it may have."""
+        deadline = Deadline(PATIENCE, self._loop.time)
+        lost = ""
+        while True:
+            try:
+                wire = await self._connected(deadline)
+                return await self._ask(wire, verb, args)
+            except BrokerUnavailable as error:
+                if lost:
+                    raise OutcomeUnknown(f"{self._settings.public}: {lost}; it may have been done") from error
+                raise
+            except Broken as error:
+                if error.sent:
+                    lost = str(error)
+                    if repeat is not None:
+                        args = repeat()
+            except NotNow as error:
+                await self._try_elsewhere(error, deadline)
+
+    async def command(self, *parts: Part) -> Any:
+        """A plain command that changes nothing."""
+        wire = await self._connected(Deadline(PATIENCE, self._loop.time))
+        try:
+            (answer,) = await checked([wire.call(*parts)])
+        except (Broken, hiredis.ReplyError) as error:
+            raise translate(error, self._settings.public) from error
+        return answer
+
+    async def wait(self) -> int:
+        """How many replicas have all that was written before. Raises `OutcomeUnknown`."""
+        wire = await self._connected(Deadline(PATIENCE, self._loop.time))
+        try:
+            (answer,) = await checked([wire.call("WAIT", self._settings.wait, int(self._settings.wait_timeout * 1000))])
+        except (Broken, hiredis.ReplyError) as error:
+            raise OutcomeUnknown(
+                f"{self._settings.public}: {error}; it is not known how many replicas have it"
+            ) from error
+        return int(answer)
+
+    async def _connected(self, deadline: Deadline) -> Wire:
+        while self._wire is None or self._wire.lost.done():
+            if self._closed:
+                raise BrokerUnavailable(f"{self._settings.public}: the engine is closed")
+            self._up.clear()
+            try:
+                async with asyncio.timeout(deadline.left()):
+                    await self._up.wait()
+            except TimeoutError:
+                raise BrokerUnavailable(f"{self._settings.public}: {self._trouble}") from None
+        return self._wire
+
+    async def _ask(self, wire: Wire, verb: str, args: Sequence[Part]) -> Any:
+        script = self._scripts[verb]
+        answer = await wire.call("EVALSHA", script.sha, *self._head, *args)
+        if isinstance(answer, hiredis.ReplyError):
+            if code_of(answer) == "NOSCRIPT":  # somebody flushed them
+                answer = await wire.call("EVAL", script.text, *self._head, *args)
+            if isinstance(answer, hiredis.ReplyError):
+                if code_of(answer) in PASSING:
+                    if code_of(answer) == "READONLY":
+                        wire.close(f"{self.place[0]}:{self.place[1]} is not the leader any more")
+                    raise NotNow(str(answer))
+                raise translate(answer, self._settings.public) from None
+        return answer
+
+    async def _try_elsewhere(self, error: NotNow, deadline: Deadline) -> None:
+        if deadline.left() < 0.1:
+            raise BrokerUnavailable(f"{self._settings.public}: {error}") from None
+        await asyncio.sleep(0.1)

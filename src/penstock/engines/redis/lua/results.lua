@@ -1,0 +1,100 @@
+-- Outcomes outside of settlements. ARGV: the verb, and what it needs.
+local verb = take()
+
+-- The lists of ids and records that follow, as pairs.
+local function take_pairs()
+  local ids, records = {}, {}
+  for i = 1, take_number() do
+    ids[i], records[i] = take(), take()
+  end
+  return ids, records
+end
+
+local function look(id)
+  local record = call('HGET', P .. ':o', id)
+  if record and record ~= '' then return { 'o', record } end
+  local value = call('HGET', P .. ':m', id)
+  if value then
+    local progress = call('HGET', P .. ':pg', id)
+    return { 'm', value, extra(id).r and 'r' or '', progress or '' }
+  end
+  local dead = call('HGET', P .. ':dm', id)
+  if dead then return { 'd', dead } end
+  return { '' }
+end
+
+local verbs = {}
+
+function verbs.store()
+  local written = store(take_pairs())
+  for i = 1, #written do written[i] = written[i] and 1 or 0 end
+  return written
+end
+
+function verbs.fetch()
+  local found = {}
+  for i, id in ipairs(take_list()) do found[i] = look(id) end
+  return found
+end
+
+-- The outcomes that are there of these; who asks is told of the others when they are.
+function verbs.listen()
+  local client, found = take(), {}
+  local ids = take_list()
+  local records, channels = values_of(P .. ':o', ids), values_of(P .. ':in', ids)
+  local new = {}
+  for i, id in ipairs(ids) do
+    if records[i] and records[i] ~= '' then
+      found[#found + 1], found[#found + 2] = id, records[i]
+    elseif not channels[i] then
+      new[#new + 1], new[#new + 2] = id, client
+    elseif not string.find(' ' .. channels[i] .. ' ', ' ' .. client .. ' ', 1, true) then
+      new[#new + 1], new[#new + 2] = id, channels[i] .. ' ' .. client
+    end
+  end
+  many('HSET', P .. ':in', new)
+  return found
+end
+
+function verbs.unlisten()
+  local client = take()
+  local ids = take_list()
+  for i, channels in ipairs(values_of(P .. ':in', ids)) do
+    local others = {}
+    for other in string.gmatch(channels or '', '%S+') do
+      if other ~= client then others[#others + 1] = other end
+    end
+    if #others > 0 then
+      call('HSET', P .. ':in', ids[i], table.concat(others, ' '))
+    elseif channels then
+      call('HDEL', P .. ':in', ids[i])
+    end
+  end
+  return 1
+end
+
+-- An id whose outcome is forgotten is still known, so that a repeat is recognised.
+function verbs.forget()
+  for _, id in ipairs(take_list()) do
+    local size = call('HSTRLEN', P .. ':o', id)
+    if size > 0 then
+      call('HSET', P .. ':o', id, '')
+      call('DECRBY', P .. ':ob', size)
+    end
+  end
+  return 1
+end
+
+function verbs.note()
+  local id, progress = take(), take()
+  local value = call('HGET', P .. ':m', id)
+  if not value then return 0 end
+  local lane = lane_of(value)
+  if call('ZSCORE', P .. ':r:' .. lane, id) or call('ZSCORE', P .. ':due:' .. queue_of(lane), id) then return 0 end
+  call('HSET', P .. ':pg', id, progress)
+  return 1
+end
+
+local reply = verbs[verb]()
+write_counts()
+return reply

@@ -1,0 +1,129 @@
+"""The result backend of the Redis engine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from penstock.backend import Lost, Notify, Subscription
+from penstock.broker import Key
+from penstock.engines.redis.names import check_id
+from penstock.engines.redis.pages import letters, look, pack_outcome, pack_progress, report_of
+from penstock.outcome import Outcome, Progress, Report
+
+if TYPE_CHECKING:
+    from penstock.engines.redis.handle import RedisEngine
+
+CHUNK = 1_000
+"""Ids that one call asks for."""
+
+
+class Listener:
+    """One subscription: the keys that it still waits for. Used on the loop's thread, but for `close`."""
+
+    def __init__(self, backend: RedisBackend, keys: Sequence[str], notify: Notify) -> None:
+        self._backend = backend
+        self.keys = set(keys)
+        self.notify = notify
+        self.closed = False
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._backend.leave(self)
+
+
+class RedisBackend:
+    def __init__(self, engine: RedisEngine) -> None:
+        self._engine = engine
+        self._listeners: dict[str, list[Listener]] = {}
+
+    async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
+        if not outcomes:
+            return []
+        args: list[str | bytes | int | float] = ["store", len(outcomes)]
+        for key, outcome in outcomes:
+            check_id(str(key))
+            args += (str(key), pack_outcome(outcome, None, None))
+        return [bool(first) for first in await self._engine.link.again("results", args)]
+
+    async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
+        reports: list[Report] = []
+        for start in range(0, len(keys), CHUNK):
+            ids = [str(key) for key in keys[start : start + CHUNK]]
+            found = await self._engine.read("results", ["fetch", len(ids), *ids])
+            reports += [look(task_id, one) for task_id, one in zip(ids, found, strict=True)]
+        return reports
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
+        listener = Listener(self, [str(key) for key in keys], notify)
+        self._engine.reopen()
+        self._engine.thread.spawn(self._enter(listener))
+        return listener
+
+    def mint(self) -> str | None:
+        return self._engine.broker.mint()
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        await self._engine.link.again("results", ["forget", len(keys), *(str(key) for key in keys)])
+
+    async def note(self, key: Key, progress: Progress) -> None:
+        await self._engine.link.again("results", ["note", str(key), pack_progress(progress)])
+
+    # Listening.
+
+    async def _enter(self, listener: Listener) -> None:
+        for key in listener.keys:
+            self._listeners.setdefault(key, []).append(listener)
+        await self._ask(list(listener.keys))
+
+    async def _ask(self, keys: Sequence[str]) -> None:
+        """Register what is waited for; what is there already is told at once. If the server cannot be reached, it is
+        asked again when it can."""
+        for start in range(0, len(keys), CHUNK):
+            ids = keys[start : start + CHUNK]
+            found = await self._engine.link.again("results", ["listen", self._engine.client, len(ids), *ids])
+            self._tell([(found[i].decode(), found[i + 1]) for i in range(0, len(found), 2)])
+
+    def ask_again(self) -> None:
+        """After a new connection: what was pushed meanwhile is lost, and the server may be another."""
+        if self._listeners:
+            self._engine.thread.spawn(self._ask(list(self._listeners)))
+
+    def told(self, data: bytes) -> None:
+        self._tell(list(letters(data)))
+
+    def _tell(self, found: Sequence[tuple[str, bytes]]) -> None:
+        told: dict[int, tuple[Listener, list[Report]]] = {}
+        for task_id, record in found:
+            waiting = self._listeners.pop(task_id, None)
+            if not waiting:
+                continue
+            report = report_of(task_id, record)
+            for listener in waiting:
+                listener.keys.discard(task_id)
+                told.setdefault(id(listener), (listener, []))[1].append(report)
+        for listener, reports in told.values():
+            if not listener.closed:
+                listener.notify(reports)
+
+    def leave(self, listener: Listener) -> None:
+        if listener.keys and self._engine.is_open():
+            self._engine.thread.soon(lambda: self._forget(listener))
+
+    def _forget(self, listener: Listener) -> None:
+        unheard = []
+        for key in listener.keys:
+            waiting = self._listeners.get(key, [])
+            if listener in waiting:
+                waiting.remove(listener)
+                if not waiting:
+                    del self._listeners[key]
+                    unheard.append(key)
+        for chunk in itertools.batched(unheard, CHUNK) if hasattr(itertools, "batched") else [unheard]:
+            if chunk:
+                self._engine.behind("results", ["unlisten", self._engine.client, len(chunk), *chunk])
+
+    def forked(self) -> None:
+        self._listeners.clear()

@@ -1,0 +1,103 @@
+"""What is stored of an outcome, and what a report is made of."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+
+from penstock.engines.redis.names import queue_names
+from penstock.errors import DecodeError, StoreError
+from penstock.message import Message, unpack
+from penstock.outcome import Outcome, Progress, Report, State
+
+REVOKED = b"V"
+"""How the records begin that the server's scripts make themselves: the time, a space, the lane."""
+_size = struct.Struct(">I")
+
+
+class Stored(Struct, array_like=True, gc=False):
+    """A stored outcome."""
+
+    state: State
+    value: bytes
+    done: float
+    runtime: float
+    retries: int
+    content_type: str
+    task: str | None
+    queue: str | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Stored).decode
+pack_progress = _encode
+_progress = msgspec.msgpack.Decoder(Progress).decode
+
+
+def pack_outcome(outcome: Outcome, task: str | None, queue: str | None) -> bytes:
+    return _encode(
+        Stored(
+            outcome.state,
+            outcome.value,
+            outcome.done,
+            outcome.runtime,
+            outcome.retries,
+            outcome.content_type,
+            task,
+            queue,
+        )
+    )
+
+
+def report_of(task_id: str, record: bytes) -> Report:
+    """Raises `StoreError` for bytes that are no record."""
+    if record[:1] == REVOKED:
+        done, _, lane = record[1:].partition(b" ")
+        return Report(task_id, State.REVOKED, Outcome(State.REVOKED, b"", float(done)), None, queue_names(lane)[1])
+    try:
+        one = _decode(record)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the stored outcome of {task_id!r} is damaged: {error}") from error
+    outcome = Outcome(one.state, one.value, one.done, one.runtime, one.retries, one.content_type)
+    return Report(task_id, one.state, outcome, one.task, one.queue, one.retries)
+
+
+def look(task_id: str, found: list[bytes]) -> Report:
+    """The report of what `results.lua` found."""
+    kind = found[0]
+    if kind == b"o":
+        return report_of(task_id, found[1])
+    if kind == b"":
+        return Report(task_id, State.UNKNOWN)
+    lane, message, _ = read(found[1])
+    task, retries = (message.task, message.retries) if message else (None, 0)
+    queue = queue_names(lane)[1]
+    if kind == b"d":
+        return Report(task_id, State.FAILURE, None, task, queue, retries)
+    if found[3]:
+        return Report(task_id, State.STARTED, None, task, queue, retries, None, _progress(found[3]))
+    return Report(task_id, State.RETRY if found[2] else State.PENDING, None, task, queue, retries)
+
+
+def read(value: bytes) -> tuple[bytes, Message | None, bytes]:
+    """(lane, message, packed message) of a stored value; the message is `None` when it is damaged."""
+    lane, _, data = value.partition(b" ")
+    try:
+        return lane, unpack(data), data
+    except DecodeError:
+        return lane, None, data
+
+
+def letters(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """(id, record) of a push: each with its size before it."""
+    place = 0
+    while place < len(data):
+        parts = []
+        for _ in range(2):
+            (size,) = _size.unpack_from(data, place)
+            parts.append(data[place + 4 : place + 4 + size])
+            place += 4 + size
+        yield parts[0].decode(), parts[1]

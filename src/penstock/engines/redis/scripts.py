@@ -1,0 +1,47 @@
+"""The Lua scripts: a file per verb, with the files that it builds on before it."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from importlib.resources import files
+
+from msgspec import Struct
+
+BASE = ("prelude", "lanes", "keys", "ending")
+VERBS = {
+    "publish": (*BASE, "accepting"),
+    "follow_up": (*BASE, "accepting"),
+    "step": (*BASE, "accepting", "leasing", "settling", "claiming"),
+    "unwait": ("prelude", "lanes"),
+    "extend": ("prelude",),
+    "results": BASE,
+    "workers": (*BASE, "leasing"),
+    "shared": (*BASE, "accepting"),
+    "inspect": (*BASE, "leasing"),
+}
+BOUNDED = frozenset({"publish"})
+"""Verbs that may be refused when memory is full; all others end work, or are needed to end it."""
+FLAGS_SINCE = (7, 0)
+
+
+class Script(Struct, frozen=True):
+    verb: str
+    text: bytes
+    sha: bytes
+
+
+def load(version: tuple[int, ...]) -> dict[str, Script]:
+    """All scripts, as a server of this version wants them, by verb."""
+    folder = files(__package__) / "lua"
+    parts = {name: (folder / f"{name}.lua").read_text("utf-8") for name in {*VERBS, *sum(VERBS.values(), ())}}
+    return {verb: _script(verb, [parts[name] for name in (*needs, verb)], version) for verb, needs in VERBS.items()}
+
+
+def _script(verb: str, parts: list[str], version: tuple[int, ...]) -> Script:
+    if version >= FLAGS_SINCE:
+        head = "#!lua\n" if verb in BOUNDED else "#!lua flags=allow-oom\n"
+    else:
+        # Once such a server has let a script write, it refuses none of its writes for want of memory.
+        head = "" if verb in BOUNDED else "redis.call('DEL', KEYS[1] .. ':none')\n"
+    text = (head + "\n".join(parts)).encode()
+    return Script(verb, text, sha1(text, usedforsecurity=False).hexdigest().encode())

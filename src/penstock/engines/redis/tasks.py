@@ -1,0 +1,310 @@
+"""The broker of the Redis engine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from penstock.broker import (
+    DONE,
+    LEASE_LOST,
+    Accepted,
+    Answer,
+    Cancelled,
+    Conflict,
+    Demand,
+    Duplicate,
+    Features,
+    Fenced,
+    Full,
+    Held,
+    Key,
+    Lease,
+    Lost,
+    Step,
+    Unknown,
+)
+from penstock.delivery import Delivery, Receipt, Settlement
+from penstock.effects import KINDS
+from penstock.engines.redis.asking import Publishing, Settling, demand_args, message_args
+from penstock.engines.redis.names import Lanes, Mint, check_id, queue_key, queue_names, random_name
+from penstock.engines.redis.wire import Part
+from penstock.errors import ConfigError, DecodeError, OutcomeUnknown
+from penstock.message import Fence, Message, Unique, unpack
+
+if TYPE_CHECKING:
+    from penstock.engines.redis.handle import RedisEngine
+
+MAX_BATCH = 5_000
+"""Messages of one publish: some 20 ms of a server that does one thing at a time."""
+FALLBACK = 5.0
+"""Seconds after which a waiting step looks, though nobody rang."""
+MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
+"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
+REMEMBERED_TOKENS = 10_000
+MAX_NOTED = 150
+"""Characters of a task's name and id together that a receipt, and so a start note, has room for."""
+
+
+def features_of(durability: str) -> Features:
+    return Features(
+        engine="redis",
+        atomic_settle=True,
+        max_batch=MAX_BATCH,
+        effects=KINDS,
+        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        durability=durability,
+    )
+
+
+class RedisBroker:
+    def __init__(self, engine: RedisEngine) -> None:
+        self._engine = engine
+        self.features = features_of("power")
+        self._lanes = Lanes()
+        self.renew_names()
+        self._queue_of: OrderedDict[str, str] = OrderedDict()
+        """The queues of tokens that this process got."""
+        self._interrupts = 0
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._deaf: dict[str, tuple[Part, ...]] = {}
+        """Who waited last, and for what: if it is rung now, the ring goes on to somebody else."""
+        self.record_start = engine.starts.note
+
+    def renew_names(self) -> None:
+        """At the start, and in a forked child: nothing is ever named twice."""
+        self.mint = Mint()
+        self._nonce = random_name()
+        self._numbers = itertools.count()
+
+    # Publishing.
+
+    async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        if not batch:
+            return []
+        asked = Publishing(batch, self._lanes, self.mint)
+        try:
+            reply = await self._engine.link.once("publish", asked.args, timeout)
+        except OutcomeUnknown:
+            return [Unknown(task_id) for task_id in asked.ids]
+        if not reply:
+            answers: list[Answer] = [Accepted(task_id) for task_id in asked.ids]
+        else:
+            answers = _answers(batch, asked, reply)
+        return await self._replicated(answers)
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        args: list[Part] = [len(batch)]
+        ids = []
+        for message in batch:
+            task_id = message.id or self.mint()
+            check_id(task_id)
+            ids.append(task_id)
+            args += message_args(message, task_id, self._lanes)
+        try:
+            reply = await self._engine.link.once("follow_up", args, timeout)
+        except OutcomeUnknown:
+            return [Unknown(task_id) for task_id in ids]
+        answers = [
+            _answer(one, message, ids[i], None) for i, (one, message) in enumerate(zip(reply, batch, strict=True))
+        ]
+        return await self._replicated(answers)
+
+    async def _replicated(self, answers: list[Answer]) -> list[Answer]:
+        """Nothing is accepted, or was there, before enough replicas have it."""
+        wanted = self._engine.settings.wait
+        if not wanted:
+            return answers
+        try:
+            enough = await self._engine.link.wait() >= wanted
+        except OutcomeUnknown:
+            enough = False
+        if enough:
+            return answers
+        return [Unknown(str(one.key)) if isinstance(one, Accepted | Duplicate) else one for one in answers]
+
+    # Settling and reserving.
+
+    async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        settling = Settling(settle, self._queue_of, self._lanes)
+        if want is None:
+            reply = await self._step([*settling.args, 0])
+            deliveries: list[Delivery] = []
+        else:
+            number = self._interrupts
+            waiter = f"{self._engine.client} {next(self._numbers)}" if want.wait > 0 else ""
+            rung = self._listen(waiter)
+            reply = await self._step([*settling.args, *demand_args(want, waiter, False, want.wait)])
+            deliveries = self._deliveries(reply[1])
+            if want.wait > 0 and not deliveries:
+                deliveries = await self._wait(want, waiter, rung, reply[2], number)
+            self._leave(waiter, want, bool(deliveries))
+        settled: list[Any] = [DONE] * len(settle)
+        if b"0" in reply[0]:
+            for place, mark in zip(settling.order, reply[0], strict=True):
+                settled[place] = DONE if mark == 49 else LEASE_LOST
+        if settle and self._engine.settings.wait and await self._engine.link.wait() < self._engine.settings.wait:
+            raise OutcomeUnknown(f"{self._engine.url}: it is not known whether enough replicas have this settlement")
+        return Step(settled, deliveries)
+
+    async def _step(self, args: list[Part]) -> Any:
+        nonce = f"{self._nonce}{next(self._numbers)}"
+        return await self._engine.link.again("step", [nonce, 0, *args], lambda: [nonce, 1, *args])
+
+    async def _wait(self, want: Demand, waiter: str, rung: asyncio.Event, due: bytes, number: int) -> list[Delivery]:
+        """Look again when somebody rings, when something is due, and now and then."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + want.wait
+        while self._interrupts == number and (left := end - loop.time()) > 0:
+            nap = min(left, FALLBACK)
+            if due:
+                nap = min(nap, max(0.001, float(due)))
+            try:
+                async with asyncio.timeout(nap):
+                    await rung.wait()
+            except TimeoutError:
+                if nap == left:
+                    return []
+            if self._interrupts != number:
+                return []
+            rung.clear()
+            left = max(0.0, end - loop.time())
+            reply = await self._step([0, 0, *demand_args(want, waiter, True, left + 0.001)])
+            if reply[1]:
+                return self._deliveries(reply[1])
+            due = reply[2]
+        return []
+
+    def _listen(self, waiter: str) -> asyncio.Event:
+        rung = asyncio.Event()
+        if waiter:
+            self._waiting[waiter] = rung
+        return rung
+
+    def _leave(self, waiter: str, want: Demand, served: bool) -> None:
+        if not waiter:
+            return
+        rung = self._waiting.pop(waiter)
+        queues = tuple(queue_key(want.namespace, queue) for queue in want.queues)
+        if rung.is_set() and not served:
+            self._engine.behind("unwait", [waiter, len(queues), *queues])
+            return
+        self._deaf[waiter] = queues
+        if len(self._deaf) > 64:
+            del self._deaf[next(iter(self._deaf))]
+
+    def ring(self, waiter: str) -> None:
+        """The server woke this waiter. Who waits no more lets the server wake another."""
+        rung = self._waiting.get(waiter)
+        if rung is not None:
+            rung.set()
+            return
+        queues = self._deaf.pop(waiter, None)
+        if queues:
+            self._engine.behind("unwait", [waiter, len(queues), *queues])
+
+    def ring_all(self) -> None:
+        for rung in list(self._waiting.values()):
+            rung.set()
+
+    def interrupt(self) -> None:
+        self._interrupts += 1
+        if self._waiting:
+            self._engine.thread.soon(self.ring_all)
+
+    def forked(self) -> None:
+        self._waiting.clear()
+        self._deaf.clear()
+        self._queue_of.clear()
+        self.renew_names()
+
+    def _deliveries(self, claimed: list[Any]) -> list[Delivery]:
+        deliveries: list[Delivery] = []
+        for token_bytes, held, values, attempts in claimed:
+            token = token_bytes.decode()
+            lane, _, _ = values[0].partition(b" ")
+            start = len(lane) + 1
+            self._remember(token, queue_names(lane)[1])
+            for number, value in enumerate(values):
+                count = attempts[number] if attempts else 0
+                size = len(value)
+                try:
+                    message = unpack(value[start:])
+                except DecodeError as error:
+                    task_id = held[2 * number].decode()
+                    receipt: Receipt = (token, size, "", task_id)
+                    deliveries.append(Delivery(receipt, task_id, None, str(error), value[start:], count))
+                    continue
+                task_id = message.id or ""
+                message.attempts = count
+                task = message.task if len(message.task) + len(task_id) < MAX_NOTED else ""
+                deliveries.append(Delivery((token, size, task, task_id), task_id, message, None, b"", count))
+        return deliveries
+
+    def _remember(self, token: str, queue: str) -> None:
+        self._queue_of[token] = queue
+        if len(self._queue_of) > REMEMBERED_TOKENS:
+            self._queue_of.popitem(last=False)
+
+    # The rest.
+
+    async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
+        if not receipts:
+            return []
+        args: list[Part] = [lease, len(receipts)]
+        for receipt in receipts:
+            args += (receipt[0], receipt[-1])
+        return [_lease(answer) for answer in await self._engine.link.again("extend", args)]
+
+    async def depth(self, queue: str, namespace: str = "") -> int | None:
+        return int(await self._engine.link.again("inspect", ["depth", queue_key(namespace, queue)]))
+
+    def public_id(self, key: Key) -> str:
+        return str(key)
+
+
+def _lease(answer: bytes) -> Lease:
+    if not answer:
+        return Lost()
+    if answer[:1] == b"c":
+        return Cancelled(answer == b"c1")
+    return Held(float(answer))
+
+
+def _answers(batch: Sequence[Message], asked: Publishing, reply: list[Any]) -> list[Answer]:
+    full = _full(reply[1]) if reply[1] else None
+    if full is not None and reply[0] == [b"q"]:
+        return [full] * len(batch)
+    answers: list[Any] = [None] * len(batch)
+    order = asked.order or range(len(batch))
+    for place, code in zip(order, reply[0], strict=True):
+        answers[place] = _answer(code, batch[place], asked.ids[place], full)
+    return answers
+
+
+def _answer(code: bytes, message: Message, task_id: str, full: Full | None) -> Answer:
+    kind, rest = code[:1], code[1:].decode()
+    if kind == b"a":
+        return Accepted(task_id)
+    if kind == b"q" and full is not None:
+        return full
+    if kind == b"d":
+        return Duplicate(rest)
+    number, _, holder = rest.partition(" ")
+    guard = message.guards[int(number) - 1]
+    if isinstance(guard, Fence):
+        return Fenced(guard.name)
+    if isinstance(guard, Unique):
+        return Conflict(guard.key, holder or None)
+    raise ConfigError(f"task {message.task!r}: the server gave an answer that is none: {code!r}")
+
+
+def _full(found: list[bytes]) -> Full:
+    key, depth, limit, unit, settled, seconds = found
+    rate = float(settled) / max(float(seconds), 0.001)
+    excess = max(1, int(depth) + 1 - int(limit)) if unit == b"tasks" else 1
+    wait = FIRST_RETRY if rate == 0 else min(MAX_RETRY, max(MIN_RETRY, excess / rate))
+    return Full(queue_names(key)[1], int(depth), int(limit), unit.decode(), wait)
