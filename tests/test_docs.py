@@ -17,7 +17,7 @@ import click
 import pytest
 
 from penstock import Penstock, State, Unique, errors
-from penstock.app import ENGINES, PLANNED
+from penstock.app import ENGINES
 from penstock.cli.main import cli
 from penstock.config import Config
 from penstock.options import CallSettings, TaskOptions, TaskSettings
@@ -100,7 +100,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_every_url_scheme_is_documented() -> None:
     text = SETTINGS.read_text("utf-8").partition("## Broker URLs")[2]
-    assert set(re.findall(r"(\w+)://", text)) == {*ENGINES, *PLANNED}
+    assert set(re.findall(r"(\w+)://", text)) == {*ENGINES}
 
 
 def test_every_task_option_is_documented_with_its_default() -> None:
