@@ -18,7 +18,9 @@ LAYERS: dict[str, int] = {
     # 4: the only place that picks engines; `__init__` exports what users name
     **dict.fromkeys(("__init__", "app", "config"), 4),
     # 1: contracts
-    **dict.fromkeys(("broker", "backend", "coordinator", "engine", "apart", "commit", "pool", "middleware"), 1),
+    **dict.fromkeys(
+        ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware"), 1
+    ),
     # 0: values, pure
     **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors"), 0),
     **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking"), 0),

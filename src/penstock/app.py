@@ -167,23 +167,27 @@ class Penstock:
         name: str,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
         **options: Unpack[CallSettings],
     ) -> AsyncResult[Any]:
         """Publish a call by the task's name, which only the worker needs to know. What this app knows of the task
-        applies."""
+        applies. `connection`: see `Task.apply_async`."""
         task, message = self._named(name, tuple(args), kwargs or {}, options)
-        return self.client.send(task, message)
+        return self.client.send(task, message, connection)
 
     async def asend_task(
         self,
         name: str,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
         **options: Unpack[CallSettings],
     ) -> AsyncResult[Any]:
         """`send_task` without blocking the running loop."""
         task, message = self._named(name, tuple(args), kwargs or {}, options)
-        return await self.client.asend(task, message)
+        return await self.client.asend(task, message, connection)
 
     def send(self, signature: Signature) -> AsyncResult[Any]:
         """Publish a signature's call."""
@@ -201,9 +205,9 @@ class Penstock:
         check_name("task", name)
         return None, self.client.prepare_unknown(name, args, kwargs, options)
 
-    def batch(self) -> Batch:
-        """`with app.batch():` or `async with app.batch():`, see `Batch`."""
-        return Batch(self)
+    def batch(self, *, connection: object | None = None) -> Batch:
+        """`with app.batch():` or `async with app.batch():`, see `Batch`; inside a transaction with a `connection`."""
+        return Batch(self, connection)
 
     def AsyncResult(self, task_id: str, task: Task[..., R] | None = None) -> AsyncResult[R]:
         """The result of an earlier call, by its public id."""

@@ -33,8 +33,10 @@ class Batch:
     then).
     """
 
-    def __init__(self, app: Penstock) -> None:
+    def __init__(self, app: Penstock, connection: object | None = None) -> None:
+        """With a `connection` the calls are published inside the transaction that it is in."""
         self._app = app
+        self._connection = connection
         self.client = app.client
         self.closed = True
         self.outer: Batch | None = None
@@ -60,7 +62,9 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         messages = self._end(error)
-        if messages:
+        if messages and self._connection is not None:
+            self._published(self.client.enlist(messages, self._connection))
+        elif messages:
             self._published(self.client.engine.run(self.client.publish(messages)))
 
     async def __aenter__(self) -> Batch:
@@ -70,7 +74,9 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         messages = self._end(error)
-        if messages:
+        if messages and self._connection is not None:
+            self._published(await self.client.aenlist(messages, self._connection))
+        elif messages:
             self._published(await self.client.engine.arun(self.client.publish(messages)))
 
     def _end(self, error: BaseException | None) -> list[Message]:

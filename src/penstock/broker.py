@@ -14,7 +14,8 @@ Methods are coroutines, run by `Engine.run` (blocking callers) or `Engine.arun` 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -323,6 +324,18 @@ class Dispatch:
             raise
         self._report("follow_up", len(batch), started)
         return answers
+
+    @contextmanager
+    def enlisting(self, batch: Sequence[Message]) -> Iterator[None]:
+        """Around a publish inside the caller's own transaction, which no broker's connection carries."""
+        check_batch(self.features, batch)
+        started = time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            self._report("enlist", len(batch), started, error)
+            raise
+        self._report("enlist", len(batch), started)
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         if not self._every_effect:

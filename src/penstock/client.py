@@ -128,14 +128,22 @@ class Client:
 
     # -- publishing
 
-    def send(self, task: Task[P, R] | None, message: Message) -> AsyncResult[R]:
+    def send(self, task: Task[P, R] | None, message: Message, connection: object | None = None) -> AsyncResult[R]:
+        if connection is not None:
+            (answer,) = self.enlist([message], connection)
+            return self.result(task, message, self.key_of(message, answer))
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
         (answer,) = self.engine.run(self.publish([message]))
         return self.result(task, message, self.key_of(message, answer))
 
-    async def asend(self, task: Task[P, R] | None, message: Message) -> AsyncResult[R]:
+    async def asend(
+        self, task: Task[P, R] | None, message: Message, connection: object | None = None
+    ) -> AsyncResult[R]:
+        if connection is not None:
+            (answer,) = await self.aenlist([message], connection)
+            return self.result(task, message, self.key_of(message, answer))
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
@@ -167,6 +175,50 @@ class Client:
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
+        messages = self._outgoing(messages)
+        clock, timeout = self._app.clock, self._conf.publish_timeout
+        deadline = clock.monotonic() + timeout
+        answers = await self._app.broker.publish(messages, timeout)
+        for answer in answers:
+            if type(answer) is Unknown:
+                return await self._ask_again(messages, answers, deadline)
+        return answers
+
+    def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
+        """Publish on the caller's own connection, inside the transaction that it is in."""
+        from penstock import transaction  # few need it
+
+        messages = self._outgoing(messages)
+        with self._app.broker.enlisting(messages):
+            return transaction.publish(self.engine, messages, connection)
+
+    async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
+        """`enlist` on a connection that is awaited, on its own loop."""
+        from penstock import transaction
+
+        messages = self._outgoing(messages)
+        with self._app.broker.enlisting(messages):
+            return await transaction.apublish(self.engine, messages, connection)
+
+    def send_on_commit(self, task: Task[P, R] | None, message: Message, connection: object | None) -> AsyncResult[R]:
+        """Publish when the transaction of `connection` has committed. The result has its id then."""
+        from penstock.on_commit import after_commit
+
+        result = self.result(task, message, message.id)
+
+        def publish() -> None:
+            (answer,) = self.engine.run(self.publish([message]))
+            result.published_as(self.key_of(message, answer))
+
+        async def apublish() -> None:
+            (answer,) = await self.engine.arun(self.publish([message]))
+            result.published_as(self.key_of(message, answer))
+
+        after_commit(connection, publish, apublish)
+        return result
+
+    def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """As the middleware wants them, and with the ids that results need."""
         for middleware in self._app.publishing:
             count = len(messages)
             messages = middleware(messages)
@@ -177,13 +229,7 @@ class Client:
                 )
         if self._app.result_url is not None:
             self._name(messages)
-        clock, timeout = self._app.clock, self._conf.publish_timeout
-        deadline = clock.monotonic() + timeout
-        answers = await self._app.broker.publish(messages, timeout)
-        for answer in answers:
-            if type(answer) is Unknown:
-                return await self._ask_again(messages, answers, deadline)
-        return answers
+        return messages
 
     def _name(self, messages: Sequence[Message]) -> None:
         """Give ids where results find their way by them."""

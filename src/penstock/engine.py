@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from penstock.backend import Backend
 from penstock.broker import Broker, Inspectable
 from penstock.coordinator import Coordinator
+from penstock.enlist import Transactional
 
 T = TypeVar("T")
 
@@ -36,6 +37,11 @@ class Engine(Protocol):
 
     @property
     def inspect(self) -> Inspectable: ...
+
+    @property
+    def transactional(self) -> Transactional | None:
+        """How to publish inside a caller's own transaction; `None`: its tasks are not in a database of callers."""
+        ...
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Run `call` to its end and return what it returns; blocks this thread. Raises what it raises."""

@@ -184,6 +184,8 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
     """The options `given` by name. Raises `ConfigError` for an unknown name ("did you mean") or a bad value."""
     known = kind.__struct_fields__
     for name in given:
+        if name == "connection":
+            raise ConfigError("a connection is not part of a call: give it to apply_async, send_task or app.batch")
         if name not in known:
             what = "task" if kind is TaskOptions else "call"
             raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")

@@ -66,11 +66,12 @@ class AsyncResult(Generic[R]):
 
     @property
     def key(self) -> Key:
-        """The engine's key of the task. Raises `ResultUnavailable` inside the batch that will publish it."""
+        """The engine's key of the task. Raises `ResultUnavailable` inside the batch, or before the commit, that will
+        publish it."""
         if self._key is None:
             raise ResultUnavailable(
-                "this call is in a batch that is not published: its id is there after the block, and only if the block "
-                "succeeds; give task_id= to choose the id yourself"
+                "this call waits in a batch that is not published, or for a commit: its id is there after the block or "
+                "the commit, and only if that succeeds; give task_id= to choose the id yourself"
             )
         return self._key
 

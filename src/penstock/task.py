@@ -132,18 +132,54 @@ class Task(Generic[P, R]):
         return await client.asend(self, client.prepare(self, args, kwargs))
 
     def apply_async(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
+        **options: Unpack[CallSettings],
     ) -> AsyncResult[R]:
-        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one."""
+        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one.
+
+        `connection` is one of psycopg, SQLAlchemy or Django to the broker's own database: the task exists if and only
+        if the transaction commits that it is in. It is known, and its result can be waited for, from then on.
+        """
         client = self.app.client
-        return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options))
+        return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
     async def aapply_async(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
+        **options: Unpack[CallSettings],
     ) -> AsyncResult[R]:
-        """`apply_async` without blocking the running loop."""
+        """`apply_async` without blocking the running loop; `connection` is then one that is awaited."""
         client = self.app.client
-        return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options))
+        return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """`delay` right after the transaction of Django's default connection has committed; at once outside of one, and
+        never if it is rolled back. A crash between the commit and the publish loses the call.
+
+        The result has its id from then on. Errors of the publish come out of the commit."""
+        client = self.app.client
+        return client.send_on_commit(self, client.prepare(self, args, kwargs), None)
+
+    def apply_async_on_commit(
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
+        **options: Unpack[CallSettings],
+    ) -> AsyncResult[R]:
+        """`delay_on_commit` with options, for a Django connection, or an SQLAlchemy session, awaited ones included.
+        Raises `ConfigError` for a connection that does not tell of commits."""
+        client = self.app.client
+        message = client.prepare(self, tuple(args), kwargs or {}, options)
+        return client.send_on_commit(self, message, connection)
 
     def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the

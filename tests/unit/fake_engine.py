@@ -102,6 +102,7 @@ class FakeCoordinator:
 
 class FakeEngine:
     url = "fake://"
+    transactional = None
 
     def __init__(self, features: Features = FEATURES) -> None:
         self.broker = FakeBroker(features)

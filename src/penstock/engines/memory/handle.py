@@ -25,6 +25,8 @@ URL = "memory://"
 class MemoryEngine:
     """A handle on a store; several may share one, as several processes share a server."""
 
+    transactional = None
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pid = os.getpid()

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from penstock.engines.network.loop import LoopThread
+from penstock.enlist import Transactional
 from penstock.errors import BrokerUnavailable
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ class NetworkEngine(ABC):
     A subclass sets its own fields, then calls `open()`. `connect` is awaited on the loop thread: at opening, and anew
     in a forked child at its first call. It must leave `features` known, and raise errors of ours that name `url`.
     """
+
+    transactional: Transactional | None = None
 
     def __init__(self, url: str) -> None:
         """`url` without the password."""

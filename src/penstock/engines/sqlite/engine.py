@@ -131,6 +131,9 @@ class SqliteBackend:
 class SqliteEngine:
     """See `penstock.engine.Engine`. The store is opened at once, so that a bad file is told at the start."""
 
+    transactional = None
+    """The file is the engine's own: callers have no transactions in it."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.url = f"sqlite:///{settings.path}"
