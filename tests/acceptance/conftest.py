@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import Stage
+from tests.acceptance.sites import field, site
+
+__all__ = ["field", "site"]
 
 MEASURED = pytest.StashKey[list[str]]()
 
