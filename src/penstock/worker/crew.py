@@ -112,9 +112,9 @@ class Crew:
             if self._sign_on(info):
                 pool(self).run()
         finally:
-            self._watchdog.close()
             for batch in bench.batches:
                 bench.finish(batch)
+            self._watchdog.close()
             try:
                 engine.run(bounded(engine.coordinator.leave(self._worker), LEAVING))
             except BrokerError as error:

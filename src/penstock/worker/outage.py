@@ -54,11 +54,15 @@ class Outage:
         since = self._since
         return 0.0 if since is None else self._now() - since
 
+    def forget(self) -> None:
+        """Nobody goes this way any more."""
+        self._since, self._tries = None, 0
+
     def over(self) -> None:
         """It works."""
         since = self._since
         if since is not None:
-            self._since, self._tries = None, 0
+            self.forget()
             log.warning("%s works again, after %.1f s", self._what, self._now() - since)
 
 

@@ -36,6 +36,9 @@ LONG = 1.0
 UPKEEP = 1.0
 GRACE = 1.0
 """Seconds that a cancelled coroutine has to end, beyond its hard limit, before its process is ended."""
+STUCK = 12.0
+"""Seconds that a stopping process may take to settle, once nothing runs any more: longer than `settle.STOPPING`. A call
+to a server that does not answer cannot be broken off, and may take much longer."""
 WARM, COLD = b"w", b"c"
 EXIT_COLD, EXIT_LIMIT, EXIT_REVOKED = 70, 71, 72
 
@@ -68,6 +71,8 @@ class Watchdog:
         self._stale: dict[int, tuple[object, object, float]] = {}
         self._extended = 0.0
         self._outage = Outage("extending leases")
+        self._idle_since: float | None = None
+        """Since when a stopping process runs nothing."""
         self._soft_told: dict[int, Delivery] = {}
         self._hard_told: dict[int, Delivery] = {}
         self._thread = threading.Thread(target=self._main, name="penstock-watchdog", daemon=True)
@@ -99,12 +104,14 @@ class Watchdog:
                 )
                 quiet = 0 if busy or self._bench.stirred else quiet + 1
                 self._bench.stirred = False
-                self._wait(poll, asleep=quiet > CALM)
+                self._wait(poll, asleep=quiet > CALM and not self._bench.warm)
                 if self._cold:
                     self._end([], EXIT_COLD)
                 now = self._clock.monotonic()
                 if self._upkeep is not None:
                     self._upkeep(now)
+                if self._bench.warm:
+                    self._check_stop(now)
                 if busy:
                     self._look(now)
             except Exception:
@@ -150,9 +157,19 @@ class Watchdog:
             self._check_limits(slot, delivery, now - started)
             if now - started >= LONG and not slot.plan.early:
                 long.append((slot, delivery))
-        if long and now - self._extended >= LONG:
+        if not long:
+            self._outage.forget()
+        elif now - self._extended >= LONG:
             self._extended = now
             self._extend(long)
+
+    def _check_stop(self, now: float) -> None:
+        """End a process that has nothing left to do but to tell a server that does not answer."""
+        if self._idle_since is None or any(slot.delivery is not None for slot in self._bench.slots):
+            self._idle_since = now
+        elif now - self._idle_since >= STUCK:
+            log.error("the server does not answer; what is not settled will be delivered again")
+            self._end([], EXIT_COLD)
 
     def _unblock(self, batch: Batch, now: float) -> None:
         """Give up a batch whose head has not moved for a while: the function before it blocks."""
