@@ -1,0 +1,163 @@
+"""Waking and being woken: LISTEN on one connection of its own, and who is registered as sleeping or watching.
+
+NOTIFY takes a lock of the whole server at commit, so it is sent only when somebody is registered. A transaction that
+looked at the registrations before ours was there may commit after our own look for tasks; so a look is the last one only
+when all that ran at the first look after registering is over, which PostgreSQL's snapshots tell (`Horizon`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+from penstock.engines.network.patience import Deadline, pauses
+from penstock.engines.postgres.connecting import Connection, Links, connect
+from penstock.errors import PenstockError
+
+REGISTERED = 45.0
+"""Seconds that a registration holds."""
+FALLBACK = 10.0
+"""Seconds after which a sleeper looks without being woken."""
+RECONNECTING = 30.0
+
+
+class Horizon:
+    """Tells whether a look, made after registering, is the last one needed."""
+
+    def __init__(self) -> None:
+        self._newest: int | None = None
+        self._pause = 0.004
+
+    def settled(self, oldest: int, newest: int) -> bool:
+        """`oldest` and `newest`: the first transaction that runs at this look, and the first that has not begun."""
+        if self._newest is None:
+            self._newest = newest
+        return oldest >= self._newest
+
+    def pause(self) -> float:
+        """Seconds until the next look: short at first, never more than two looks a second."""
+        self._pause = min(self._pause * 2, 0.5)
+        return self._pause
+
+
+class Bells:
+    """Used on the loop thread."""
+
+    def __init__(
+        self, links: Links, schema: str, process: str, channel: str, results: Callable[[str | None], None]
+    ) -> None:
+        """`results` is told which buckets have new outcomes; `None`: look at all, some may have been missed."""
+        self._links = links
+        self.process = process
+        self._own = f"penstock_{process}"
+        self._channel = channel
+        self._results = results
+        self._sleepers: set[asyncio.Event] = set()
+        self._registered: dict[int, float] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._watched = 0.0
+        self._register = (
+            f"INSERT INTO {schema}.waiting SELECT $1, q, {schema}.now() + $3 FROM unnest($2::integer[]) q"
+            " ON CONFLICT (queue, process) DO UPDATE SET until = excluded.until"
+        )
+        self._watch = (
+            f"INSERT INTO {schema}.watching SELECT $1, {schema}.now() + $2"
+            " ON CONFLICT (process) DO UPDATE SET until = excluded.until"
+        )
+        self._leave = (
+            f"WITH w AS (DELETE FROM {schema}.waiting WHERE process = $1)"
+            f" DELETE FROM {schema}.watching WHERE process = $1"
+        )
+
+    async def listen(self) -> None:
+        """Until the listening connection is there."""
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        await self._listening.wait()
+
+    async def register(self, queues: Sequence[int]) -> bool:
+        """Sleepers of this process are woken for these queues from now on. False when they are already."""
+        await self.listen()
+        soon = time.monotonic() + FALLBACK + 5
+        if all(self._registered.get(queue, 0.0) > soon for queue in queues):
+            return False
+        await self._links.call(lambda c: c.execute(self._register, self.process, queues, REGISTERED), 10, repeat=True)
+        until = time.monotonic() + REGISTERED
+        for queue in queues:
+            self._registered[queue] = until
+        return True
+
+    async def watch(self) -> None:
+        """Tell this process of outcomes for some time to come."""
+        await self.listen()
+        if self._watched - time.monotonic() < FALLBACK + 5:
+            await self._links.call(lambda c: c.execute(self._watch, self.process, REGISTERED), 10, repeat=True)
+            self._watched = time.monotonic() + REGISTERED
+
+    def registered(self) -> str | None:
+        """This process, if somebody may wake it, which has something to do now."""
+        return self.process if self._registered else None
+
+    def awake(self) -> None:
+        """The server has forgotten the registration of this process, or is told to."""
+        self._registered.clear()
+
+    @contextlib.contextmanager
+    def sleeper(self):  # type: ignore[no-untyped-def]  # a generator of one event
+        event = asyncio.Event()
+        self._sleepers.add(event)
+        try:
+            yield event
+        finally:
+            self._sleepers.discard(event)
+
+    def wake(self) -> None:
+        for event in self._sleepers:
+            event.set()
+
+    async def _keep(self) -> None:
+        """Keep the listening connection, or make another."""
+        waits = pauses()
+        while True:
+            connection: Connection | None = None
+            try:
+                connection = await connect(self._links.settings, Deadline(RECONNECTING, time.monotonic))
+                self._lost = asyncio.Event()
+                connection.add_termination_listener(lambda _: self._lost.set())
+                await connection.add_listener(self._own, self._rung)
+                await connection.add_listener(self._channel, self._told)
+                waits = pauses()
+                self._all_missed()
+                self._listening.set()
+                await self._lost.wait()
+            except (PenstockError, OSError):
+                await asyncio.sleep(next(waits))
+            except asyncio.CancelledError:
+                if connection is not None and not connection.is_closed():
+                    with contextlib.suppress(Exception):
+                        await connection.execute(self._leave, self.process)
+                    connection.terminate()
+                raise
+            self._listening.clear()
+
+    def _all_missed(self) -> None:
+        self._registered.clear()
+        self._watched = 0.0
+        self._results(None)
+        self.wake()
+
+    def _rung(self, *_: object) -> None:
+        self._registered.clear()  # whoever woke us has removed it
+        self.wake()
+
+    def _told(self, _connection: object, _pid: object, _channel: object, payload: str) -> None:
+        self._results(payload or None)
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper], timeout=1)

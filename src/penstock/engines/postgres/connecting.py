@@ -1,0 +1,151 @@
+"""Finding the primary among the hosts of the URL, and connecting to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+
+from penstock.engines.network.patience import Deadline, pauses
+from penstock.engines.postgres.faults import is_broken, sqlstate, translate
+from penstock.engines.postgres.settings import Settings
+from penstock.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
+
+Connection = Any
+"""An `asyncpg.Connection`; the driver's stubs are generic over record classes, which nobody here uses."""
+
+PLANNING = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+"""Queues are empty and full within a second: plans must not hang on statistics."""
+
+
+async def connect_once(settings: Settings, deadline: Deadline, *, replica: bool = False) -> Connection:
+    """A connection to the primary (or to a standby), by one try of each host. Raises our errors."""
+    errors: list[str] = []
+    last: BaseException | None = None
+    for host, port in settings.address.hosts:
+        try:
+            connection = await dial(settings, host, port, min(settings.timeout, max(deadline.left(), 0.1)))
+        except Exception as error:
+            ours = translate(error, settings.public)
+            if isinstance(ours, OutcomeUnknown | BrokerUnavailable) or isinstance(error, OSError | TimeoutError):
+                errors.append(f"{host}:{port}: {type(error).__name__} {error}".strip())
+                last = error
+                continue
+            raise ours from error
+        standby = await connection.fetchval(
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+        )
+        if standby == replica:
+            return connection
+        await connection.close(timeout=1)
+        errors.append(f"{host}:{port}: is {'read-only, a standby' if standby else 'the primary'}")
+    raise BrokerUnavailable(f"{settings.public}: no server that could be used: {'; '.join(errors)}") from last
+
+
+async def connect(settings: Settings, deadline: Deadline, *, patient: bool = True) -> Connection:
+    """The same, again and again until the deadline: during a failover there is no primary for a while."""
+    for pause in pauses():
+        try:
+            return await connect_once(settings, deadline)
+        except BrokerUnavailable:
+            if not patient or deadline.left() <= pause:
+                raise
+            await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")
+
+
+async def dial(settings: Settings, host: str, port: int, seconds: float) -> Connection:
+    server = {**PLANNING, "application_name": "penstock", "lock_timeout": "15s"}
+    if settings.durability == "process":
+        server["synchronous_commit"] = "off"
+    return await asyncpg.connect(
+        host=host,
+        port=port,
+        user=settings.address.user,
+        password=settings.address.password,
+        database=settings.database,
+        timeout=seconds,
+        ssl=settings.sslmode,  # the driver takes libpq's words
+        server_settings=server,
+        statement_cache_size=200,
+        max_cached_statement_lifetime=0,
+    )
+
+
+class Links:
+    """The connections of one process: few, opened when needed, replaced when broken."""
+
+    MOST = 4
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._idle: list[Connection] = []
+        self._room = asyncio.Semaphore(self.MOST)
+        self._closed = False
+
+    async def take(self, deadline: Deadline) -> Connection:
+        """An idle connection, or a new one. Raises `BrokerUnavailable` at the deadline."""
+        try:
+            await asyncio.wait_for(self._room.acquire(), max(deadline.left(), 0.001))
+        except TimeoutError:
+            raise BrokerUnavailable(f"{self.settings.public}: no connection was free in time") from None
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    return connection
+            return await connect(self.settings, deadline)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def give(self, connection: Connection, *, broken: bool = False) -> None:
+        self._room.release()
+        if broken or self._closed:
+            connection.terminate()
+        elif not connection.is_closed():
+            self._idle.append(connection)
+
+    def drop_idle(self) -> None:
+        """What else is open leads to the same lost server."""
+        for connection in self._idle:
+            connection.terminate()
+        self._idle.clear()
+
+    async def close(self) -> None:
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.close(timeout=1)
+
+    async def call(self, work: Any, seconds: float, *, repeat: bool) -> Any:
+        """What `work(connection)` returns. `repeat`: it may be done twice, and is, until the deadline, when the
+        connection breaks; else that raises `OutcomeUnknown`. Raises our errors only."""
+        deadline = Deadline(seconds, time.monotonic)
+        waits = pauses()
+        while True:
+            connection = await self.take(deadline)
+            try:
+                result = await asyncio.wait_for(work(connection), max(deadline.left(), 0.001))
+            except asyncio.CancelledError:
+                self.give(connection, broken=True)
+                raise
+            except Exception as error:
+                broken = is_broken(error) or sqlstate(error) in ("25006", "57P03")
+                self.give(connection, broken=broken)
+                if broken:
+                    self.drop_idle()
+                ours = translate(error, self.settings.public)
+                again = isinstance(ours, BrokerUnavailable) and sqlstate(error) != "57014"
+                again = again or (repeat and isinstance(ours, OutcomeUnknown))
+                pause = next(waits)
+                if not again or deadline.left() <= pause:
+                    if repeat and isinstance(ours, OutcomeUnknown):
+                        raise BrokerUnavailable(str(ours)) from error
+                    raise ours from error
+                await asyncio.sleep(pause)
+            else:
+                self.give(connection)
+                return result

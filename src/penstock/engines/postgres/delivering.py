@@ -1,0 +1,160 @@
+"""The broker of the PostgreSQL engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from penstock.broker import Answer, Cancelled, Demand, Done, Features, Held, Key, Lease, LeaseLost, Lost, Step
+from penstock.delivery import Receipt, Settlement
+from penstock.engines.postgres.bells import FALLBACK, Horizon
+from penstock.engines.postgres.connecting import Connection
+from penstock.engines.postgres.core import Core
+from penstock.engines.postgres.publishing import MAX_BATCH
+from penstock.engines.postgres.stepping import Claimed
+from penstock.errors import BrokerError, OutcomeUnknown
+from penstock.message import Message
+
+if TYPE_CHECKING:
+    from penstock.engines.postgres.engine import PostgresEngine
+
+
+def features(durability: str) -> Features:
+    return Features(
+        engine="postgresql",
+        atomic_settle=True,
+        max_batch=MAX_BATCH,
+        effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
+        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        durability="process" if durability == "process" else "power",
+    )
+
+
+class PostgresBroker:
+    def __init__(self, engine: PostgresEngine, durability: str) -> None:
+        self._engine = engine
+        self.features = features(durability)
+        self.record_start = engine.starts.note
+        self._interrupts = 0
+
+    async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        return await self._engine.core.publisher.publish(batch, timeout, "exact")
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        return await self._engine.core.publisher.publish(batch, timeout, "none")
+
+    async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        core, interrupts = self._engine.core, self._interrupts
+        settled, claimed = await self._step(core, settle, want)
+        if want is None or want.wait <= 0 or claimed.deliveries:
+            return Step(settled, claimed.deliveries)
+        try:
+            deliveries = (await self._wait(core, want, claimed, interrupts)).deliveries
+        except BrokerError:
+            if not settled:
+                raise
+            return Step(settled, [])  # what was settled is; the next step will meet the error
+        return Step(settled, deliveries)
+
+    async def _wait(self, core: Core, want: Demand, claimed: Claimed, interrupts: int) -> Claimed:
+        """Sleep until something is ready, at most `want.wait` seconds."""
+        end = time.monotonic() + want.wait
+        queues = await core.call(lambda c: core.lanes.make(c, want.namespace, want.queues))
+        horizon = Horizon()
+        with core.bells.sleeper() as bell:
+            while not claimed.deliveries and self._interrupts == interrupts and (left := end - time.monotonic()) > 0:
+                if await core.bells.register(queues):
+                    horizon = Horizon()
+                    nap = 0.0
+                elif claimed.idle is None or not horizon.settled(claimed.idle.oldest, claimed.idle.newest):
+                    nap = horizon.pause()
+                else:
+                    nap = min(FALLBACK, left)
+                if claimed.idle is not None and claimed.idle.due is not None:
+                    nap = min(nap, max(claimed.idle.due, 0.001))
+                if nap and await _rung(bell, min(nap, left)):
+                    bell.clear()
+                    if self._interrupts != interrupts:
+                        break
+                _, claimed = await self._step(core, (), want, asleep=True)
+        return claimed
+
+    async def _step(
+        self, core: Core, settle: Sequence[Settlement], want: Demand | None, *, asleep: bool = False
+    ) -> tuple[list[Done | LeaseLost], Claimed]:
+        if want is not None and want.worker in core.orphaned:
+            await self._disown(core, want.worker)
+        process = None if asleep or want is None else core.bells.registered()
+        if process is not None:
+            core.bells.awake()
+
+        async def work(connection: Connection) -> tuple[list[Done | LeaseLost], Claimed]:
+            return await core.stepper.step(connection, settle, want, process)
+
+        try:
+            return await core.call(work, repeat=False)
+        except OutcomeUnknown:
+            if want is not None:
+                core.orphaned.add(want.worker)
+            if settle:
+                raise
+            return await core.call(work, repeat=False)
+        except BaseException:
+            if want is not None:
+                core.orphaned.add(want.worker)  # cancelled, perhaps after it was sent
+            raise
+
+    async def _disown(self, core: Core, worker: str) -> None:
+        """Give back what was claimed for `worker` by steps whose answer never came."""
+        schema = core.settings.schema
+        held = [token for token, lease in core.stepper.leases.items() if lease.worker == worker]
+        sql = (
+            f"SELECT {schema}.give_back(ARRAY(SELECT token FROM {schema}.lease WHERE worker = $1"
+            " AND NOT token = ANY ($2)), '{}', false)"
+        )
+        await core.call(lambda c: c.fetchval(sql, worker, held))
+        core.orphaned.discard(worker)
+
+    async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
+        if not receipts:
+            return []
+        core = self._engine.core
+        schema = core.settings.schema
+        sql = (
+            f"WITH kept AS (UPDATE {schema}.lease SET until = greatest(until, {schema}.now() + $3)"
+            " WHERE token = ANY ($1) RETURNING token, ids, until)"
+            " SELECT a.n, k.until, r.terminate FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY a (token, id, n)"
+            " JOIN kept k ON k.token = a.token AND a.id = ANY (k.ids)"
+            f" LEFT JOIN {schema}.revoked r ON r.id = a.id"
+        )
+        tokens, ids = [one[0] for one in receipts], [one[1] for one in receipts]
+        answers: list[Lease] = [Lost()] * len(receipts)
+        for n, until, terminate in await core.call(lambda c: c.fetch(sql, tokens, ids, lease)):
+            answers[n - 1] = Held(until) if terminate is None else Cancelled(terminate)
+        return answers
+
+    async def depth(self, queue: str, namespace: str = "") -> int | None:
+        core = self._engine.core
+        schema = core.settings.schema
+        sql = (
+            f"SELECT q.count + coalesce((SELECT sum(d.count) FROM {schema}.delta d WHERE d.queue = q.id), 0)::bigint"
+            f" FROM {schema}.queue q WHERE q.namespace = $1 AND q.name = $2"
+        )
+        return await core.call(lambda c: c.fetchval(sql, namespace, queue)) or 0
+
+    def public_id(self, key: Key) -> str:
+        return key if isinstance(key, str) else self._engine.core.ids.make(key)
+
+    def interrupt(self) -> None:
+        self._interrupts += 1
+        self._engine.thread.soon(self._engine.core.bells.wake)
+
+
+async def _rung(bell: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(bell.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

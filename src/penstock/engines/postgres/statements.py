@@ -1,0 +1,155 @@
+"""Publishing as a value: messages in, one statement and its parameters out. No I/O, so that it can run in any
+transaction: the engine's own, or the caller's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct
+
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
+from penstock.engines.postgres.naming import SHIFT
+from penstock.message import Dedup, Fence, Message, Unique, pack
+
+Bound = Literal["exact", "soft", "none"]
+""""exact": near its bound producers take turns. "soft": no locks, for transactions that others may keep open for long.
+"none": follow-ups, which are always admitted."""
+
+PUBLISH = (
+    "SELECT n, kind, id, name, depth, bound, unit, excess, settled, age FROM {schema}.publish("
+    "$1::integer[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[], $6::double precision[], $7::jsonb, $8::text)"
+)
+MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
+"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
+
+
+class Route(NamedTuple):
+    """A lane by its names."""
+
+    namespace: str
+    queue: str
+    priority: int
+    partition: str
+
+
+class Outgoing(Struct):
+    """A batch ready to be sent. `lanes` has one entry when all messages go to the same."""
+
+    messages: Sequence[Message]
+    lanes: list[int]
+    numbers: list[int]
+    bodies: list[bytes]
+    ids: list[int | None] | None = None
+    names: list[str | None] | None = None
+    dues: list[float | None] | None = None
+    guards: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Nothing is to be looked up for any message, and all go to one lane."""
+        return (
+            len(self.lanes) == 1
+            and self.ids is None
+            and self.names is None
+            and self.dues is None
+            and self.guards is None
+        )
+
+
+class Statement(NamedTuple):
+    """SQL with $1… placeholders, and the values in their order."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+def route(message: Message) -> Route:
+    return Route(message.namespace, message.queue, message.priority, message.partition)
+
+
+def outgoing(
+    batch: Sequence[Message],
+    lanes: Mapping[Route, int],
+    sequence: Sequence[int],
+    minted: Callable[[str], int | None],
+) -> Outgoing:
+    """The batch with numbers made from `sequence`, one for each message. `minted` tells the number in an id that was
+    made here."""
+    chosen = [lanes[route(message)] for message in batch]
+    numbers = [lane << SHIFT | number for lane, number in zip(chosen, sequence, strict=True)]
+    if len(set(chosen)) == 1:
+        chosen = chosen[:1]
+    made = Outgoing(batch, chosen, numbers, [pack(message) for message in batch])
+    if any(message.id is not None for message in batch):
+        ids = [None if message.id is None else minted(message.id) for message in batch]
+        names = [message.id if number is None else None for message, number in zip(batch, ids, strict=True)]
+        made.ids = ids if any(number is not None for number in ids) else None
+        made.names = names if any(name is not None for name in names) else None
+    if any(message.eta is not None for message in batch):
+        made.dues = [message.eta for message in batch]
+    guards = [guard for n, message in enumerate(batch, 1) for guard in _guards(n, message)]
+    made.guards = json.dumps(guards) if guards else None
+    return made
+
+
+def again(sent: Outgoing) -> Outgoing:
+    """The same, to be sent once more because its outcome is not known: every message is looked for first."""
+    ids = sent.ids or [None] * len(sent.numbers)
+    names = sent.names or [None] * len(sent.numbers)
+    found = [
+        number if known is None and name is None else known
+        for number, known, name in zip(sent.numbers, ids, names, strict=True)
+    ]
+    return Outgoing(sent.messages, sent.lanes, sent.numbers, sent.bodies, found, sent.names, sent.dues, sent.guards)
+
+
+def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
+    """The statement that publishes `batch`; its rows are read by `read_answers`."""
+    return Statement(
+        PUBLISH.format(schema=schema),
+        (batch.lanes, batch.numbers, batch.bodies, batch.ids, batch.names, batch.dues, batch.guards, bound),
+    )
+
+
+def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]:
+    """The answers in the order of the messages. Rows are there only for what was not accepted."""
+    if rows and rows[0][0] == 0:
+        return [_answer(batch.messages[0], rows[0])] * len(batch.messages)
+    ids = batch.ids or [None] * len(batch.numbers)
+    answers: list[Answer] = [
+        Accepted(message.id or number) if known is None else Accepted(known)
+        for message, number, known in zip(batch.messages, batch.numbers, ids, strict=True)
+    ]
+    for row in rows:
+        answers[row[0] - 1] = _answer(batch.messages[row[0] - 1], row)
+    return answers
+
+
+def _answer(message: Message, row: Sequence[Any]) -> Answer:
+    _, kind, holder, name = row[:4]
+    if kind == "full":
+        return _full(name or message.queue, *row[4:10])
+    if kind == "duplicate":
+        return Duplicate(name or (holder if holder is not None else message.id))
+    key, _, chosen = name.partition("\n")
+    return Fenced(key) if kind == "fenced" else Conflict(key, chosen or holder)
+
+
+def _full(queue: str, depth: int, bound: int, unit: str, excess: int, settled: int, age: float) -> Full:
+    wait = excess * age / settled if settled else FIRST_RETRY
+    return Full(queue, depth, bound, unit, min(MAX_RETRY, max(MIN_RETRY, wait)))
+
+
+def _guards(n: int, message: Message) -> list[list[object]]:
+    found: list[list[object]] = []
+    for guard in message.guards:
+        match guard:
+            case Unique(key=key, until=until, ttl=ttl):
+                found.append([n, "unique", message.namespace, key, ttl, until == "start", None])
+            case Dedup(key=key, ttl=ttl):
+                found.append([n, "dedup", message.namespace, key, ttl, False, None])
+            case Fence(name=name, token=token):
+                found.append([n, "fence", message.namespace, name, None, False, token])
+    return found

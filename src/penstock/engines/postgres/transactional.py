@@ -1,0 +1,79 @@
+"""Publishing inside a caller's transaction: see `penstock.enlist`, and migrations/0002.sql."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from penstock.broker import Answer
+from penstock.engines.postgres import statements
+from penstock.engines.postgres.naming import PublicIds
+from penstock.engines.postgres.settings import Settings
+from penstock.engines.postgres.statements import Outgoing, Route
+from penstock.enlist import Rows, Statement
+from penstock.errors import ConfigError
+from penstock.message import Message
+from penstock.queue import Queue
+
+COLUMNS = "n, kind, id, name, depth, bound, unit, excess, settled, age"
+
+
+class PostgresTransactional:
+    """See `penstock.enlist.Transactional`. The server finds lanes and numbers by itself, so that this knows all it needs
+    since the engine was opened."""
+
+    database = "postgresql"
+
+    def __init__(self, settings: Settings, secret: bytes, ids: PublicIds) -> None:
+        self._settings = settings
+        self._check = hashlib.sha256(secret).hexdigest()
+        self._ids = ids
+        self._declared = {queue.name: queue for queue in settings.queues}
+        call = f"SELECT {COLUMNS} FROM {settings.schema}.enlist("
+        self._parts = (call, "::text, ", "::text, ", "::bytea)")
+
+    def enlist(self, messages: Sequence[Message]) -> Statement:
+        routes = list(dict.fromkeys(statements.route(message) for message in messages))
+        lanes = {route: place for place, route in enumerate(routes)}
+        # The numbers are made of the lane's place among the routes, and are not used: the server has the real ones.
+        batch = statements.outgoing(messages, lanes, range(len(messages)), self._ids.number)
+        envelope = {
+            "routes": [self._bounded(route) for route in routes],
+            "lanes": [lanes[statements.route(message)] for message in messages],
+            "sizes": [len(body) for body in batch.bodies],
+            "ids": batch.ids,
+            "names": batch.names,
+            "dues": batch.dues,
+            "guards": None if batch.guards is None else json.loads(batch.guards),
+        }
+        return Statement(self._parts, (self._check, json.dumps(envelope), b"".join(batch.bodies)))
+
+    def _bounded(self, route: Route) -> list[str | int]:
+        queue = self._declared.get(route.queue) or Queue(route.queue)
+        return [*route, queue.max_length, queue.max_bytes]
+
+    def answers(self, messages: Sequence[Message], rows: Rows) -> Sequence[Answer]:
+        if rows[0][1] == "stranger":
+            raise ConfigError(
+                f"this connection is to another database than the broker {self._settings.public}: its schema "
+                f"{self._settings.schema!r} belongs to other apps. Nothing was published"
+            )
+        numbers = [row[2] for row in rows if row[1] == "accepted"]
+        ids = [None if message.id is None else self._ids.number(message.id) for message in messages]
+        batch = Outgoing(messages, [], numbers, [], ids)
+        return statements.read_answers(batch, [row for row in rows if row[1] != "accepted"])
+
+    def refused(self, sqlstate: str) -> str | None:
+        settings = self._settings
+        if sqlstate in ("3F000", "42883", "42P01"):
+            return (
+                f"this connection is to another database than the broker {settings.public}: there is no schema "
+                f"{settings.schema!r} of this release. Its transaction is aborted"
+            )
+        if sqlstate == "42501":
+            return (
+                "this connection's user may not publish: as the owner of the schema run "
+                f"GRANT USAGE ON SCHEMA {settings.schema} TO …. Its transaction is aborted"
+            )
+        return None
