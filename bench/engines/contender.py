@@ -20,10 +20,12 @@ class Launch(Struct, frozen=True):
 
 
 class Contender(Struct, frozen=True):
-    """`tasks` are drained, which should take two to four seconds; `singles` are enqueued one by one before."""
+    """`tasks` are drained, which should take two to four seconds; `singles` are enqueued one by one before. `how` it
+    works: processes, results, and what it does not do."""
 
     name: str
     what: str
+    how: str
     kind: Kind
     launch: Launch
     tasks: int

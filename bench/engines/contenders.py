@@ -19,14 +19,15 @@ def ours(*, tasks: int, singles: int) -> Contender:
     client = (sys.executable, ANSWER, "bench.engines.ours")
     worker = (*PENSTOCK, "-c", "2", "-l", "WARNING")
     return Contender(
-        "penstock", "Penstock, prefork × 2, results", "ours", Launch(client, (worker,)), tasks, singles, latency=True
+        "penstock", "Penstock", "prefork × 2, results", "ours", Launch(client, (worker,)), tasks, singles, latency=True
     )
 
 
 def raw(module: str, what: str, *, tasks: int, singles: int) -> Contender:
     name = f"bench.engines.raw.{module}"
     launch = Launch((sys.executable, ANSWER, name), ((sys.executable, "-m", name),) * 2)
-    return Contender("raw", f"raw loop: {what}, 2 processes, results", "raw", launch, tasks, singles)
+    how = f"{what}; 2 processes, batches of 100, results"
+    return Contender("raw", "raw loop", how, "raw", launch, tasks, singles)
 
 
 def celery(results: str, *, tasks: int, singles: int) -> Contender:
@@ -35,7 +36,16 @@ def celery(results: str, *, tasks: int, singles: int) -> Contender:
     worker = (python, "-m", "celery", "-A", "celery_tasks", *CELERY_WORKER, "--concurrency=2", "-n", "one@bench")
     env = {"PYTHONPATH": str(PEERS), "BENCH_RESULTS": results}
     launch = Launch((python, ANSWER, "celery_tasks"), (worker,), env)
-    return Contender("celery", "Celery 5.7, prefork × 2, results", "celery", launch, tasks, singles, latency=True)
+    return Contender(
+        "celery",
+        "Celery 5.7",
+        f"prefork × 2, late acks, results in {results.format(url='Redis')}",
+        "celery",
+        launch,
+        tasks,
+        singles,
+        latency=True,
+    )
 
 
 def celery_at_best(*, tasks: int, singles: int) -> Contender:
@@ -44,7 +54,8 @@ def celery_at_best(*, tasks: int, singles: int) -> Contender:
     command = (python, "-m", "celery", "-A", "celery_tasks", *CELERY_WORKER, "--pool=solo", "-n")
     workers = ((*command, "one@bench"), (*command, "two@bench"))
     launch = Launch((python, ANSWER, "celery_tasks"), workers, {"PYTHONPATH": str(PEERS)})
-    return Contender("celery-best", "Celery 5.7 at best: 2 × solo, no results", "peer", launch, tasks, singles)
+    how = "2 × solo, late acks, no results"
+    return Contender("celery-best", "Celery 5.7 at best", how, "peer", launch, tasks, singles)
 
 
 CELERY_WORKER = ("worker", "--loglevel=ERROR", "--without-gossip", "--without-mingle")
@@ -56,8 +67,8 @@ def dramatiq(*, tasks: int, singles: int, threads: int, queues: str = "") -> Con
     env = {"PYTHONPATH": str(PEERS), "dramatiq_queue_prefetch": "1000"}
     worker = (python, "-m", "dramatiq", "dramatiq_tasks", *options)
     launch = Launch((python, ANSWER, "dramatiq_tasks"), (worker,), env)
-    what = f"Dramatiq 2.2, 2 × {threads} threads, no results{queues}"
-    return Contender("dramatiq", what, "peer", launch, tasks, singles, bulk=False)
+    how = f"2 processes × {threads} threads, prefetch 1000, no results{queues}"
+    return Contender("dramatiq", "Dramatiq 2.2", how, "peer", launch, tasks, singles, bulk=False)
 
 
 def taskiq() -> Contender:
@@ -66,15 +77,15 @@ def taskiq() -> Contender:
     worker = (python, "-m", "taskiq", "worker", "--workers", "2", "--log-level", "ERROR", "taskiq_tasks:broker")
     env = {"PYTHONPATH": folder, "BENCH_RESULTS": "redis"}
     launch = Launch((python, ANSWER, "taskiq_tasks"), (worker,), env)
-    what = "taskiq 0.13 on a stream, 2 processes, results"
-    return Contender("taskiq", what, "peer", launch, 10_000, 2_000, bulk=False, latency=True)
+    how = "a stream; 2 processes, results"
+    return Contender("taskiq", "taskiq 0.13", how, "peer", launch, 10_000, 2_000, bulk=False, latency=True)
 
 
 def bullmq() -> Contender:
     node, env = environments.program("node", "nodejs"), environments.node("bullmq")
     launch = Launch((node, str(PEERS / "bullmq_client.js")), ((node, str(PEERS / "bullmq_worker.js")),), env)
-    what = "BullMQ 6.7 on Node, 1 process × 100, results"
-    return Contender("bullmq", what, "peer", launch, 40_000, 4_000, latency=True)
+    how = "on Node; 1 process × 100, results"
+    return Contender("bullmq", "BullMQ 6.7", how, "peer", launch, 40_000, 4_000, latency=True)
 
 
 def sidekiq() -> Contender:
@@ -82,24 +93,24 @@ def sidekiq() -> Contender:
     tasks = str(PEERS / "sidekiq_tasks.rb")
     worker = (ruby, server, "-q", "default", "-c", "10", "-r", tasks)
     launch = Launch((ruby, tasks), (worker, worker))
-    what = "Sidekiq 6.4 on Ruby, 2 × 10 threads, no results, loses what a killed worker held"
-    return Contender("sidekiq", what, "peer", launch, 50_000, 5_000)
+    how = "on Ruby; 2 processes × 10 threads, no results; a killed worker loses what it held"
+    return Contender("sidekiq", "Sidekiq 6.4", how, "peer", launch, 50_000, 5_000)
 
 
 def pgqueuer() -> Contender:
     python = environments.python("pgqueuer")
     worker = (python, str(PEERS / "pgqueuer_tasks.py"))
     launch = Launch((python, ANSWER, "pgqueuer_tasks"), (worker, worker), {"PYTHONPATH": str(PEERS)})
-    what = "PgQueuer 1.6, 2 processes × 1000, a log but no results"
-    return Contender("pgqueuer", what, "peer", launch, 60_000, 3_000)
+    how = "2 processes, batches of 1000, a log but no results"
+    return Contender("pgqueuer", "PgQueuer 1.6", how, "peer", launch, 60_000, 3_000)
 
 
 def procrastinate() -> Contender:
     python = environments.python("procrastinate")
     worker = (python, str(PEERS / "procrastinate_tasks.py"))
     launch = Launch((python, ANSWER, "procrastinate_tasks"), (worker, worker), {"PYTHONPATH": str(PEERS)})
-    what = "Procrastinate 3.10, 2 processes × 10, no results"
-    return Contender("procrastinate", what, "peer", launch, 1_500, 500)
+    how = "2 processes × 10, no results"
+    return Contender("procrastinate", "Procrastinate 3.10", how, "peer", launch, 1_500, 500)
 
 
 CONTENDERS: Mapping[str, tuple[Callable[[], Contender], ...]] = MappingProxyType(

@@ -77,7 +77,7 @@ class Contest:
                     break
                 readings.append(Reading(rate))
             if readings:
-                what = f"RabbitMQ: published, confirmed and drained together, {contender.what}"
+                what = f"RabbitMQ, published and drained: {contender.what}"
                 goal = PER_MINUTE if contender.kind == "ours" else None
                 yield Result(f"rabbitmq/flood/{contender.name}", what, "tasks/min", tuple(readings), goal, "power")
 

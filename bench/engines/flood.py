@@ -17,8 +17,7 @@ LAG = 2.0
 def run(place: Place, contender: Contender, site: Site) -> float:
     """A minute's tasks: what was published or what was drained, whichever is less."""
     seconds = place.size(8, 2)
-    with place.private() as folder:
-        marks = Marks(folder / "marks")
+    with place.private() as folder, Marks() as marks:
         env = environment(contender, site, marks)
         with (
             open_client(contender.launch.client, env, folder / "client.log") as client,

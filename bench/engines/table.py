@@ -61,11 +61,12 @@ def _lines(
 ) -> Iterator[Result]:
     """A line for each contender that has the number; the goal is ours."""
     for contender, runs in trials:
+        note = contender.how if name == "drain" else ""
         readings = _readings(runs, get)
         if readings:
             own = goal if contender.kind == "ours" else None
-            label = f"{_title(server)}: {what}, {contender.what}"
-            yield Result(f"{server}/{name}/{contender.name}", label, unit, readings, own, SURVIVES[server])
+            label = f"{_title(server)}, {what}: {contender.what}"
+            yield Result(f"{server}/{name}/{contender.name}", label, unit, readings, own, SURVIVES[server], note)
 
 
 def _against(server: str, trials: Trials, name: str, get: Get, goals: Goals) -> Iterator[Result]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from bench.machine import TICKS, Meter
 from bench.measure import percentile
 from bench.place import ROOT, Place, end
 
+MEMORY = Path("/dev/shm")
 STALLED = 20.0
 """Seconds without a task done after which a drain has failed."""
 WARM = 0.1
@@ -31,10 +33,10 @@ class Trial(Struct):
     """What came out; `None` is what this contender, or this trial, has not. CPU: microseconds per task."""
 
     single: float
-    bulk: float | None
-    drain: float
-    worker_cpu: float
-    server_cpu: float
+    bulk: float | None = None
+    drain: float = 0.0
+    worker_cpu: float = 0.0
+    server_cpu: float = 0.0
     half: float | None = None
     most: float | None = None
     idle: float | None = None
@@ -42,11 +44,16 @@ class Trial(Struct):
 
 
 class Marks:
-    """The file in which tasks leave a byte each."""
+    """`with Marks() as marks`: the file in which tasks leave a byte each; in memory where that is possible."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
+    def __enter__(self) -> Marks:
+        file, name = tempfile.mkstemp(prefix="penstock-bench-", dir=MEMORY if MEMORY.is_dir() else None)
+        os.close(file)
+        self.path = Path(name)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.path.unlink()
 
     def count(self) -> int:
         return self.path.stat().st_size
@@ -103,46 +110,47 @@ def open_workers(contender: Contender, env: Mapping[str, str], log: Path) -> Ite
 
 def run(place: Place, contender: Contender, site: Site, *, idle: bool) -> Trial:
     """`idle`: also count what idle workers ask the server."""
-    with place.private() as folder, Meter() as meter:
-        before, began, marks = cpu(site.pid), time.monotonic(), Marks(folder / "marks")
+    with place.private() as folder, Marks() as marks, Meter() as meter:
+        before, began = cpu(site.pid), time.monotonic()
         env = environment(contender, site, marks)
-        with open_client(contender.launch.client, env, folder / "client.log") as client:
-            trial = _enqueue_and_drain(place, contender, site, client, marks, env, idle)
+        with ExitStack() as workers:
+            with open_client(contender.launch.client, env, folder / "client.log") as client:
+                trial, waiting = _enqueued(place, contender, client)
+                started = workers.enter_context(open_workers(contender, env, folder / "workers.log"))
+                _drain(trial, waiting, marks, started, site)
+                _ask(trial, place, contender, client)
+            if idle and contender.kind != "raw":
+                time.sleep(SETTLED)
+                seconds = place.size(5, 1)
+                trial.idle = site.commands(seconds) / seconds
         # The server goes on, so that the meter takes what it used for a stranger's.
         served = (cpu(site.pid) - before) / ((os.cpu_count() or 1) * (time.monotonic() - began))
     trial.foreign = max(0.0, meter.foreign - served)
     return trial
 
 
-def _enqueue_and_drain(
-    place: Place, contender: Contender, site: Site, client: Client, marks: Marks, env: Mapping[str, str], idle: bool
-) -> Trial:
+def _enqueued(place: Place, contender: Contender, client: Client) -> tuple[Trial, int]:
+    """What enqueueing took, and how many tasks wait now."""
     singles, tasks = place.size(contender.singles, 50), place.size(contender.tasks, 1_000)
     single = singles / client.ask("one_by_one", count=singles)
-    bulk = tasks / client.ask("fill", count=tasks)
-    with open_workers(contender, env, marks.path.with_name("workers.log")) as workers:
-        first = int(tasks * WARM)
-        begun = marks.reach(first, workers)
-        ours, theirs = sum(cpu(worker.pid) for worker in workers), cpu(site.pid)
-        ended = marks.reach(tasks, workers)
-        ours, theirs = sum(cpu(worker.pid) for worker in workers) - ours, cpu(site.pid) - theirs
-        ran = tasks - first
-        each = 1e6 / ran
-        trial = Trial(single, bulk if contender.bulk else None, ran / (ended - begun), ours * each, theirs * each)
-        marks.reach(tasks + singles, workers)
-        if contender.kind == "ours":
-            _check(client)
-        if contender.latency:
-            taken = client.ask("latency", count=place.size(100, 10))
-            trial.half, trial.most = percentile(taken, 0.5), percentile(taken, 0.99)
-        if idle and contender.kind != "raw":
-            time.sleep(SETTLED)
-            seconds = place.size(5, 1)
-            trial.idle = site.commands(seconds) / seconds
-    return trial
+    filled = tasks / client.ask("fill", count=tasks)
+    return Trial(single, filled if contender.bulk else None), singles + tasks
 
 
-def _check(client: Client) -> None:
-    found = client.ask("kept")
-    if found < 100:
+def _drain(trial: Trial, waiting: int, marks: Marks, workers: list[subprocess.Popen[str]], site: Site) -> None:
+    first = int(waiting * WARM)
+    begun = marks.reach(first, workers)
+    ours, theirs = sum(cpu(worker.pid) for worker in workers), cpu(site.pid)
+    ended = marks.reach(waiting, workers)
+    each = 1e6 / (waiting - first)
+    trial.drain = (waiting - first) / (ended - begun)
+    trial.worker_cpu = (sum(cpu(worker.pid) for worker in workers) - ours) * each
+    trial.server_cpu = (cpu(site.pid) - theirs) * each
+
+
+def _ask(trial: Trial, place: Place, contender: Contender, client: Client) -> None:
+    if contender.kind == "ours" and (found := client.ask("kept")) < 100:
         raise RuntimeError(f"{found} of the last 100 results are there")
+    if contender.latency:
+        taken = client.ask("latency", count=place.size(100, 10))
+        trial.half, trial.most = percentile(taken, 0.5), percentile(taken, 0.99)

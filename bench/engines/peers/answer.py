@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """A contender's client: `python answer.py MODULE` answers one JSON request a line with one JSON line.
 
 The module has functions of plain arguments: `one_by_one(count) -> seconds`, `fill(count) -> seconds`, and where the

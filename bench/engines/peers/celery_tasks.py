@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Celery: settings that lose nothing (late acks, confirmed publishes, quorum queues), JSON, and no events.
 
 `BENCH_RESULTS`: where results go; empty: they are ignored, which is Celery at its best.

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Dramatiq, without results. On RabbitMQ publishes are confirmed one by one, into classic queues: it has no others."""
 
 import os

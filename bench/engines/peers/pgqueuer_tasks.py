@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """PgQueuer over asyncpg on uvloop. It keeps a log of ended jobs, but no results. As a script: a worker."""
 
 import asyncio

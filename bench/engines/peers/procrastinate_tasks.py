@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Procrastinate over psycopg. It keeps the state of a job, but no results. As a script: a worker."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """taskiq on a Redis stream, with or without (`BENCH_RESULTS` empty) results in Redis."""
 
 import asyncio
