@@ -1,7 +1,7 @@
 """An app on a network server, its tasks, and a worker for it: `python -m tests.acceptance.mill BROKER HISTORY …`.
 
-Task `n` of queue `q` has the id `q.n`, chosen before it is published, so that a publish whose outcome nobody knows is repeated, and
-what became of it can be asked.
+Task `n` of queue `q` has the id `q.n`, chosen before it is published, so that a publish whose outcome nobody knows is
+repeated, and what became of it can be asked.
 """
 
 from __future__ import annotations
