@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.broker import (
@@ -60,6 +61,24 @@ def features_of(durability: str) -> Features:
     )
 
 
+NOTHING: list[Part] = [0, 0]
+"""No settlements, for the script."""
+MAX_WAITS = 256
+
+
+class Wait:
+    """A worker that waits for some queues, on the server's list under `name`. `look_at`: when it must look at the
+    latest, though nobody rang (loop time); 0: it is not on the list."""
+
+    __slots__ = ("look_at", "name", "queues", "rung", "waiting")
+
+    def __init__(self, name: str, queues: list[str]) -> None:
+        self.name, self.queues = name, queues
+        self.rung = asyncio.Event()
+        self.look_at = 0.0
+        self.waiting = False
+
+
 class RedisBroker:
     def __init__(self, engine: RedisEngine) -> None:
         self._engine = engine
@@ -69,9 +88,9 @@ class RedisBroker:
         self._queue_of: OrderedDict[str, str] = OrderedDict()
         """The queues of tokens that this process got."""
         self._interrupts = 0
-        self._waiting: dict[str, asyncio.Event] = {}
-        self._deaf: dict[str, tuple[Part, ...]] = {}
-        """Who waited last, and for what: if it is rung now, the ring goes on to somebody else."""
+        self._waits: dict[Hashable, Wait] = {}
+        """The last wait of each worker of this process for the same queues."""
+        self._waiters: dict[str, Wait] = {}
         self.record_start = engine.starts.note
 
     def renew_names(self) -> None:
@@ -133,15 +152,11 @@ class RedisBroker:
         if want is None:
             reply = await self._step([*settling.args, 0])
             deliveries: list[Delivery] = []
+        elif want.wait > 0:
+            reply, deliveries = await self._wait(settling.args, want)
         else:
-            number = self._interrupts
-            waiter = f"{self._engine.client} {next(self._numbers)}" if want.wait > 0 else ""
-            rung = self._listen(waiter)
-            reply = await self._step([*settling.args, *demand_args(want, waiter, False, want.wait)])
+            reply = await self._step([*settling.args, *demand_args(want, "", False, 0)])
             deliveries = self._deliveries(reply[1])
-            if want.wait > 0 and not deliveries:
-                deliveries = await self._wait(want, waiter, rung, reply[2], number)
-            self._leave(waiter, want, bool(deliveries))
         settled: list[Any] = [DONE] * len(settle)
         if b"0" in reply[0]:
             for place, mark in zip(settling.order, reply[0], strict=True):
@@ -154,70 +169,75 @@ class RedisBroker:
         nonce = f"{self._nonce}{next(self._numbers)}"
         return await self._engine.link.again("step", [nonce, 0, *args], lambda: [nonce, 1, *args])
 
-    async def _wait(self, want: Demand, waiter: str, rung: asyncio.Event, due: bytes, number: int) -> list[Delivery]:
-        """Look again when somebody rings, when something is due, and now and then."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + want.wait
-        while self._interrupts == number and (left := end - loop.time()) > 0:
-            nap = min(left, FALLBACK)
-            if due:
-                nap = min(nap, max(0.001, float(due)))
-            try:
-                async with asyncio.timeout(nap):
-                    await rung.wait()
-            except TimeoutError:
-                if nap == left:
-                    return []
-            if self._interrupts != number:
-                return []
-            rung.clear()
-            left = max(0.0, end - loop.time())
-            reply = await self._step([0, 0, *demand_args(want, waiter, True, left + 0.001)])
-            if reply[1]:
-                return self._deliveries(reply[1])
-            due = reply[2]
-        return []
+    async def _wait(self, settling: list[Part], want: Demand) -> tuple[Any, list[Delivery]]:
+        """Look; then again when somebody rings, when something is due, and now and then."""
+        now, number = asyncio.get_running_loop().time, self._interrupts
+        end = now() + want.wait
+        wait = self._wait_of(want)
+        wait.waiting = True
+        reply: Any = (b"", [], b"")
+        try:
+            # Who waits again for the same is still on the server's list: it need not look before somebody rings.
+            if len(settling) > 2 or wait.rung.is_set() or now() >= wait.look_at:
+                reply = await self._look(settling, want, wait, end)
+            while not reply[1] and self._interrupts == number and now() < end:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(end, wait.look_at) - now()):
+                        await wait.rung.wait()
+                if self._interrupts == number and (wait.rung.is_set() or now() >= wait.look_at):
+                    _, *found = await self._look(NOTHING, want, wait, end)
+                    reply = (reply[0], *found)
+        finally:
+            wait.waiting = False
+        return reply, self._deliveries(reply[1])
 
-    def _listen(self, waiter: str) -> asyncio.Event:
-        rung = asyncio.Event()
-        if waiter:
-            self._waiting[waiter] = rung
-        return rung
+    async def _look(self, settling: list[Part], want: Demand, wait: Wait, end: float) -> Any:
+        wait.rung.clear()
+        now = asyncio.get_running_loop().time
+        was_waiting, wait.look_at = wait.look_at > 0, now() + FALLBACK
+        # It stays on the list for as long as it may wait without another look.
+        demand = demand_args(want, wait.name, was_waiting, max(0.0, end - now()) + FALLBACK)
+        reply = await self._step([*settling, *demand])
+        if reply[1]:
+            wait.look_at = 0.0  # the server took it off the list, or it never was there
+        elif reply[2]:
+            wait.look_at = min(wait.look_at, now() + max(0.001, float(reply[2])))
+        return reply
 
-    def _leave(self, waiter: str, want: Demand, served: bool) -> None:
-        if not waiter:
-            return
-        rung = self._waiting.pop(waiter)
-        queues = tuple(queue_key(want.namespace, queue) for queue in want.queues)
-        if rung.is_set() and not served:
-            self._engine.behind("unwait", [waiter, len(queues), *queues])
-            return
-        self._deaf[waiter] = queues
-        if len(self._deaf) > 64:
-            del self._deaf[next(iter(self._deaf))]
+    def _wait_of(self, want: Demand) -> Wait:
+        """Two steps that wait at once for the same are two waiters."""
+        key = (want.worker, want.queues, want.namespace)
+        wait = self._waits.get(key)
+        if wait is None or wait.waiting:
+            queues = [queue_key(want.namespace, queue) for queue in want.queues]
+            wait = Wait(f"{self._engine.client} {next(self._numbers)}", queues)
+            self._waits[key] = self._waiters[wait.name] = wait
+            for forgotten in [one for one in self._waiters.values() if not one.waiting][:-MAX_WAITS]:
+                del self._waiters[forgotten.name]
+        return wait
 
     def ring(self, waiter: str) -> None:
-        """The server woke this waiter. Who waits no more lets the server wake another."""
-        rung = self._waiting.get(waiter)
-        if rung is not None:
-            rung.set()
+        """The server woke this waiter, and has taken it off its list. Who is not waiting lets the server wake another,
+        and looks when it waits again."""
+        wait = self._waiters.get(waiter)
+        if wait is None:
             return
-        queues = self._deaf.pop(waiter, None)
-        if queues:
-            self._engine.behind("unwait", [waiter, len(queues), *queues])
+        wait.rung.set()
+        if not wait.waiting:
+            self._engine.behind("unwait", [waiter, len(wait.queues), *wait.queues])
 
     def ring_all(self) -> None:
-        for rung in list(self._waiting.values()):
-            rung.set()
+        for wait in list(self._waiters.values()):
+            wait.rung.set()
 
     def interrupt(self) -> None:
         self._interrupts += 1
-        if self._waiting:
+        if self._waiters:
             self._engine.thread.soon(self.ring_all)
 
     def forked(self) -> None:
-        self._waiting.clear()
-        self._deaf.clear()
+        self._waits.clear()
+        self._waiters.clear()
         self._queue_of.clear()
         self.renew_names()
 
