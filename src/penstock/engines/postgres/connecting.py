@@ -11,7 +11,7 @@ import asyncpg
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres.faults import is_broken, sqlstate, translate
 from penstock.engines.postgres.settings import Settings
-from penstock.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
+from penstock.errors import BrokerUnavailable, OutcomeUnknown
 
 Connection = Any
 """An `asyncpg.Connection`; the driver's stubs are generic over record classes, which nobody here uses."""

@@ -19,9 +19,9 @@ from penstock.engines.postgres.looking import Lookup
 from penstock.engines.postgres.migrating import migrate
 from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.publishing import Publisher
+from penstock.engines.postgres.replica import Replica
 from penstock.engines.postgres.settings import Settings
 from penstock.engines.postgres.stepping import Stepper
-from penstock.engines.postgres.replica import Replica
 from penstock.engines.postgres.watching import Watching
 from penstock.errors import BrokerError
 

@@ -42,7 +42,7 @@ WHERE q.id > 0 AND ($1::text IS NULL OR q.namespace = $1) ORDER BY q.namespace, 
 PEEK = """
 SELECT state, id, body, due, attempts FROM (
     (SELECT 0 AS rank, 'ready' AS state, t.id, t.body, NULL::double precision AS due, t.attempts,
-        -n.priority AS first, t.pos AS then FROM {s}.lane n CROSS JOIN LATERAL (SELECT * FROM {s}.task t
+        -n.priority AS first, t.pos AS later FROM {s}.lane n CROSS JOIN LATERAL (SELECT * FROM {s}.task t
         WHERE t.pos >= n.id::bigint << 45 AND t.pos < (n.id + 1)::bigint << 45 ORDER BY t.pos LIMIT $2) t
         WHERE n.queue = $1)
     UNION ALL
@@ -51,7 +51,7 @@ SELECT state, id, body, due, attempts FROM (
     UNION ALL
     (SELECT 2, 'leased', u.i, u.b, NULL, u.a, 0, u.i FROM {s}.lease e JOIN {s}.lane n ON n.id = e.lane,
         unnest(e.ids, e.attempts, e.bodies) u (i, a, b) WHERE n.queue = $1 AND u.i <> 0 LIMIT $2)
-) a ORDER BY rank, first, due, then LIMIT $2
+) a ORDER BY rank, first, due, later LIMIT $2
 """
 
 

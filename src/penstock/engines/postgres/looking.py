@@ -23,7 +23,8 @@ class Lookup:
         )
         # One statement, so that a task on its way from one place to another is seen in one of them.
         self._places = (
-            f"SELECT 'ready' AS place, id, attempts, body, '' AS worker FROM {schema}.task WHERE pos = ANY ($1) AND id = pos"
+            f"SELECT 'ready' AS place, id, attempts, body, '' AS worker FROM {schema}.task"
+            " WHERE pos = ANY ($1) AND id = pos"
             f" UNION ALL SELECT 'ready', id, attempts, body, '' FROM {schema}.task WHERE id = ANY ($1) AND id <> pos"
             f" UNION ALL SELECT 'delayed', id, attempts, body, '' FROM {schema}.delayed WHERE id = ANY ($1)"
             f" UNION ALL SELECT 'dead', id, attempts, body, '' FROM {schema}.dead WHERE id = ANY ($1)"

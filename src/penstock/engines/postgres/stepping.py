@@ -31,7 +31,7 @@ class Lease(Struct):
 
 
 class Idle(NamedTuple):
-    """Nothing was ready. `due`: seconds until something is; `oldest` and `newest`: what ran meanwhile (see bells.py)."""
+    """Nothing was ready. `due`: seconds until something is; `oldest`, `newest`: what ran meanwhile (see bells.py)."""
 
     due: float | None
     oldest: int

@@ -251,6 +251,7 @@ CREATE FUNCTION penstock.publish_mixed(
 RETURNS TABLE (n integer, kind text, id bigint, name text,
                depth bigint, bound bigint, unit text, excess bigint, settled bigint, age double precision)
 LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     total integer := cardinality(p_pos);
     now_ double precision := penstock.now();
@@ -398,6 +399,7 @@ END $$;
 
 -- These tasks were ended before they ran.
 CREATE FUNCTION penstock.end_revoked(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     buckets bigint[];
 BEGIN
