@@ -65,6 +65,11 @@ class Features(Struct, frozen=True):
     `resign`, `get` and `put` are refused, and the engine that keeps the results is asked instead."""
     results: bool = True
     """It keeps results. Else they are kept by another engine (`result_backend`), or by none."""
+    leases: Literal["time", "connection"] = "time"
+    """"connection": a lease is held while its worker's connection lives, whatever `lease` asks for, and the server takes
+    it back by itself: `bury` and `reap` only charge what the dead had started, and tell how many that were."""
+    sees_delayed: bool = True
+    """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
     durability: str = "power"
     """What an accepted message survives: "power", "process", or "memory"."""
     max_message: int = 16 << 20

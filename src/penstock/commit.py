@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -101,12 +102,10 @@ class OrderedCommitter:
             doubtful = list(deliveries)
         if not doubtful:
             return deliveries
-        asked = {one.receipt for one in doubtful}
-        certain = [one for one in deliveries if one.receipt not in asked]
-        try:
-            return certain + await self._decided(doubtful)
-        except BrokerError:
-            return certain
+        dropped = {one.receipt for one in doubtful}
+        with contextlib.suppress(BrokerError):  # then they stay for the next step
+            dropped -= {one.receipt for one in await self._decided(doubtful)}
+        return [one for one in deliveries if one.receipt not in dropped]
 
     async def _doubtful(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         if self._results is None:

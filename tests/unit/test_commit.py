@@ -202,7 +202,7 @@ def arriving(two: Two, *keys: int) -> None:
 def test_what_is_delivered_again_and_has_ended_is_acknowledged_instead() -> None:
     two = Two(ended=["id-1", "id-11"], knows_ids=False)
     arriving(two, 1, 2, 11)
-    assert taken(two.committer()) == [11, 2]
+    assert taken(two.committer()) == [2, 11]
     assert two.said == [("step", []), "run", ("fetch", ["id-1", "id-2"]), ("step", [bare(1)])]
 
 

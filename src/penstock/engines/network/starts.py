@@ -82,6 +82,11 @@ class Starts:
     def close(self) -> None:
         self.forked()
 
+    def folder(self) -> str:
+        """Where an engine may keep notes of its own. Raises `StoreError`."""
+        self._open()
+        return self._folder()
+
     def _folder(self) -> str:
         name = hashlib.blake2b(self._public.encode(), digest_size=8).hexdigest()
         return os.path.join(tempfile.gettempdir(), f"penstock-{os.getuid()}", name)

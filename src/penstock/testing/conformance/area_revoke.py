@@ -14,6 +14,18 @@ from penstock.testing.conformance.told import Told
 from penstock.testing.conformance.worker import LONG, success
 
 
+async def irrevocable(kit: Kit) -> bool:
+    """True for an engine that cannot remember revocations, after making sure that it refuses them and the task goes
+    on."""
+    if kit.features.coordination:
+        return False
+    queue, worker = await kit.queue(), await kit.worker()
+    [task_id] = await kit.fill(queue, 1)
+    await kit.refused(apart.revoke(kit.engine, kit.results, [task_id], kit.now()), "a revocation")
+    equal(worker.ids_of(await worker.take(queue)), [task_id], "a task whose revocation was refused")
+    return True
+
+
 async def revoke(kit: Kit, *keys: Key, terminate: bool = False) -> list[Revoked]:
     return list(await kit.call(apart.revoke(kit.engine, kit.results, keys, kit.now(), terminate)))
 
@@ -26,6 +38,8 @@ async def removed(kit: Kit, *keys: Key) -> None:
 
 
 async def check_a_waiting_task_is_gone(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker, told = await kit.queue(), await kit.worker(), Told()
     ids = await kit.fill(queue, 3)
     subscription = kit.backend.subscribe([ids[1]], told)
@@ -42,6 +56,8 @@ async def check_a_waiting_task_is_gone(kit: Kit) -> None:
 
 
 async def check_a_delayed_task_is_gone(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     if not kit.features.delay:
         return
     queue, worker = await kit.queue(), await kit.worker()
@@ -55,6 +71,8 @@ async def check_a_delayed_task_is_gone(kit: Kit) -> None:
 
 
 async def check_revoking_makes_room(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     bounded = kit.features.bound == "exact"
     queue = await kit.queue(max_length=2) if bounded else await kit.queue()
     ids = await kit.fill(queue, 2)
@@ -65,6 +83,8 @@ async def check_revoking_makes_room(kit: Kit) -> None:
 
 
 async def check_revoking_frees_the_unique_key(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     guard = Unique(kit.name("key"))
     if not keeps_guard(kit.features, guard) or not kit.features.revoke_queued:
         return
@@ -76,6 +96,8 @@ async def check_revoking_frees_the_unique_key(kit: Kit) -> None:
 
 
 async def check_a_running_task_is_told(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker = await kit.queue(), await kit.worker()
     one, two, three = await kit.fill(queue, 3)
     deliveries = await worker.take(queue, count=3)
@@ -93,6 +115,8 @@ async def check_a_running_task_is_told(kit: Kit) -> None:
 
 
 async def check_a_task_that_finishes_first_has_won(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
     delivery = await worker.take_one(queue)
@@ -102,6 +126,8 @@ async def check_a_task_that_finishes_first_has_won(kit: Kit) -> None:
 
 
 async def check_a_revoked_task_does_not_come_back(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     for verdict in (RELEASE, RetryAt(kit.now())):
         queue, worker = await kit.queue(), await kit.worker()
         [task_id] = await kit.fill(queue, 1)
@@ -114,6 +140,8 @@ async def check_a_revoked_task_does_not_come_back(kit: Kit) -> None:
 
 
 async def check_a_revoked_task_is_not_redelivered(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker, heir = await kit.queue(), await kit.worker(), await kit.worker("heir")
     ids = await kit.fill(queue, 3)
     await worker.take(queue, count=3, lease=kit.unit)
@@ -126,6 +154,8 @@ async def check_a_revoked_task_is_not_redelivered(kit: Kit) -> None:
 
 
 async def check_an_ended_task_stays_as_it_is(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
     await worker.finish(await worker.take_one(queue), outcome=success(kit, b"1"))
@@ -135,6 +165,8 @@ async def check_an_ended_task_stays_as_it_is(kit: Kit) -> None:
 
 
 async def check_an_unseen_id_is_remembered(kit: Kit) -> None:
+    if await irrevocable(kit):
+        return
     queue, worker = await kit.queue(), await kit.worker()
     message = kit.message(queue, id=kit.name("id"))
     equal(await revoke(kit, message.id or ""), [Revoked.REMEMBERED], "revocation of an id that was never seen")

@@ -78,6 +78,10 @@ class Kit:
         await self.pass_time(self.unit * 1.5)
         await self.call(self.coordinator.reap())
 
+    async def kill(self, worker: Worker) -> None:
+        """What the server sees of the end of `worker`'s process, before somebody buries it. Nothing, but for an engine
+        whose leases hang on a connection: break it here."""
+
     async def corrupt(self, key: Key) -> bool:
         """Damage the stored bytes of this waiting message beyond reading; `False` where the kit cannot."""
         return False

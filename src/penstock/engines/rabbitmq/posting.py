@@ -1,0 +1,177 @@
+"""From messages to answers: where each goes, what the server made of it, and what that means to the caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.broker import Accepted, Answer, Full, Unknown
+from penstock.clock import Clock
+from penstock.engines.rabbitmq import naming, wire
+from penstock.engines.rabbitmq.connection import Connection
+from penstock.engines.rabbitmq.link import Link
+from penstock.engines.rabbitmq.news import lane_parcel
+from penstock.engines.rabbitmq.publisher import Fate, Parcel, Publisher
+from penstock.engines.rabbitmq.rooms import Rooms
+from penstock.engines.rabbitmq.settings import HARD_LENGTH, Settings
+from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull, UnknownQueue
+from penstock.message import NORMAL, Message, pack
+
+ATTEMPTS, REASON, DIED = "x-penstock-attempts", "x-penstock-reason", "x-penstock-died"
+RETRY_AFTER = 1.0
+ANNOUNCING = 5.0
+EARLY = 0.001
+"""Seconds: what is due sooner goes without delay."""
+LONGEST_ID = 255
+
+
+class Post:
+    def __init__(self, settings: Settings, clock: Clock, mint: Callable[[], str]) -> None:
+        self._settings = settings
+        self._now = clock.time
+        self._mint = mint
+        self._link: Link[Publisher] = Link(settings, self._prepare)
+        self._names: dict[tuple[str, str], str] = {}
+        self.rooms = Rooms(settings.queues)
+
+    @property
+    def link(self) -> Link[Publisher]:
+        return self._link
+
+    async def _prepare(self, connection: Connection) -> Publisher:
+        publisher = Publisher(self._settings, connection)
+        await publisher.open()
+
+        async def announce(lane: str) -> None:
+            await publisher.send([lane_parcel(lane)], time.monotonic() + ANNOUNCING)
+
+        publisher.topology.announce = announce
+        return publisher
+
+    def name(self, queue: str, namespace: str) -> str:
+        """The server's name of a queue."""
+        found = self._names.get((queue, namespace))
+        if found is None:
+            found = self._names[queue, namespace] = naming.queue_name(queue, namespace)
+        return found
+
+    async def publisher(self, until: float) -> Publisher:
+        return await self._link.get(max(0.0, until - time.monotonic()))
+
+    async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        """New work, within the bounds."""
+        until = time.monotonic() + timeout
+        publisher = await self.publisher(until)
+        answers: list[Answer | None] = [None] * len(batch)
+        admitted = range(len(batch))
+        full = await self.rooms.admit(publisher.topology, batch, self.name)
+        if full:
+            for number, refusal in full.items():
+                answers[number] = refusal
+            admitted = [number for number in admitted if number not in full]  # type: ignore[assignment]  # any sequence
+        sent = await self._send(publisher, [batch[number] for number in admitted], until)
+        for number, answer in zip(admitted, sent, strict=True):
+            answers[number] = answer
+        return answers  # type: ignore[return-value]  # all are there now
+
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        """What is admitted whatever the bounds."""
+        until = time.monotonic() + timeout
+        answers = await self._send(await self.publisher(until), batch, until)
+        for answer in answers:
+            if type(answer) is Full:
+                raise StoreFull(f"{self._settings.login.url}: queue {answer.queue!r} is at the server's hard limit")
+        return answers
+
+    async def _send(self, publisher: Publisher, batch: Sequence[Message], until: float) -> list[Answer]:
+        if not batch:
+            return []
+        parcels = [await self.parcel(publisher, message) for message in batch]
+        fates = await publisher.send(parcels, until)
+        if Fate.RETURNED in fates:
+            await self._send_again(publisher, batch, parcels, fates, until)
+        answers: list[Answer] = []
+        for message, parcel, fate in zip(batch, parcels, fates, strict=True):
+            if fate is Fate.CONFIRMED:
+                answers.append(Accepted(parcel.id))
+            elif fate is Fate.REFUSED:
+                answers.append(Full(message.queue, HARD_LENGTH, HARD_LENGTH, "tasks", RETRY_AFTER))
+            else:
+                answers.append(Unknown(parcel.id))
+        return answers
+
+    async def _send_again(
+        self, publisher: Publisher, batch: Sequence[Message], parcels: list[Parcel], fates: list[Fate], until: float
+    ) -> None:
+        """Somebody deleted the queue after we had declared it: once more. Raises `UnknownQueue`."""
+        returned = [number for number, fate in enumerate(fates) if fate is Fate.RETURNED]
+        for number in returned:
+            publisher.topology.forget(naming.lane_name(self.name(batch[number].queue, batch[number].namespace), NORMAL))
+            publisher.topology.forget(parcels[number].routing_key)
+            parcels[number] = await self.parcel(publisher, batch[number], parcels[number].id)
+        again = await publisher.send([parcels[number] for number in returned], until)
+        for number, fate in zip(returned, again, strict=True):
+            fates[number] = fate
+            if fate is Fate.RETURNED:
+                place = parcels[number]
+                raise UnknownQueue(
+                    f"{self._settings.login.url}: no queue takes {place.routing_key!r} from exchange "
+                    f"{place.exchange!r}: declare the queue, or bind it"
+                )
+
+    async def parcel(
+        self,
+        publisher: Publisher,
+        message: Message,
+        id: str | None = None,
+        attempts: int = 0,
+        data: bytes | None = None,
+    ) -> Parcel:
+        """A message on its way to its lane, or to where it waits. `data` is sent as it is, for what cannot be read."""
+        id = id or message.id or self._mint()
+        if data is None:
+            data = packed(message, id)
+        name = self.name(message.queue, message.namespace)
+        priority = message.priority
+        lane = await publisher.topology.lane(name, priority)
+        exchange, key = "", lane
+        if priority == NORMAL and self._settings.exchange:
+            exchange, key = self._settings.exchange, name
+        if message.eta is not None and (left := message.eta - self._now()) > EARLY:
+            exchange, key = naming.delay_path(left, lane)
+            await publisher.topology.delay(exchange, lane)
+        headers = {ATTEMPTS: attempts} if attempts else None
+        return Parcel(exchange, key, id, properties(id, message.task, message.content_type, headers), data)
+
+    async def must_send(self, publisher: Publisher, parcels: Sequence[Parcel], timeout: float) -> None:
+        """Returns when all are confirmed; raises otherwise."""
+        if not parcels:
+            return
+        fates = await publisher.send(parcels, time.monotonic() + timeout)
+        if Fate.UNKNOWN in fates:
+            raise OutcomeUnknown(f"{self._settings.login.url}: {fates.count(Fate.UNKNOWN)} messages are not confirmed")
+        if Fate.RETURNED in fates:
+            for parcel in parcels:
+                publisher.topology.forget(parcel.routing_key)
+            raise BrokerUnavailable(f"{self._settings.login.url}: a queue was deleted meanwhile")
+        if Fate.REFUSED in fates:
+            raise StoreFull(f"{self._settings.login.url}: a queue is at the server's hard limit, or has no majority")
+
+
+def packed(message: Message, id: str) -> bytes:
+    """The message with this id, and without the sender's opinion of attempts. The message itself stays as it was."""
+    before, attempts = message.id, message.attempts
+    message.id, message.attempts = id, 0
+    try:
+        return pack(message)
+    finally:
+        message.id, message.attempts = before, attempts
+
+
+def properties(id: str, task: str, content_type: str, headers: dict[str, Any] | None) -> bytes:
+    """Raises `ConfigError` for an id that AMQP has no room for."""
+    try:
+        return wire.properties(id, task[:LONGEST_ID], content_type, headers)
+    except ValueError as error:
+        raise ConfigError(f"task {task!r}: its id {id[:40]!r}… is over {LONGEST_ID} bytes") from error
