@@ -11,9 +11,11 @@ from penstock import Penstock, Queue
 from penstock.result import AsyncResult
 
 CHUNK = 10_000
+URL = os.environ["BENCH_URL"]
 app = Penstock(
     "bench",
-    broker=os.environ["BENCH_URL"],
+    broker=URL,
+    result_backend="rpc://" if URL.startswith("amqp") else None,
     task_queues=[Queue("default", max_length=1 << 31, max_bytes=1 << 40)],
 )
 

@@ -1,7 +1,7 @@
 """RabbitMQ: a quorum queue and confirmed publishes, by pika's asynchronous connection. As a script: a worker.
 
-A worker publishes the results of a batch to the reply queue of whoever asked, and acknowledges the batch when the
-server has confirmed them; more deliveries are under way meanwhile.
+A worker publishes the results of a batch in one message to the reply queue of whoever asked, and acknowledges the batch
+when the server has confirmed it; more deliveries are under way meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pika.adapters.select_connection import SelectConnection  # type: ignore[imp
 from pika.spec import BasicProperties  # type: ignore[import-untyped]  # the same
 
 from bench.engines.peers.timing import seconds
-from bench.engines.raw.work import BATCH, body, new_id, run
+from bench.engines.raw.work import BATCH, body, encode, new_id, run
 
 QUEUE, REPLIES = "raw", "raw-replies"
 WINDOW = 1_000
@@ -102,28 +102,29 @@ def flood(seconds: float) -> int:
 class Worker:
     def __init__(self) -> None:
         self.wire = Wire(self._ready, self._confirmed)
-        self.batch: list[int] = []
-        """Deliveries whose results are published since the last full batch."""
+        self.results: list[tuple[str, bytes]] = []
+        self.last = 0
+        """The delivery that ended last."""
         self.stored: deque[tuple[int, int]] = deque()
-        """(last publish of a batch, its last delivery), not yet confirmed."""
+        """(publish of a batch, its last delivery), not yet confirmed."""
 
     def _ready(self, wire: Wire) -> None:
         wire.channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: None)
         wire.channel.basic_consume(QUEUE, self._delivered)
 
     def _delivered(self, channel: object, method: Any, properties: Any, packed: bytes) -> None:
-        if not self.batch:
+        if not self.results:
             self.wire.connection.ioloop.call_later(LINGER, self._settle)
-        self.wire.publish(REPLIES, run(packed), BasicProperties(correlation_id=properties.message_id))
-        self.batch.append(method.delivery_tag)
-        if len(self.batch) == BATCH:
+        self.results.append((properties.message_id, run(packed)))
+        self.last = method.delivery_tag
+        if len(self.results) == BATCH:
             self._settle()
 
     def _settle(self) -> None:
-        if self.batch:
-            self.stored.append((self.wire.sent, self.batch[-1]))
-            self.batch = []
-            self._confirmed()
+        if self.results:
+            self.wire.publish(REPLIES, encode(self.results), BasicProperties())
+            self.results = []
+            self.stored.append((self.wire.sent, self.last))
 
     def _confirmed(self) -> None:
         oldest = self.wire.unconfirmed[0] if self.wire.unconfirmed else self.wire.sent + 1

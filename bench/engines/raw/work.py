@@ -11,13 +11,13 @@ import msgspec
 
 from bench.engines.peers.marks import mark
 
-BATCH = 100
+BATCH = int(os.environ.get("BENCH_BATCH", "100"))
 BULK = 1_000
 """Tasks of one enqueueing round trip."""
 KEEP = 86_400
 """Seconds that a result is kept."""
 Envelope = tuple[int, str, tuple[tuple[int], dict[str, int]], str, float]
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 _answer = msgspec.json.Encoder().encode
 _numbers = itertools.count()
@@ -29,7 +29,7 @@ def new_id() -> bytes:
 
 
 def body(number: int) -> bytes:
-    return _encode((1, "bench.noop", ((number,), {}), "default", time.time()))
+    return encode((1, "bench.noop", ((number,), {}), "default", time.time()))
 
 
 def noop(number: int) -> None:
