@@ -9,7 +9,7 @@ from penstock.engines.rabbitmq.engine import RabbitEngine
 from penstock.testing.conformance import Kit
 from penstock.testing.conformance.worker import Worker
 
-UNIT = 0.5
+UNIT = 0.35
 PATIENCE = 0.3
 
 

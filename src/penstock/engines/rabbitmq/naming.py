@@ -15,9 +15,9 @@ LONGEST = 150
 NEWS = "penstock.news"
 """The fanout exchange on which processes tell each other of new lanes, and workers of themselves."""
 DUE = "penstock.delay.due"
-TICK = 1 / 32
+TICK = 1 / 64
 """Seconds: the shortest wait queue's time, and the precision of delays."""
-LEVELS = 27
+LEVELS = 28
 """Wait queues, each for twice the time of the one before: the last for 24 days. What is delayed for longer goes
 round again."""
 PRIORITIES = tuple(range(HIGHEST, LOWEST - 1, -1))
@@ -68,17 +68,23 @@ def word(name: str) -> str:
     return name.replace("%", "%25").replace(".", "%2E").replace("*", "%2A").replace("#", "%23")
 
 
+def delay_time(level: int) -> int:
+    """Milliseconds, rounded up: nothing may come early."""
+    return math.ceil(TICK * 1000 * (1 << level))
+
+
 def delay_queue(level: int) -> str:
-    return f"penstock.delay.{level}"
+    """Named by its time, which cannot be changed once it is there; its exchange is named the same."""
+    return f"penstock.delay.{delay_time(level)}ms"
 
 
-def delay_path(seconds: float, lane: str) -> tuple[str, str]:
-    """Exchange and routing key of a message that is due in `seconds`: a digit for each wait queue, the longest first,
-    and where it goes then. `due` with no digit set is due at once."""
+def delay_path(seconds: float, lane: str) -> tuple[int, str]:
+    """The first level of a message that is due in `seconds`, and its routing key: a digit for each level, the longest
+    first, and the lane that it goes to then."""
     ticks = min(max(1, math.ceil(seconds / TICK)), (1 << LEVELS) - 1)
     top = ticks.bit_length() - 1
     digits = ".".join(format(ticks, f"0{LEVELS}b"))
-    return delay_queue(top), f"{digits}.{word(lane)}"
+    return top, f"{digits}.{word(lane)}"
 
 
 def level_pattern(level: int, digit: int) -> str:

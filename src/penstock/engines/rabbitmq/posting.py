@@ -139,8 +139,8 @@ class Post:
         if priority == NORMAL and self._settings.exchange:
             exchange, key = self._settings.exchange, name
         if message.eta is not None and (left := message.eta - self._now()) > EARLY:
-            exchange, key = naming.delay_path(left, lane)
-            await publisher.topology.delay(exchange, lane)
+            level, key = naming.delay_path(left, lane)
+            exchange = await publisher.topology.delay(level, lane)
         headers = {ATTEMPTS: attempts} if attempts else None
         return Parcel(exchange, key, id, properties(id, message.task, message.content_type, headers), data)
 

@@ -99,9 +99,8 @@ class Topology:
             await self.ask(spec.Exchange.Declare(0, naming.NEWS, "fanout", durable=True), spec.Exchange.DeclareOk)
             self._news = True
 
-    async def delay(self, exchange: str, lane: str) -> None:
-        """Make sure of the wait queues up to the one behind `exchange`, and of the way from them to `lane`."""
-        top = int(exchange.rpartition(".")[2])
+    async def delay(self, top: int, lane: str) -> str:
+        """Make sure of the wait queues up to this level, and of the way from them to `lane`; returns the exchange."""
         if self._levels == 0:
             await self._exchange(naming.DUE)
         while self._levels <= top:
@@ -111,6 +110,7 @@ class Topology:
         if binding not in self._declared:
             await self._bind(lane, naming.DUE, f"#.{naming.word(lane)}")
             self._declared.add(binding)
+        return naming.delay_queue(top)
 
     async def _level(self, level: int) -> None:
         """A message with digit 1 waits here for this level's time; both go on to the level below."""
@@ -120,7 +120,7 @@ class Topology:
         await self._declare(
             queue,
             {
-                "x-message-ttl": int(naming.TICK * 1000 * (1 << level)) + 1,
+                "x-message-ttl": naming.delay_time(level),
                 "x-dead-letter-exchange": below,
                 "x-dead-letter-strategy": "at-least-once",
             },
