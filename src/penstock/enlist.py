@@ -6,7 +6,7 @@ the statement, so that the tasks exist if and only if the caller's transaction c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -54,6 +54,11 @@ class Transactional(Protocol):
     @property
     def database(self) -> str:
         """What a connection must be of, as SQLAlchemy and Django name it: "postgresql"."""
+        ...
+
+    def preparation(self, messages: Sequence[Message]) -> Coroutine[Any, Any, None] | None:
+        """What the engine has to do before, on its own connection, because others would wait for the caller's commit
+        if it were done there: making a queue, for example. `None`: nothing, as nearly always."""
         ...
 
     def enlist(self, messages: Sequence[Message]) -> Statement:

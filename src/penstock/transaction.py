@@ -42,6 +42,9 @@ def publish(engine: Engine, messages: Sequence[Message], connection: Any) -> Seq
         if name in AWAITED:
             raise ConfigError(f"{described(connection)} is awaited: use `await task.aapply_async(…, connection=…)`")
         raise unknown(connection)
+    before = how.preparation(messages)
+    if before is not None:
+        engine.run(before)
     try:
         rows = execute(connection, how.enlist(messages), how.database)
     except Exception as error:
@@ -62,6 +65,9 @@ async def apublish(engine: Engine, messages: Sequence[Message], connection: Any)
                 "connection belongs to (in Django: inside sync_to_async)"
             )
         raise unknown(connection)
+    before = how.preparation(messages)
+    if before is not None:
+        await engine.arun(before)
     try:
         rows = await execute(connection, how.enlist(messages), how.database)
     except Exception as error:

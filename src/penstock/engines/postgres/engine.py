@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import Starts
 from penstock.engines.postgres.coordinating import PostgresCoordinator
@@ -10,6 +12,8 @@ from penstock.engines.postgres.delivering import PostgresBroker
 from penstock.engines.postgres.inspecting import PostgresInspect
 from penstock.engines.postgres.keeping import PostgresBackend
 from penstock.engines.postgres.settings import Settings
+from penstock.engines.postgres.statements import Route
+from penstock.engines.postgres.transactional import PostgresTransactional
 
 
 class PostgresEngine(NetworkEngine):
@@ -41,8 +45,13 @@ class PostgresEngine(NetworkEngine):
 
     async def connect(self) -> None:
         self._core = await Core.open(self.settings, self.starts)
+        self.transactional = PostgresTransactional(self.settings, self._core.ids, self._learn)
         if self.settings.queues:
             await self.inspect.declare(self.settings.queues)
+
+    async def _learn(self, routes: Iterable[Route]) -> None:
+        lanes = self.core.lanes
+        await self.core.call(lambda connection: lanes.learn(connection, routes))
 
     async def disconnect(self) -> None:
         if self._core is not None:

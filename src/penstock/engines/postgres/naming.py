@@ -20,6 +20,8 @@ class PublicIds:
 
     def __init__(self, secret: bytes) -> None:
         self._keyed = hashlib.blake2b(key=secret, digest_size=8)
+        self.fingerprint = hashlib.sha256(secret).hexdigest()
+        """Tells this schema from all others, without its secret."""
 
     def make(self, number: int) -> str:
         place = number.to_bytes(8, "big")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from penstock.broker import Answer
 from penstock.engines.postgres import statements
@@ -16,22 +16,33 @@ from penstock.errors import ConfigError
 from penstock.message import Message
 from penstock.queue import Queue
 
+Learn = Callable[[Iterable[Route]], Awaitable[None]]
 COLUMNS = "n, kind, id, name, depth, bound, unit, excess, settled, age"
 
 
 class PostgresTransactional:
-    """See `penstock.enlist.Transactional`. The server finds lanes and numbers by itself, so that this knows all it needs
-    since the engine was opened."""
+    """See `penstock.enlist.Transactional`. The server finds lanes and numbers by itself. Only new lanes are made
+    before, since others who need them would wait for the caller's commit."""
 
     database = "postgresql"
 
-    def __init__(self, settings: Settings, secret: bytes, ids: PublicIds) -> None:
+    def __init__(self, settings: Settings, ids: PublicIds, learn: Learn) -> None:
+        """`learn` makes lanes."""
         self._settings = settings
-        self._check = hashlib.sha256(secret).hexdigest()
+        self._learn = learn
+        self._known: set[Route] = set()
         self._ids = ids
         self._declared = {queue.name: queue for queue in settings.queues}
         call = f"SELECT {COLUMNS} FROM {settings.schema}.enlist("
         self._parts = (call, "::text, ", "::text, ", "::bytea)")
+
+    def preparation(self, messages: Sequence[Message]) -> Coroutine[Any, Any, None] | None:
+        missing = {statements.route(message) for message in messages} - self._known
+        return self._make(missing) if missing else None
+
+    async def _make(self, routes: set[Route]) -> None:
+        await self._learn(routes)
+        self._known |= routes
 
     def enlist(self, messages: Sequence[Message]) -> Statement:
         routes = list(dict.fromkeys(statements.route(message) for message in messages))
@@ -47,7 +58,7 @@ class PostgresTransactional:
             "dues": batch.dues,
             "guards": None if batch.guards is None else json.loads(batch.guards),
         }
-        return Statement(self._parts, (self._check, json.dumps(envelope), b"".join(batch.bodies)))
+        return Statement(self._parts, (self._ids.fingerprint, json.dumps(envelope), b"".join(batch.bodies)))
 
     def _bounded(self, route: Route) -> list[str | int]:
         queue = self._declared.get(route.queue) or Queue(route.queue)
