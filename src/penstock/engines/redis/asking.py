@@ -210,7 +210,7 @@ def demand_args(want: Demand, waiter: str, was_waiting: bool, wait: float) -> li
         1,
         max(0, want.limit),
         want.max_bytes,
-        want.lease,
+        _time(want.lease),
         escaped(want.worker),
         waiter,
         int(was_waiting),

@@ -87,8 +87,7 @@ class Link:
         """Watch over the connections, and connect anew as long as it takes."""
         while True:
             reason = await self._watch()
-            if self._up.is_set():
-                log.warning("%s: %s; looking for the leader", self._settings.public, reason)
+            log.warning("%s: %s; looking for the leader", self._settings.public, reason)
             self._drop(reason)
             for pause in pauses():
                 await asyncio.sleep(pause)
@@ -104,6 +103,7 @@ class Link:
         wire, listener = self._wire, self._listener
         assert wire is not None and listener is not None
         ends = (wire.lost, listener.lost)
+        patience = self._settings.timeout + (self._settings.wait_timeout if self._settings.wait else 0.0)
         pinged = asked = self._loop.time()
         while True:
             await asyncio.wait(ends, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
@@ -112,8 +112,8 @@ class Link:
                     return end.result()
             now = self._loop.time()
             for one in (wire, listener):
-                if one.silence() > self._settings.timeout:
-                    return f"{self.place[0]}:{self.place[1]} has not answered for {self._settings.timeout:g} s"
+                if one.silence() > patience:
+                    return f"{self.place[0]}:{self.place[1]} has not answered for {patience:g} s"
             if now - max(pinged, listener.heard) > PING:
                 pinged = now
                 pong = listener.call("PING")

@@ -5,6 +5,7 @@ local OVERHEAD = 100 -- bytes that Redis itself needs for an entry, about
 -- Forget the oldest outcomes: those over the age, or over the bytes; at most `most` batches of them.
 local function expire_results(most)
   local key, gone = P .. ':od', 0
+  local stale = call('EXISTS', P .. ':stale') == 1
   for _ = 1, most do
     local oldest = call('LINDEX', key, 0)
     if not oldest then return gone end
@@ -15,10 +16,9 @@ local function expire_results(most)
     local ids, bytes = {}, 0
     for i = 2, #batch do
       -- A dead letter that was retried has ended twice: this was its first end.
-      if call('HINCRBY', P .. ':stale', batch[i], -1) >= 0 then
-        if call('HGET', P .. ':stale', batch[i]) == '0' then call('HDEL', P .. ':stale', batch[i]) end
+      if stale and call('HEXISTS', P .. ':stale', batch[i]) == 1 then
+        if call('HINCRBY', P .. ':stale', batch[i], -1) == 0 then call('HDEL', P .. ':stale', batch[i]) end
       else
-        call('HDEL', P .. ':stale', batch[i])
         ids[#ids + 1] = batch[i]
       end
     end
@@ -59,9 +59,7 @@ local function store(ids, records, was_known)
     if fresh[i] then
       list[#list + 1], list[#list + 2] = id, records[i]
       bytes = bytes + #records[i]
-      if present[i] then
-        records[i] = records[i] -- it has its place in the list of what ended
-      else
+      if not present[i] then -- else it has its place in the list of what ended
         batch[#batch + 1] = id
         bytes = bytes + #id + OVERHEAD
       end

@@ -9,7 +9,7 @@ end
 
 local function hold(name, id, ttl)
   if ttl then
-    call('SET', name, id, 'PX', math.max(1, math.floor(ttl * 1000)))
+    call('SET', name, id, 'PX', digits(math.max(1, math.floor(math.min(ttl, 1e9) * 1000))))
   else
     call('SET', name, id)
   end

@@ -1,0 +1,372 @@
+"""What only a Redis server can do to us: restarts, replicas, bad configurations, bad input. Real servers."""
+
+import functools
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.broker import Accepted, Demand, Duplicate, Unknown
+from penstock.delivery import ACK, Settlement
+from penstock.engines.redis import RedisEngine, open_engine
+from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull
+from penstock.message import VERSION, Message
+from penstock.outcome import Outcome, Report, State
+from tests.servers import Server, redis_server
+
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+Open = Callable[..., RedisEngine]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with redis_server(tmp_path, *AT_ONCE) as one:
+        yield one
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Opens engines, and closes them at the end."""
+    engines: list[RedisEngine] = []
+
+    def engine(url: str, **settings: Any) -> RedisEngine:
+        engines.append(open_engine(url, **settings))
+        return engines[-1]
+
+    yield engine
+    for one in engines:
+        one.close()
+
+
+def message(body: bytes = b"[]", **fields: Any) -> Message:
+    return Message(version=VERSION, task="a.task", body=body, **fields)
+
+
+def demand(wait: float = 0.0, limit: int = 100) -> Demand:
+    return Demand(("default",), limit, "worker", lease=60.0, wait=wait)
+
+
+def begun(engine: RedisEngine, call: Coroutine[Any, Any, Any]) -> "Future[Any]":
+    future: Future[Any] = Future()
+
+    def main() -> None:
+        try:
+            future.set_result(engine.run(call))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=main, daemon=True).start()
+    return future
+
+
+def publish(engine: RedisEngine, *batch: Message, timeout: float = 10.0) -> list[Any]:
+    return list(engine.run(engine.broker.publish(batch, timeout)))
+
+
+def taken(engine: RedisEngine, wait: float = 0.0) -> list[Any]:
+    return list(engine.run(engine.broker.step([], demand(wait))).deliveries)
+
+
+def command(engine: RedisEngine, *parts: str) -> Any:
+    return engine.run(engine.link.command(*parts))
+
+
+def test_everything_goes_on_by_itself_after_a_restart(server: Server, opened: Open) -> None:
+    client, worker = opened(server.url), opened(server.url)
+    publish(client, message(id="first"))
+    [delivery] = taken(worker)
+    told: Future[list[Report]] = Future()
+    client.backend.subscribe(["first"], lambda reports: told.set_result(list(reports)))
+    waiting = begun(worker, worker.broker.step([], demand(wait=60.0)))
+    server.stop(signal.SIGKILL)
+    outcome = Outcome(State.SUCCESS, b"1", time.time())
+    settling = begun(worker, worker.broker.step([Settlement(delivery.receipt, ACK, outcome)], None))
+    sent = begun(client, client.broker.publish([message(id="second")], 30.0))
+    server.start()
+    assert len(settling.result(15).settled) == 1
+    assert told.result(15)[0].outcome == outcome, "a result that came while the client was cut off"
+    assert isinstance(sent.result(15)[0], Accepted)
+    assert [one.key for one in waiting.result(15).deliveries] == ["second"]
+
+
+def test_a_publish_without_a_server_raises_at_its_deadline(server: Server, opened: Open) -> None:
+    engine = opened(server.url)
+    server.stop(signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=f":{server.port}"):
+        publish(engine, message(), timeout=0.5)
+    assert 0.3 < time.monotonic() - began < 3.0
+
+
+def test_a_frozen_server_leaves_a_publish_unknown(server: Server, opened: Open) -> None:
+    engine = opened(server.url)
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        [answer] = publish(engine, message(id="mine"), timeout=0.5)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert answer == Unknown("mine")
+    [answer] = publish(engine, message(id="mine"))
+    assert isinstance(answer, Accepted | Duplicate)
+    assert len(taken(engine)) == 1
+
+
+def test_what_a_lost_answer_had_claimed_is_delivered(server: Server, opened: Open) -> None:
+    with Cutter(server.port) as cutter:
+        engine = opened(f"redis://127.0.0.1:{cutter.port}/0")
+        publish(engine, *(message(id=f"{n}") for n in range(5)))
+        [first, *_] = taken(engine)
+        publish(engine, *(message(id=f"more-{n}") for n in range(5)))
+        cutter.cut_next_answer()
+        outcome = Outcome(State.SUCCESS, b"1", time.time())
+        step = engine.run(engine.broker.step([Settlement(first.receipt, ACK, outcome)], demand()))
+        assert cutter.cuts == 1
+        assert [type(one).__name__ for one in step.settled] == ["Done"], "settled once, and known to be"
+        assert sorted(one.key for one in step.deliveries) == [f"more-{n}" for n in range(5)]
+
+
+def test_a_cut_in_the_middle_of_a_publish_makes_one_task(server: Server, opened: Open) -> None:
+    with Cutter(server.port) as cutter:
+        engine = opened(f"redis://127.0.0.1:{cutter.port}/0")
+        for number in range(3):
+            cutter.cut_next_answer()
+            [answer] = publish(engine, message(id=f"{number}"))
+            assert answer == Unknown(f"{number}")
+            assert publish(engine, message(id=f"{number}")) == [Duplicate(f"{number}")]
+        assert [one.key for one in taken(engine)] == ["0", "1", "2"]
+
+
+def test_a_full_memory_refuses_new_work_only(server: Server, opened: Open) -> None:
+    engine = opened(server.url)
+    publish(engine, *(message(id=f"{n}") for n in range(3)))
+    command(engine, "CONFIG", "SET", "maxmemory", "1mb")
+    with pytest.raises(StoreFull, match="maxmemory"):
+        publish(engine, message(b"x" * 1000))
+    one, two, three = taken(engine)
+    outcome = Outcome(State.SUCCESS, b"1", time.time())
+    step = engine.run(
+        engine.broker.step([Settlement(item.receipt, ACK, outcome) for item in (one, two, three)], demand())
+    )
+    assert [type(item).__name__ for item in step.settled] == ["Done"] * 3
+    [answer] = engine.run(engine.broker.follow_up([message(id="next")], 5.0))
+    assert answer == Accepted("next")
+    command(engine, "CONFIG", "SET", "maxmemory", "0")
+    assert isinstance(publish(engine, message())[0], Accepted)
+
+
+def test_flushed_scripts_are_sent_again(server: Server, opened: Open) -> None:
+    engine = opened(server.url)
+    command(engine, "SCRIPT", "FLUSH")
+    assert isinstance(publish(engine, message())[0], Accepted)
+    command(engine, "SCRIPT", "FLUSH")
+    assert len(taken(engine)) == 1
+
+
+def test_wait_accepts_only_what_replicas_have(server: Server, tmp_path: Path, opened: Open) -> None:
+    engine = opened(f"{server.url}?wait=1&wait_timeout=0.3")
+    assert publish(engine, message(id="alone")) == [Unknown("alone")]
+    [delivery] = taken(engine)
+    with pytest.raises(OutcomeUnknown, match="replicas"):
+        engine.run(engine.broker.step([Settlement(delivery.receipt, ACK)], None))
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    with redis_server(folder, "--replicaof", "127.0.0.1", str(server.port), *AT_ONCE):
+        patient = opened(f"{server.url}?wait=1&wait_timeout=10")
+        assert publish(patient, message(id="both")) == [Accepted("both")]
+        leader, replica = engine.run(engine.inspect.members())
+        assert (leader.role, leader.address) == ("leader", f"127.0.0.1:{server.port}")
+        assert (replica.role, replica.alive) == ("replica", True)
+        assert replica.lag is not None
+        assert replica.lag_bytes is not None
+
+
+def test_the_leader_is_found_among_several_hosts(server: Server, tmp_path: Path, opened: Open) -> None:
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    with redis_server(folder, "--replicaof", "127.0.0.1", str(server.port), *AT_ONCE) as replica:
+        direct = opened(f"{server.url}?wait=1&wait_timeout=10")
+        assert publish(direct, message(id="kept")) == [Accepted("kept")]
+        with pytest.raises(BrokerUnavailable, match="is a replica"):
+            open_engine(replica.url)
+        engine = opened(f"redis://127.0.0.1:{replica.port},127.0.0.1:{server.port}/0")
+        assert engine.link.place == ("127.0.0.1", server.port)
+        waiting = begun(engine, engine.broker.publish([message(id="late")], 30.0))
+        waiting.result(10)
+        server.stop(signal.SIGKILL)
+        sent = begun(engine, engine.broker.publish([message(id="new")], 30.0))
+        promoting = opened_raw(replica.port)
+        promoting.sendall(b"REPLICAOF NO ONE\r\n")
+        assert promoting.recv(100).startswith(b"+OK")
+        promoting.close()
+        [answer] = sent.result(20)
+        if isinstance(answer, Unknown):
+            publish(engine, message(id="new"))
+        assert engine.link.place == ("127.0.0.1", replica.port)
+        assert {"kept", "new"} <= {one.key for one in taken(engine)}
+
+
+def opened_raw(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+# What cannot be used is refused at once, with the remedy, and without the password.
+
+
+def refused(url: str, kind: type[Exception], *about: str, **settings: Any) -> None:
+    with pytest.raises(kind) as caught:
+        open_engine(url, **settings).close()
+    for text in about:
+        assert text in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+
+
+def test_an_unreachable_host(server: Server) -> None:
+    server.stop()
+    began = time.monotonic()
+    refused(server.url, BrokerUnavailable)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_of_something_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=functools.partial(_answer_http, listener), daemon=True).start()
+        refused(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", BrokerUnavailable, "not a Redis server")
+
+
+def _answer_http(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_a_wrong_password_and_none(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        admin = open_engine(server.url)
+        command(admin, "CONFIG", "SET", "requirepass", "right")
+        admin.close()
+        place = f"127.0.0.1:{server.port}"
+        refused(f"redis://:hidden@{place}/0", ConfigError, "password is wrong")
+        refused(f"redis://bob:hidden@{place}/0", ConfigError, "password is wrong")
+        refused(f"redis://{place}/0", ConfigError, "wants a password")
+        open_engine(f"redis://:right@{place}/0").close()
+
+
+def test_a_database_that_is_not_there(server: Server) -> None:
+    refused(f"redis://127.0.0.1:{server.port}/99", ConfigError, "no database 99")
+
+
+def test_missing_rights(server: Server, opened: Open) -> None:
+    admin = opened(server.url)
+    for name, rights in (("eva", "+@all -eval -evalsha ~*"), ("keys", "+@all ~other:* &*")):
+        command(admin, "ACL", "SETUSER", name, "on", ">hidden", *rights.split())
+        refused(f"redis://{name}:hidden@127.0.0.1:{server.port}/0", ConfigError, "our keys", "ACL SETUSER")
+
+
+def test_a_managed_server_that_hides_its_configuration(
+    server: Server, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    command(
+        opened(server.url), "ACL", "SETUSER", "app", "on", ">pw", *["+@all", "-config", "~{penstock}*", "&{penstock}*"]
+    )
+    with caplog.at_level(logging.WARNING, "penstock.engine"):
+        engine = opened(f"redis://app:pw@127.0.0.1:{server.port}/0")
+    assert "CONFIG is forbidden" in caplog.text
+    assert isinstance(publish(engine, message())[0], Accepted)
+    assert len(taken(engine)) == 1
+
+
+def test_a_server_that_deletes_tasks(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
+        refused(server.url, ConfigError, "allkeys-lru", "noeviction")
+
+
+def test_a_cluster(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--cluster-enabled", "yes") as server:
+        refused(server.url, ConfigError, "cluster mode", "sentinel://")
+
+
+def test_a_server_that_keeps_nothing(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server(tmp_path, "--appendonly", "no") as server:
+        refused(f"{server.url}?durability=strict", ConfigError, "appendonly yes", "are lost")
+        refused(server.url, ConfigError, "appendonly yes", durability="strict")
+        with caplog.at_level(logging.WARNING, "penstock.engine"):
+            engine = opened(server.url)
+        assert "appendonly yes" in caplog.text
+        assert engine.broker.features.durability == "memory"
+
+
+def test_the_level_of_durability_is_told(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server(tmp_path, "--appendfsync", "everysec") as server:
+        with caplog.at_level(logging.WARNING, "penstock.engine"):
+            assert opened(server.url, durability="process").broker.features.durability == "process"
+        assert not caplog.records, "who asked for no more is not warned"
+    (tmp_path / "always").mkdir()
+    with redis_server(tmp_path / "always") as server:
+        assert opened(server.url, durability="strict").broker.features.durability == "power"
+
+
+class Cutter:
+    """A way to the server that can be cut when an answer is on its way."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._armed = False
+        self.cuts = 0
+
+    def __enter__(self) -> "Cutter":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def cut_next_answer(self) -> None:
+        """The next script is run, and its answer lost with the connection."""
+        self._armed = True
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        server = socket.create_connection(("127.0.0.1", self._target))
+        doomed = threading.Event()
+        threading.Thread(target=self._back, args=(server, client, doomed), daemon=True).start()
+        while data := _received(client):
+            if self._armed and b"EVALSHA" in data:
+                self._armed = False
+                doomed.set()
+            server.sendall(data)
+        server.close()
+
+    def _back(self, server: socket.socket, client: socket.socket, doomed: threading.Event) -> None:
+        while data := _received(server):
+            if doomed.is_set():
+                self.cuts += 1
+                break
+            client.sendall(data)
+        client.shutdown(socket.SHUT_RDWR)
+        client.close()
+
+
+def _received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(1 << 20)
+    except OSError:
+        return b""
