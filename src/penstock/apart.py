@@ -51,7 +51,7 @@ async def adrive(plan: Plan[T]) -> T:
 def knows_waiting(engine: Engine, results: Engine) -> bool:
     """Whether somebody can tell a task that waits from one that was never seen."""
     features = engine.broker.features
-    return features.knows_ids if results is not engine else features.results
+    return features.knows_ids and (features.results or results is not engine)
 
 
 def stored_keys(engine: Engine, results: Engine, keys: Sequence[Key]) -> Sequence[Key]:

@@ -1,7 +1,8 @@
 """A worker whose tasks are on one server and whose results are on another, and which can be told to die between any two
 steps of a settlement: `python -m tests.acceptance.split [--die-after STEP] BROKER RESULTS HISTORY`.
 
-Task `n` has the body `n`; one of the queue `FIRST` is followed by the task `-n` in the queue `THEN`.
+Task `n` has the body `n`; one of the queue FIRST is followed by the task `-n` in the queue THEN. Queues and ids begin
+with `--run`, because servers are shared by tests.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ STEPS = ("extend", "store", "follow_up", "step")
 """What a settlement does, in its order; the last one acknowledges."""
 
 
-def open_app(broker: str, results: str) -> Penstock:
-    return Penstock("split", broker=broker, result_backend=results, task_queues=[FIRST, THEN])
+def open_app(broker: str, results: str, run: str) -> Penstock:
+    return Penstock("split", broker=broker, result_backend=results, task_queues=[run + FIRST, run + THEN])
 
 
-def task_id(task: str) -> str:
-    return f"split-{task}" if not task.startswith("-") else f"split{task}-then"
+def task_id(run: str, task: str) -> str:
+    return f"{run}{task}-then" if task.startswith("-") else f"{run}-{task}"
 
 
-def message(task: str) -> Message:
-    return Message(1, "split", task.encode(), id=task_id(task), queue=THEN if task.startswith("-") else FIRST)
+def message(run: str, task: str) -> Message:
+    queue = THEN if task.startswith("-") else FIRST
+    return Message(1, "split", task.encode(), id=task_id(run, task), queue=run + queue)
 
 
 class Dying:
@@ -88,11 +90,12 @@ class DyingResults(Dying):
 
 class Worker:
     def __init__(self, given: argparse.Namespace) -> None:
-        app = open_app(given.broker, given.results)
+        app = open_app(given.broker, given.results, given.run)
+        self.name = given.run
         self.engine = app.engine
         self.history = History(given.history, f"{given.queue}-{os.getpid()}")
         self.id = secrets.token_hex(16)
-        self.want = Demand((given.queue,), given.batch, self.id, lease=given.lease, wait=0.2)
+        self.want = Demand((given.run + given.queue,), given.batch, self.id, lease=given.lease, wait=0.2)
         broker = DyingBroker(app.engine.broker, given.die_after, given.count)
         results = DyingResults(app.results, given.die_after, given.count)
         self.committer = OrderedCommitter(cast(Broker, broker), cast(Engine, results), SystemClock())
@@ -121,7 +124,7 @@ class Worker:
         task = delivery.message.body.decode()
         self.history.note(Kind.STARTED, task)
         outcome = Outcome(State.SUCCESS, delivery.message.body, time.time())
-        effects = () if task.startswith("-") else (Publish(message(f"-{task}")),)
+        effects = () if task.startswith("-") else (Publish(message(self.name, f"-{task}")),)
         return Settlement(delivery.receipt, ACK, outcome, effects)
 
 
@@ -130,6 +133,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--die-after", choices=STEPS)
     parser.add_argument("--count", type=int, default=2, help="at which call of that step")
     parser.add_argument("--queue", default=FIRST)
+    parser.add_argument("--run", default="")
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--lease", type=float, default=5.0)
     parser.add_argument("broker")

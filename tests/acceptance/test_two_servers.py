@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.acceptance.split import FIRST, STEPS, THEN, message, open_app, task_i
 TASKS = 60
 KILLS = 4
 """Workers killed in a row; each settles a batch of five, and dies in the next."""
-SECONDS = 40.0
+SECONDS = 15.0
 
 Urls = tuple[str, str]
 
@@ -35,7 +36,7 @@ def redis_and_postgres(request: pytest.FixtureRequest, folder: Path) -> Urls:
     return request.getfixturevalue("redis_url"), request.getfixturevalue("postgres_url")
 
 
-PLACES = [two_files]
+PLACES = [two_files, redis_and_a_file, redis_and_postgres]
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
@@ -44,18 +45,18 @@ def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Urls:
     return urls
 
 
-def publish(app: Penstock, history: Path) -> list[str]:
+def publish(app: Penstock, run: str, history: Path) -> list[str]:
     tasks = [str(number) for number in range(1, TASKS + 1)]
     log = History(history, "producer")
     log.note_all(Kind.ASKED, [*tasks, *(f"-{task}" for task in tasks)])  # what follows is asked for, too
-    app.engine.run(app.broker.publish([message(task) for task in tasks], 10.0))
+    app.engine.run(app.broker.publish([message(run, task) for task in tasks], 10.0))
     log.note_all(Kind.ACCEPTED, tasks)
     return tasks
 
 
-def ended(app: Penstock, tasks: list[str]) -> set[str]:
+def ended(app: Penstock, run: str, tasks: list[str]) -> set[str]:
     """The tasks that have a result, which must be their own."""
-    reports = app.results.run(app.backend.fetch([task_id(task) for task in tasks]))
+    reports = app.results.run(app.backend.fetch([task_id(run, task) for task in tasks]))
     found = set()
     for task, report in zip(tasks, reports, strict=True):
         if report.state.terminal:
@@ -66,26 +67,27 @@ def ended(app: Penstock, tasks: list[str]) -> set[str]:
     return found
 
 
-def worker(stage: Stage, urls: Urls, *options: object) -> Process:
-    return stage.start("split", *options, *urls, stage.history)
+def worker(stage: Stage, urls: Urls, run: str, *options: object) -> Process:
+    return stage.start("split", "--run", run, *options, *urls, stage.history)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_between_any_two_steps(step: str, stage: Stage, urls: Urls, measured: Callable[[str], None]) -> None:
-    app = open_app(*urls)
-    tasks = publish(app, stage.history)
+    run = secrets.token_hex(4)
+    app = open_app(*urls, run)
+    tasks = publish(app, run, stage.history)
     both = [*tasks, *(f"-{task}" for task in tasks)]
     # What follows runs at once, and has ended when the worker that published it is killed and its task repeated.
-    second = worker(stage, urls, "--queue", THEN)
+    second = worker(stage, urls, run, "--queue", THEN)
     for _ in range(KILLS):
-        assert worker(stage, urls, "--die-after", step).wait(SECONDS) == -9
-    first = worker(stage, urls)
-    wait_until(lambda: ended(app, both) == set(both), SECONDS, "everything has a result", 0.1)
-    wait_until(lambda: depth(app) == 0, SECONDS, "nothing is left", 0.1)
+        assert worker(stage, urls, run, "--die-after", step).wait(SECONDS) == -9
+    first = worker(stage, urls, run)
+    wait_until(lambda: ended(app, run, both) == set(both), SECONDS, "everything has a result", 0.1)
+    wait_until(lambda: depth(app, run) == 0, SECONDS, "nothing is left", 0.1)
     for process in (first, second):
         process.terminate()
         assert process.wait(SECONDS) == 0
-    ledger, remains = Ledger(read_history(stage.history)), Remains(ended=ended(app, both))
+    ledger, remains = Ledger(read_history(stage.history)), Remains(ended=ended(app, run, both))
     follow_ups = Ledger(event for event in read_history(stage.history) if event.task.startswith("-"))
     for finding in (
         no_loss(ledger, remains),
@@ -100,8 +102,8 @@ def test_a_kill_between_any_two_steps(step: str, stage: Stage, urls: Urls, measu
     app.close()
 
 
-def depth(app: Penstock) -> int:
-    return sum(app.engine.run(app.broker.depth(queue)) or 0 for queue in (FIRST, THEN))
+def depth(app: Penstock, run: str) -> int:
+    return sum(app.engine.run(app.broker.depth(run + queue)) or 0 for queue in (FIRST, THEN))
 
 
 @pytest.mark.parametrize("pool", ["prefork", "asyncio"])
