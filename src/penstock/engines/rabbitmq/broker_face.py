@@ -42,6 +42,7 @@ def features(settings: Settings) -> Features:
         partition=False,
         revoke_queued=False,
         coordination=False,
+        results=settings.replies,
         leases="connection",
         sees_delayed=False,
     )
