@@ -1,8 +1,8 @@
 """Waking and being woken: LISTEN on one connection of its own, and who is registered as sleeping or watching.
 
 NOTIFY takes a lock of the whole server at commit, so it is sent only when somebody is registered. A transaction that
-looked at the registrations before ours was there may commit after our own look for tasks; so a look is the last one only
-when all that ran at the first look after registering is over, which PostgreSQL's snapshots tell (`Horizon`).
+looked at the registrations before ours was there may commit after our own look for tasks; so a look is the last one
+only when all that ran at the first look after registering is over, which PostgreSQL's snapshots tell (`Horizon`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
+from penstock.broker import Demand
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres.connecting import Connection, Links, connect
 from penstock.errors import PenstockError
@@ -56,6 +57,8 @@ class Bells:
         self._results = results
         self._sleepers: set[asyncio.Event] = set()
         self._registered: dict[int, float] = {}
+        self._busy = False
+        self._hushed: dict[tuple[str, tuple[str, ...]], float] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
         self._lost = asyncio.Event()
@@ -98,13 +101,28 @@ class Bells:
             await self._links.call(lambda c: c.execute(self._watch, self.process, REGISTERED), 10, repeat=True)
             self._watched = time.monotonic() + REGISTERED
 
-    def registered(self) -> str | None:
-        """This process, if somebody may wake it, which has something to do now."""
-        return self.process if self._registered else None
+    def busy(self) -> None:
+        """This process has something to do."""
+        self._hushed.clear()
+        self._busy = bool(self._registered)
 
-    def awake(self) -> None:
-        """The server has forgotten the registration of this process, or is told to."""
+    def leaving(self) -> str | None:
+        """This process, when it is still registered but has something to do: it is told to the server, which forgets
+        the registration."""
+        if not self._busy:
+            return None
+        self._busy = False
         self._registered.clear()
+        return self.process
+
+    def hush(self, want: Demand, seconds: float) -> None:
+        """A look was in vain: without a bell, the next is needed in `seconds` only."""
+        self._hushed[want.namespace, want.queues] = time.monotonic() + seconds
+
+    def quiet(self, want: Demand) -> float:
+        """Seconds until the next look is needed."""
+        until = self._hushed.get((want.namespace, want.queues), 0.0)
+        return until - time.monotonic() if self._registered else 0.0
 
     @contextlib.contextmanager
     def sleeper(self):  # type: ignore[no-untyped-def]  # a generator of one event
@@ -146,12 +164,14 @@ class Bells:
 
     def _all_missed(self) -> None:
         self._registered.clear()
+        self._hushed.clear()
         self._watched = 0.0
         self._results(None)
         self.wake()
 
     def _rung(self, *_: object) -> None:
         self._registered.clear()  # whoever woke us has removed it
+        self._hushed.clear()
         self.wake()
 
     def _told(self, _connection: object, _pid: object, _channel: object, payload: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from penstock.engines.postgres.connecting import Connection
 if TYPE_CHECKING:
     from penstock.engines.postgres.engine import PostgresEngine
 
+EXPIRING = 5.0
+"""Seconds from one expiry of old rows to the next."""
 WORKER_TTL = 60.0
 """Seconds that a worker is listed which joined and never renewed."""
 _encode = msgspec.msgpack.encode
@@ -25,6 +28,7 @@ class PostgresCoordinator:
     def __init__(self, engine: PostgresEngine, schema: str) -> None:
         self._engine = engine
         self._schema = schema
+        self._expiring = 0.0
 
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
         core, schema = self._engine.core, self._schema
@@ -62,7 +66,8 @@ class PostgresCoordinator:
     async def renew(self, workers: Sequence[str], lease: float) -> None:
         core, schema = self._engine.core, self._schema
         sql = (
-            f"WITH w AS (UPDATE {schema}.worker SET seen = {schema}.now(), until = {schema}.now() + $2 WHERE id = ANY ($1))"
+            f"WITH w AS (UPDATE {schema}.worker SET seen = {schema}.now(), until = {schema}.now() + $2"
+            " WHERE id = ANY ($1))"
             f" UPDATE {schema}.lease SET until = {schema}.now() + $2 WHERE worker = ANY ($1)"
         )
         await core.call(lambda c: c.execute(sql, list(workers), lease))
@@ -97,21 +102,19 @@ class PostgresCoordinator:
         buried = 0
         for worker in core.starts.dead():
             buried += await self.bury(worker)
-        expired = f"SELECT token, worker FROM {schema}.lease WHERE until <= {schema}.now() ORDER BY until LIMIT 200"
+        due = time.monotonic() >= self._expiring
+        if due:
+            self._expiring = time.monotonic() + EXPIRING
 
         async def work(connection: Connection) -> int:
-            moved: int = await connection.fetchval(f"SELECT {schema}.promote()")
-            rows = await connection.fetch(expired)
-            if rows:
-                workers = {row[1] for row in rows}
-                charged = [receipt[1] for worker in workers for receipt in core.starts.started(worker)]
-                tokens = [row[0] for row in rows]
+            moved, tokens, workers = await connection.fetchrow(f"SELECT moved, tokens, workers FROM {schema}.reap()")
+            if tokens:
+                charged = [receipt[1] for worker in set(workers) for receipt in core.starts.started(worker)]
                 moved += await connection.fetchval(f"SELECT {schema}.give_back($1, $2, true)", tokens, charged)
-            await connection.execute(f"SELECT {schema}.fold()")
-            await connection.execute(
-                f"SELECT {schema}.expire($1, $2)", core.settings.result_expires, core.settings.result_max_bytes
-            )
-            return moved
+            if due:
+                bounds = core.settings.result_expires, core.settings.result_max_bytes
+                await connection.execute(f"SELECT {schema}.expire($1, $2)", *bounds)
+            return int(moved)
 
         return buried + await core.call(work)
 

@@ -13,7 +13,7 @@ from penstock.engines.postgres.bells import FALLBACK, Horizon
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.core import Core
 from penstock.engines.postgres.publishing import MAX_BATCH
-from penstock.engines.postgres.stepping import Claimed
+from penstock.engines.postgres.stepping import Claimed, Idle
 from penstock.errors import BrokerError, OutcomeUnknown
 from penstock.message import Message
 
@@ -47,7 +47,11 @@ class PostgresBroker:
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         core, interrupts = self._engine.core, self._interrupts
-        settled, claimed = await self._step(core, settle, want)
+        if want is not None and not settle and want.wait > 0 and (left := core.bells.quiet(want)) > 0:
+            # Nothing has happened since the last look.
+            settled, claimed = [], Claimed([], Idle(left, 0, 0))
+        else:
+            settled, claimed = await self._step(core, settle, want)
         if want is None or want.wait <= 0 or claimed.deliveries:
             return Step(settled, claimed.deliveries)
         try:
@@ -64,21 +68,23 @@ class PostgresBroker:
         queues = await core.call(lambda c: core.lanes.make(c, want.namespace, want.queues))
         horizon = Horizon()
         with core.bells.sleeper() as bell:
-            while not claimed.deliveries and self._interrupts == interrupts and (left := end - time.monotonic()) > 0:
+            while self._interrupts == interrupts:
                 if await core.bells.register(queues):
                     horizon = Horizon()
                     nap = 0.0
                 elif claimed.idle is None or not horizon.settled(claimed.idle.oldest, claimed.idle.newest):
                     nap = horizon.pause()
                 else:
-                    nap = min(FALLBACK, left)
-                if claimed.idle is not None and claimed.idle.due is not None:
-                    nap = min(nap, max(claimed.idle.due, 0.001))
-                if nap and await _rung(bell, min(nap, left)):
-                    bell.clear()
-                    if self._interrupts != interrupts:
-                        break
+                    nap = FALLBACK if claimed.idle.due is None else min(FALLBACK, max(claimed.idle.due, 0.001))
+                    core.bells.hush(want, nap)
+                left = end - time.monotonic()
+                rung = bool(nap) and await _rung(bell, min(nap, max(left, 0.0)))
+                if self._interrupts != interrupts or (not rung and nap > left):
+                    break
+                bell.clear()
                 _, claimed = await self._step(core, (), want, asleep=True)
+                if claimed.deliveries:
+                    break
         return claimed
 
     async def _step(
@@ -86,15 +92,16 @@ class PostgresBroker:
     ) -> tuple[list[Done | LeaseLost], Claimed]:
         if want is not None and want.worker in core.orphaned:
             await self._disown(core, want.worker)
-        process = None if asleep or want is None else core.bells.registered()
-        if process is not None:
-            core.bells.awake()
+        process = None if asleep or want is None else core.bells.leaving()
 
         async def work(connection: Connection) -> tuple[list[Done | LeaseLost], Claimed]:
             return await core.stepper.step(connection, settle, want, process)
 
         try:
-            return await core.call(work, repeat=False)
+            settled, claimed = await core.call(work, repeat=False)
+            if claimed.deliveries:
+                core.bells.busy()
+            return settled, claimed
         except OutcomeUnknown:
             if want is not None:
                 core.orphaned.add(want.worker)

@@ -825,3 +825,15 @@ BEGIN
     DELETE FROM penstock.watching w WHERE w.until <= now_;
     RETURN rows_ + n;
 END $$;
+
+-- What somebody does about every second: promote, fold, and find the leases that ran out. Returns how many tasks became
+-- ready.
+CREATE FUNCTION penstock.reap(OUT moved bigint, OUT tokens bigint[], OUT workers text[]) LANGUAGE plpgsql AS $$
+BEGIN
+    moved := penstock.promote();
+    SELECT array_agg(x.token), array_agg(x.worker) INTO tokens, workers FROM (
+        SELECT l.token, l.worker FROM penstock.lease l WHERE l.until <= penstock.now() ORDER BY l.until LIMIT 200) x;
+    IF EXISTS (SELECT FROM penstock.delta) THEN
+        PERFORM penstock.fold();
+    END IF;
+END $$;
