@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from penstock.apart import MARK, elsewhere
@@ -44,6 +44,7 @@ class FusedCommitter:
 
 class OrderedCommitter:
     """Two servers: results first, then follow-ups, then the settlement: a crash in between repeats, and never loses.
+    (Follow-ups first, where the broker does not know ids.)
 
     The lease is asked for first, and what has lost it is left alone, so that only a lease that is lost in the very
     middle lets two ends meet: then the first stored outcome stays, and ids of follow-ups, which are derived from the
@@ -65,6 +66,8 @@ class OrderedCommitter:
         self._revoked = Revoked(results, clock) if results is not None and asks else None
         self._names: dict[Receipt, str] = {}
         """The public ids of what is handed out: only a delivery tells the id that somebody chose."""
+        self._again: set[Receipt] = set()
+        """What is handed out, and may have been before."""
         self._undecided: list[Delivery] = []
         """Delivered, and maybe ended: the results could not be asked yet."""
 
@@ -74,18 +77,22 @@ class OrderedCommitter:
         fresh = await self._decided(doubtful)
         leases = await self._leases(settle)
         held = [number for number, lease in enumerate(leases) if not isinstance(lease, Lost)]
-        repeats = await self._store([(settle[number], leases[number]) for number in held])
-        await self._publish(
-            await self._missing(
-                [message for number in held for message in follow_ups[number]],
-                {message.id for number in held if settle[number].receipt in repeats for message in follow_ups[number]},
-            )
-        )
+        ends = [(settle[number], leases[number]) for number in held]
+        following = {settle[number].receipt: follow_ups[number] for number in held if follow_ups[number]}
+        if self._broker.features.knows_ids:
+            await self._follow(following, repeats=await self._store(ends))
+        else:
+            # What has ended is acknowledged when it comes again (see `_handed_out`): nothing may be left to do then.
+            await self._follow(following, repeats=self._again)
+            await self._store(ends)
         step = await self._broker.step([self._bare(settle[number]) for number in held], want)
         for item in settle:
             self._names.pop(item.receipt, None)
+            self._again.discard(item.receipt)
         for delivery in step.deliveries:
             self.know(delivery.receipt, delivery.key)
+            if delivery.redelivered:
+                self._again.add(delivery.receipt)
         if len(held) < len(settle):
             answers = iter(step.settled)
             step.settled = [LEASE_LOST if isinstance(lease, Lost) else next(answers) for lease in leases]
@@ -164,15 +171,15 @@ class OrderedCommitter:
         stored = await elsewhere(self._results, self._results.backend.store(outcomes))
         return {receipt for receipt, first in zip(receipts, stored, strict=True) if not first}
 
-    async def _missing(self, messages: list[Message], repeated: set[str | None]) -> list[Message]:
-        """Without the follow-ups that a step before this one published, and that have ended since: the broker may have
-        forgotten them."""
-        ids = [message.id for message in messages if message.id is not None and message.id in repeated]
-        if not ids or self._results is None:
-            return messages
-        reports = await elsewhere(self._results, self._results.backend.fetch(ids))
-        ended = {report.id for report in reports if report.state.terminal}
-        return [message for message in messages if message.id not in ended]
+    async def _follow(self, following: Mapping[Receipt, list[Message]], repeats: Collection[Receipt]) -> None:
+        """Publish what follows; of `repeats` only what has not ended since an earlier step published it: the broker may
+        have forgotten it."""
+        ids = [message.id for receipt in repeats for message in following.get(receipt, ()) if message.id is not None]
+        ended = set()
+        if ids and self._results is not None:
+            reports = await elsewhere(self._results, self._results.backend.fetch(ids))
+            ended = {report.id for report in reports if report.state.terminal}
+        await self._publish([one for messages in following.values() for one in messages if one.id not in ended])
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         size = self._broker.features.max_batch

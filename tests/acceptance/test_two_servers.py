@@ -36,7 +36,11 @@ def redis_and_postgres(request: pytest.FixtureRequest, folder: Path) -> Urls:
     return request.getfixturevalue("redis_url"), request.getfixturevalue("postgres_url")
 
 
-PLACES = [two_files, redis_and_a_file, redis_and_postgres]
+def rabbitmq_and_redis(request: pytest.FixtureRequest, folder: Path) -> Urls:
+    return request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("redis_url")
+
+
+PLACES = [two_files, redis_and_a_file, redis_and_postgres, rabbitmq_and_redis]
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: place.__name__)
@@ -89,15 +93,14 @@ def test_a_kill_between_any_two_steps(step: str, stage: Stage, urls: Urls, measu
         assert process.wait(SECONDS) == 0
     ledger, remains = Ledger(read_history(stage.history)), Remains(ended=ended(app, run, both))
     follow_ups = Ledger(event for event in read_history(stage.history) if event.task.startswith("-"))
-    for finding in (
-        no_loss(ledger, remains),
-        nothing_invented(ledger, remains),
-        all_started(ledger, remains),
-        at_most_once(follow_ups),
-    ):
+    findings = [no_loss(ledger, remains), nothing_invented(ledger, remains), all_started(ledger, remains)]
+    if app.engine.broker.features.knows_ids:  # else one that waits, and is published again, is another task
+        findings.append(at_most_once(follow_ups))
+    for finding in findings:
         assert finding.ok, str(finding)
     measured(
-        f"after {step}: {KILLS} kills, {len(both)} tasks, 0 lost, {ledger.repeated()} runs repeated, 0 followed twice"
+        f"after {step}: {KILLS} kills, {len(both)} tasks, 0 lost, {ledger.repeated()} runs repeated, "
+        f"{follow_ups.repeated()} followed twice"
     )
     app.close()
 

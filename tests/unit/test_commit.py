@@ -248,3 +248,22 @@ def test_a_result_has_the_id_that_its_delivery_told() -> None:
         ("store", [("id-chosen", State.SUCCESS)]),
         ("store", [("id-1", State.SUCCESS)]),
     ]
+
+
+def test_what_follows_comes_before_the_end_where_ids_are_not_known() -> None:
+    """Else a worker that died in between would leave an end, for which the task is not run again, and no follow-up."""
+    two = Two(knows_ids=False, ended=["a"])
+    committer = two.committer()
+    arriving(two, 1, 11)
+    taken(committer)
+    two.said.clear()
+    nexts = [Publish(Message(VERSION, "next", b"[]", id=id)) for id in ("a", "b")]
+    with pytest.raises(StopIteration):
+        committer.step([item(1, ACK, SUCCESS, *nexts), item(11, ACK, SUCCESS, NEXT)], None).send(None)
+    assert [said for said in two.said if said != "run"] == [
+        ("extend", [("lease", 1), ("lease", 11)]),
+        ("fetch", ["a", "b"]),
+        ("follow_up", ["b", "1-next"]),
+        ("store", [("id-1", State.SUCCESS), ("id-11", State.SUCCESS)]),
+        ("step", [bare(1), bare(11)]),
+    ]
