@@ -217,6 +217,15 @@ def opened_raw(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
+def test_a_frozen_server_is_given_up_while_it_greets(server: Server) -> None:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        refused(f"{server.url}?timeout=0.3", BrokerUnavailable, "no answer in time")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
 # What cannot be used is refused at once, with the remedy, and without the password.
 
 

@@ -72,7 +72,7 @@ def translate(error: Exception, public: str) -> Exception:
         ours, remedy = CODES[code]
         return ours(f"{public}: {remedy} ({error})")
     if isinstance(error, Broken | NotNow | OSError):
-        return BrokerUnavailable(f"{public}: {error}")
+        return BrokerUnavailable(f"{public}: {str(error) or 'no answer in time'}")
     for kind, ours in DRIVER.items():
         if isinstance(error, kind):
             return ours(f"{public}: this is no answer of a Redis server: {error}")

@@ -31,18 +31,17 @@ class Server(Struct, frozen=True):
 async def dial(settings: Settings, host: str, port: int, push: Push | None = None) -> Wire:
     """A connection that is signed in, on the right database. Raises `OSError`, `Broken`, `ReplyError`."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(settings.timeout):
-        if settings.socket is not None:
-            _, wire = await loop.create_unix_connection(lambda: Wire(push), settings.socket)
-        else:
-            _, wire = await loop.create_connection(lambda: Wire(push), host, port, ssl=_tls(settings))
-        try:
-            await _sign_in(wire, settings.address.user, settings.address.password)
-            if settings.database:
-                await _select(wire, settings)
-        except BaseException:
-            wire.close()
-            raise
+    if settings.socket is not None:
+        _, wire = await loop.create_unix_connection(lambda: Wire(push), settings.socket)
+    else:
+        _, wire = await loop.create_connection(lambda: Wire(push), host, port, ssl=_tls(settings))
+    try:
+        await _sign_in(wire, settings.address.user, settings.address.password)
+        if settings.database:
+            await _select(wire, settings)
+    except BaseException:
+        wire.close()
+        raise
     return wire
 
 

@@ -24,6 +24,8 @@ LOOK = 0.5
 """Seconds between two looks at whether the server still answers."""
 PING = 5.0
 """Seconds after which a quiet line for news is tried."""
+GREETING = 3.0
+"""Seconds that a server may take until it is known what it is."""
 SENTINEL_CHECK = 2.0
 OPENING = 3.0
 """Seconds that the first connection may take, over all tries."""
@@ -52,6 +54,7 @@ class Link:
             int(settings.result_max_bytes),
         )
         self._scripts: dict[str, scripts.Script] = {}
+        self._sentinels = list(settings.address.hosts)
         self.place: tuple[str, int] = settings.address.hosts[0]
         self.server: Server | None = None
 
@@ -137,7 +140,9 @@ class Link:
         refused: Exception | None = None
         for host, port in await self._candidates():
             try:
-                await self._settle_down(host, port)
+                # A frozen server takes connections, and says nothing.
+                async with asyncio.timeout(min(self._settings.timeout, GREETING)):
+                    await self._settle_down(host, port)
                 return
             except Exception as error:
                 found = translate(error, self._settings.public)
@@ -145,9 +150,7 @@ class Link:
                     raise found from error
                 if refused is None or isinstance(found, StoreError):
                     refused = found if found is not error else error
-        if isinstance(refused, TimeoutError) or refused is None or not str(refused):
-            refused = BrokerUnavailable(f"{self._settings.public}: no answer within {self._settings.timeout:g} s")
-        raise refused
+        raise refused or BrokerUnavailable(f"{self._settings.public}: there is no host")
 
     async def _settle_down(self, host: str, port: int) -> None:
         wire = await greeting.dial(self._settings, host, port)
@@ -183,7 +186,7 @@ class Link:
         name = self._settings.master or ""
         trouble = "no Sentinel answers"
         unknown = False
-        for host, port in self._settings.address.hosts:
+        for host, port in list(self._sentinels):
             try:
                 wire = await greeting.dial_sentinel(self._settings, host, port)
                 try:
@@ -197,6 +200,8 @@ class Link:
             except hiredis.ReplyError as error:
                 raise translate(error, self._settings.public) from error
             if answer:
+                self._sentinels.remove((host, port))
+                self._sentinels.insert(0, (host, port))  # the next question begins with one that lives
                 return answer[0].decode(), int(answer[1])
             unknown = True
         if unknown:
