@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from penstock import AsyncResult, State
 
@@ -216,10 +217,8 @@ def awaited_session(driver: str) -> Open:
 
 
 @contextmanager
-def django_connection(url: str) -> Iterator[Any]:
+def django_default(database: dict[str, object]) -> Iterator[Any]:
     """Django's default connection, in a process that may have had another before."""
-    from urllib.parse import urlsplit
-
     import django
     from django.conf import settings
     from django.db import connections
@@ -227,21 +226,18 @@ def django_connection(url: str) -> Iterator[Any]:
     if not settings.configured:
         settings.configure(USE_TZ=True)
         django.setup()
-    parts = urlsplit(url)
-    default = {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": parts.path[1:],
-        "USER": parts.username,
-        "PASSWORD": parts.password,
-        "HOST": parts.hostname,
-        "PORT": parts.port,
-    }
-    connections.settings = connections.configure_settings({"default": default})
+    connections.settings = connections.configure_settings({"default": database})
     try:
         yield connections["default"]
     finally:
         connections.close_all()
         del connections["default"], connections.settings
+
+
+def django_connection(url: str) -> AbstractContextManager[Any]:
+    parts = urlsplit(url)
+    login = {"USER": parts.username, "PASSWORD": parts.password, "HOST": parts.hostname, "PORT": parts.port}
+    return django_default({"ENGINE": "django.db.backends.postgresql", "NAME": parts.path[1:], **login})
 
 
 @asynccontextmanager
