@@ -41,16 +41,24 @@ class Channel:
         self._missing = 0
 
     async def call(self, method: Any, *answers: type, timeout: float = TIMEOUT) -> Any:
-        """Send `method`, return the first answer of these types. Several calls may be under way, and are answered in
-        turn."""
+        """Send `method`, return the first answer of these types. Several calls may be under way; those of the
+        same kind are answered in turn."""
         return await self.expect(answers, wire.method_frame(self.number, method), timeout)
 
     async def expect(self, answers: tuple[type, ...], data: bytes, timeout: float = TIMEOUT) -> Any:
+        return await self.wait(self.begin(answers, data), timeout)
+
+    def begin(self, answers: tuple[type, ...], data: bytes) -> asyncio.Future[Any]:
+        """Send, here and now: nothing that others send comes between several of these."""
         if self.error is not None:
             raise self.error
         self.connection.write(data)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.append((answers, future))
+        return future
+
+    async def wait(self, future: asyncio.Future[Any], timeout: float = TIMEOUT) -> Any:
+        """The answer to what was begun."""
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -90,14 +98,14 @@ class Channel:
             self._answer(method)
 
     def _answer(self, answer: Any) -> None:
-        while self._calls:
-            wanted, future = self._calls[0]
-            if not isinstance(answer, wanted):
+        # Not always in turn: what a quorum queue answers is overtaken by what the channel itself does.
+        for call in self._calls:
+            wanted, future = call
+            if isinstance(answer, wanted):
+                self._calls.remove(call)
+                if not future.done():
+                    future.set_result(answer)
                 return
-            self._calls.popleft()
-            if not future.done():
-                future.set_result(answer)
-            return
 
     def on_content(self, content: Content) -> None:
         self._content = content

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
+from typing import Any
 
 from pika import spec
 
+from penstock.engines.rabbitmq import wire
 from penstock.engines.rabbitmq.channel import Channel
 from penstock.engines.rabbitmq.wire import Content
 from penstock.errors import PenstockError
@@ -57,11 +59,14 @@ class Lane:
         before = self.consumer
         self._consumers += 1
         self.consumer, self.prefetch, self._out = f"{self.token}.{self._consumers}", prefetch, 0
-        channel, consumer = self.channel, self.consumer
-        if before:
-            await channel.call(spec.Basic.Cancel(before), spec.Basic.CancelOk)
-        await channel.call(spec.Basic.Qos(0, prefetch, False), spec.Basic.QosOk)
-        await channel.call(spec.Basic.Consume(0, self.name, consumer), spec.Basic.ConsumeOk)
+        methods: list[tuple[Any, type]] = [(spec.Basic.Cancel(before), spec.Basic.CancelOk)] if before else []
+        methods.append((spec.Basic.Qos(0, prefetch, False), spec.Basic.QosOk))
+        methods.append((spec.Basic.Consume(0, self.name, self.consumer), spec.Basic.ConsumeOk))
+        channel = self.channel
+        # All at once: a cancel of the new consumer must not come between.
+        begun = [channel.begin((answer,), wire.method_frame(channel.number, method)) for method, answer in methods]
+        for future in begun:
+            await channel.wait(future)
 
     async def rest(self) -> None:
         """Be served no more; what waits here goes back."""
@@ -111,10 +116,11 @@ class Lane:
         await self.channel.call(spec.Basic.Qos(0, max(1, self.prefetch), False), spec.Basic.QosOk)
 
     def _on_deliver(self, content: Content) -> None:
-        if content.consumer != self.consumer:
+        if not self.consumer:
             self.channel.requeue(content.tag)  # sent before the server knew that we ask no more
             return
-        self._out += 1
+        if content.consumer == self.consumer:
+            self._out += 1
         self.arrived.append(content)
         self.wake(self)
 
