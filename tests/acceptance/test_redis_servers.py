@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from penstock.broker import Accepted, Demand, Duplicate, Unknown
-from penstock.delivery import ACK, Settlement
+from penstock.delivery import ACK, RELEASE, Dead, Settlement
 from penstock.engines.redis import RedisEngine, open_engine
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull
 from penstock.message import VERSION, Message
@@ -211,6 +211,36 @@ def test_the_leader_is_found_among_several_hosts(server: Server, tmp_path: Path,
             publish(engine, message(id="new"))
         assert engine.link.place == ("127.0.0.1", replica.port)
         assert {"kept", "new"} <= {one.key for one in taken(engine)}
+
+
+def test_a_replica_is_read_where_that_is_asked_for(server: Server, tmp_path: Path, opened: Open) -> None:
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    with redis_server(folder, "--replicaof", "127.0.0.1", str(server.port), *AT_ONCE) as replica:
+        worker = opened(f"{server.url}?wait=1&wait_timeout=10")
+        publish(worker, message(id="done"), message(id="dead"), message(id="waiting"))
+        done, dead, waiting = taken(worker)
+        outcome = Outcome(State.SUCCESS, b"1", time.time())
+        ends = [Settlement(done.receipt, ACK, outcome), Settlement(dead.receipt, Dead("no use"))]
+        worker.run(worker.broker.step([*ends, Settlement(waiting.receipt, RELEASE)], None))
+        reader = opened(f"{server.url}?read=replica")
+
+        def look() -> list[Any]:
+            reports = reader.run(reader.backend.fetch(["done", "dead", "waiting", "stranger"]))
+            [queue] = reader.run(reader.inspect.queues())
+            peeked = reader.run(reader.inspect.peek("default"))
+            letters = reader.run(reader.inspect.dead_letters("default"))
+            ids = [[one.id for one in peeked], [one.id for one in letters]]
+            return [[one.state for one in reports], queue.ready, *ids]
+
+        states = [State.SUCCESS, State.FAILURE, State.PENDING, State.UNKNOWN]
+        wanted = [states, 1, ["waiting"], ["dead"]]
+        assert look() == wanted
+        with opened_raw(replica.port) as raw:
+            raw.sendall(b"INFO commandstats\r\n")
+            assert b"cmdstat_evalsha:calls=4," in raw.recv(10_000)
+        replica.stop(signal.SIGKILL)
+        assert look() == wanted, "the leader knows, too"
 
 
 def opened_raw(port: int) -> socket.socket:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from penstock.broker import DeadLetter, Member, Peeked
-from penstock.engines.redis.greeting import info
+from penstock.engines.redis.greeting import info, is_replica
 from penstock.engines.redis.names import escaped, queue_key, queue_names
 from penstock.engines.redis.pages import read
 from penstock.engines.redis.wire import Part
@@ -35,11 +34,11 @@ class RedisInspect:
 
     async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
         args: list[Part] = ["queues", int(namespace is None), escaped(namespace or "")]
-        found = await self._engine.link.again("inspect", args)
+        found = await self._engine.link.view("inspect", args)
         return sorted((_queue(*one) for one in found), key=lambda one: (one.namespace, one.name))
 
     async def peek(self, queue: str, limit: int = 20, namespace: str = "") -> Sequence[Peeked]:
-        found = await self._engine.link.again("inspect", ["peek", queue_key(namespace, queue), max(0, limit)])
+        found = await self._engine.link.view("inspect", ["peek", queue_key(namespace, queue), max(0, limit)])
         return [
             Peeked(task_id.decode(), state.decode(), read(value)[1], float(due) if due else None)
             for state, task_id, value, due in found
@@ -56,7 +55,7 @@ class RedisInspect:
     ) -> Sequence[DeadLetter]:
         names = [queue] if queue is not None else [one.name for one in await self.queues(namespace)]
         keys = [queue_key(namespace, name) for name in names]
-        found = await self._engine.link.again("inspect", ["dead_letters", len(keys), *keys, max(0, limit)])
+        found = await self._engine.link.view("inspect", ["dead_letters", len(keys), *keys, max(0, limit)])
         return [_letter(*one) for one in found]
 
     async def retry_dead(self, ids: Sequence[str]) -> int:
@@ -82,10 +81,7 @@ class RedisInspect:
         """The leader and its replicas; none when it has none."""
         found = info(await self._engine.link.command("INFO", "replication"))
         written = int(found.get("master_repl_offset", "0"))
-        replicas = [
-            _replica(found[f"slave{n}"], written)
-            for n in itertools.takewhile(lambda n: f"slave{n}" in found, itertools.count())
-        ]
+        replicas = [_replica(line, written) for name, line in found.items() if is_replica(name)]
         host, port = self._engine.link.place
         if not replicas and self._engine.settings.master is None and len(self._engine.settings.address.hosts) == 1:
             return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import hiredis
 
 from penstock.errors import BrokerError, BrokerUnavailable, ConfigError, PenstockError, StoreError, StoreFull
@@ -71,6 +73,8 @@ def translate(error: Exception, public: str) -> Exception:
             code = "WRONGPASS"
         ours, remedy = CODES[code]
         return ours(f"{public}: {remedy} ({error})")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(f"{public}: its certificate is not trusted: name its authority, ?ca=/path/ca.pem ({error})")
     if isinstance(error, Broken | NotNow | OSError):
         return BrokerUnavailable(f"{public}: {str(error) or 'no answer in time'}")
     for kind, ours in DRIVER.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Any
 
 import hiredis
 from msgspec import Struct
@@ -165,5 +164,14 @@ def info(answer: bytes) -> dict[str, str]:
     return {name: value for name, mark, value in lines if mark}
 
 
-def to_text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def replicas(found: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Where the replicas are that follow this leader now, by its INFO."""
+    lines = [
+        dict(part.partition("=")[::2] for part in line.split(",")) for name, line in found.items() if is_replica(name)
+    ]
+    return [(one["ip"], int(one["port"])) for one in lines if one.get("state") == "online"]
+
+
+def is_replica(name: str) -> bool:
+    """Whether a line of INFO is about a replica: slave0, slave1…"""
+    return name.startswith("slave") and name[5:].isdigit()

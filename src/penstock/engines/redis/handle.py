@@ -79,9 +79,6 @@ class RedisEngine(NetworkEngine):
         if self.is_open():
             self.thread.spawn(self.link.again(verb, args))
 
-    async def read(self, verb: str, args: Sequence[Part]) -> Any:
-        return await self.link.again(verb, args)
-
     def _news(self, push: list[Any]) -> None:
         if push[0] != b"message":
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._listener: Wire | None = None
+        self._reader: Wire | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -84,6 +86,7 @@ class Link:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        self._lose_reader()
         self._drop("the engine was closed")
 
     async def _keep(self) -> None:
@@ -250,6 +253,37 @@ class Link:
                         args = repeat()
             except NotNow as error:
                 await self._try_elsewhere(error, deadline)
+
+    async def view(self, verb: str, args: Sequence[Part]) -> Any:
+        """Run the script `view` on a replica, where that is asked for and there is one; else `verb` on the leader. What
+        a replica says may be a little old."""
+        if self._settings.read_replica:
+            try:
+                async with asyncio.timeout(self._settings.timeout):
+                    return await self._ask(await self._replica(), "view", args)
+            except Exception as error:  # whatever it is, the leader knows, too
+                log.info("%s: not read from a replica: %s", self._settings.public, error)
+                self._lose_reader()
+        return await self.again(verb, args)
+
+    async def _replica(self) -> Wire:
+        """A connection to a replica. Raises what the driver raises, `NotNow` when there is none."""
+        if self._reader is not None and not self._reader.lost.done():
+            return self._reader
+        facts = greeting.info(await self.command("INFO", "replication"))
+        places = greeting.replicas(facts)
+        if not places:
+            raise NotNow("no replica is online")
+        host, port = random.choice(places)
+        reader = await greeting.dial(self._settings, host, port)
+        await checked([reader.call("SCRIPT", "LOAD", self._scripts["view"].text)])
+        self._reader = reader
+        return reader
+
+    def _lose_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
 
     async def command(self, *parts: Part) -> Any:
         """A plain command that changes nothing."""

@@ -14,13 +14,16 @@ VERBS = {
     "step": (*BASE, "accepting", "leasing", "settling", "claiming"),
     "unwait": ("prelude", "lanes"),
     "extend": ("prelude",),
-    "results": BASE,
+    "results": (*BASE, "leasing", "viewing"),
     "workers": (*BASE, "leasing"),
     "shared": (*BASE, "accepting"),
-    "inspect": (*BASE, "leasing"),
+    "inspect": (*BASE, "leasing", "viewing"),
+    "view": (*BASE, "leasing", "glass", "viewing"),
 }
 BOUNDED = frozenset({"publish"})
 """Verbs that may be refused when memory is full; all others end work, or are needed to end it."""
+READING = frozenset({"view"})
+"""Verbs that a replica may run."""
 FLAGS_SINCE = (7, 0)
 
 
@@ -39,9 +42,10 @@ def load(version: tuple[int, ...]) -> dict[str, Script]:
 
 def _script(verb: str, parts: list[str], version: tuple[int, ...]) -> Script:
     if version >= FLAGS_SINCE:
-        head = "#!lua\n" if verb in BOUNDED else "#!lua flags=allow-oom\n"
+        flag = "no-writes" if verb in READING else "allow-oom"
+        head = "#!lua\n" if verb in BOUNDED else f"#!lua flags={flag}\n"
     else:
         # Once such a server has let a script write, it refuses none of its writes for want of memory.
-        head = "" if verb in BOUNDED else "redis.call('DEL', KEYS[1] .. ':none')\n"
+        head = "" if verb in BOUNDED | READING else "redis.call('DEL', KEYS[1] .. ':none')\n"
     text = (head + "\n".join(parts)).encode()
     return Script(verb, text, sha1(text, usedforsecurity=False).hexdigest().encode())

@@ -10,31 +10,12 @@ local function take_pairs()
   return ids, records
 end
 
-local function look(id)
-  local record = call('HGET', P .. ':o', id)
-  if record and record ~= '' then return { 'o', record } end
-  local value = call('HGET', P .. ':m', id)
-  if value then
-    local progress = call('HGET', P .. ':pg', id)
-    return { 'm', value, extra(id).r and 'r' or '', progress or '' }
-  end
-  local dead = call('HGET', P .. ':dm', id)
-  if dead then return { 'd', dead } end
-  return { '' }
-end
-
-local verbs = {}
+local verbs = { fetch = views.fetch }
 
 function verbs.store()
   local written = store(take_pairs())
   for i = 1, #written do written[i] = written[i] and 1 or 0 end
   return written
-end
-
-function verbs.fetch()
-  local found = {}
-  for i, id in ipairs(take_list()) do found[i] = look(id) end
-  return found
 end
 
 -- The outcomes that are there of these; who asks is told of the others when they are.
