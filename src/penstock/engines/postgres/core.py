@@ -52,8 +52,10 @@ class Core:
         self.watching = Watching(self.links, self.lookup, loop)
         self.bells = Bells(self.links, schema, os.urandom(16).hex(), channel, self.watching.told)
         self.watching.bells = self.bells
-        self.orphaned: set[str] = set()
-        """Workers for whom a claim may have been made of which the answer was lost."""
+        self.orphaned: dict[str, float] = {}
+        """Workers for whom a claim may have been made of which the answer was lost, and when that was."""
+        self.mending = asyncio.Lock()
+        self.claiming = 0
 
     @classmethod
     async def open(cls, settings: Settings, starts: Starts) -> Core:

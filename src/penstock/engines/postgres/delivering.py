@@ -11,7 +11,7 @@ from penstock.broker import Answer, Cancelled, Demand, Done, Features, Held, Key
 from penstock.delivery import Receipt, Settlement
 from penstock.engines.postgres.bells import FALLBACK, Horizon
 from penstock.engines.postgres.connecting import Connection
-from penstock.engines.postgres.core import Core
+from penstock.engines.postgres.core import CALLING, Core
 from penstock.engines.postgres.publishing import MAX_BATCH
 from penstock.engines.postgres.stepping import Claimed, Idle
 from penstock.errors import BrokerError, OutcomeUnknown
@@ -32,6 +32,10 @@ def features(durability: str) -> Features:
     )
 
 
+LINGERING = 2.0
+"""Seconds for which the server may still carry out what a broken connection had sent."""
+
+
 class PostgresBroker:
     def __init__(self, engine: PostgresEngine, durability: str) -> None:
         self._engine = engine
@@ -49,7 +53,8 @@ class PostgresBroker:
         core, interrupts = self._engine.core, self._interrupts
         if want is not None and not settle and want.wait > 0 and (left := core.bells.quiet(want)) > 0:
             # Nothing has happened since the last look.
-            settled, claimed = [], Claimed([], Idle(left, 0, 0))
+            settled: list[Done | LeaseLost] = []
+            claimed = Claimed([], Idle(left, 0, 0))
         else:
             settled, claimed = await self._step(core, settle, want)
         if want is None or want.wait <= 0 or claimed.deliveries:
@@ -90,39 +95,46 @@ class PostgresBroker:
     async def _step(
         self, core: Core, settle: Sequence[Settlement], want: Demand | None, *, asleep: bool = False
     ) -> tuple[list[Done | LeaseLost], Claimed]:
-        if want is not None and want.worker in core.orphaned:
-            await self._disown(core, want.worker)
-        process = None if asleep or want is None else core.bells.leaving()
-
         async def work(connection: Connection) -> tuple[list[Done | LeaseLost], Claimed]:
             return await core.stepper.step(connection, settle, want, process)
 
-        try:
-            settled, claimed = await core.call(work, repeat=False)
+        end = time.monotonic() + CALLING
+        while True:
+            await self._mend(core, want)
+            process = None if asleep or want is None else core.bells.leaving()
+            core.claiming += 1
+            try:
+                settled, claimed = await core.call(work, repeat=False)
+            except BaseException as error:
+                if want is not None:
+                    core.orphaned[want.worker] = time.monotonic()
+                if settle or not isinstance(error, OutcomeUnknown) or time.monotonic() > end:
+                    raise
+                continue  # a claim that was lost is given back, and made again
+            finally:
+                core.claiming -= 1
             if claimed.deliveries:
                 core.bells.busy()
             return settled, claimed
-        except OutcomeUnknown:
-            if want is not None:
-                core.orphaned.add(want.worker)
-            if settle:
-                raise
-            return await core.call(work, repeat=False)
-        except BaseException:
-            if want is not None:
-                core.orphaned.add(want.worker)  # cancelled, perhaps after it was sent
-            raise
 
-    async def _disown(self, core: Core, worker: str) -> None:
-        """Give back what was claimed for `worker` by steps whose answer never came."""
-        schema = core.settings.schema
-        held = [token for token, lease in core.stepper.leases.items() if lease.worker == worker]
-        sql = (
-            f"SELECT {schema}.give_back(ARRAY(SELECT token FROM {schema}.lease WHERE worker = $1"
-            " AND NOT token = ANY ($2)), '{}', false)"
-        )
-        await core.call(lambda c: c.fetchval(sql, worker, held))
-        core.orphaned.discard(worker)
+    async def _mend(self, core: Core, want: Demand | None) -> None:
+        """Give back what was claimed for this worker by steps whose answer never came: it is alive, so that these
+        leases would be renewed for ever."""
+        if want is None or not core.orphaned:
+            return
+        async with core.mending:
+            broken = core.orphaned.get(want.worker)
+            if broken is None or core.claiming:
+                return
+            schema = core.settings.schema
+            held = [token for token, lease in core.stepper.leases.items() if lease.worker == want.worker]
+            sql = (
+                f"SELECT {schema}.give_back(ARRAY(SELECT token FROM {schema}.lease WHERE worker = $1"
+                " AND NOT token = ANY ($2)), '{}', false)"
+            )
+            await core.call(lambda c: c.fetchval(sql, want.worker, held))
+            if time.monotonic() - broken > LINGERING:
+                core.orphaned.pop(want.worker, None)
 
     async def extend(self, receipts: Sequence[Receipt], lease: float) -> Sequence[Lease]:
         if not receipts:

@@ -72,6 +72,8 @@ def translate(error: BaseException, url: str) -> BaseException:
         state = error.sqlstate or ""
         ours, text = STATES.get(state) or CLASSES.get(state[:2], OTHER)
         return ours(text.format(url=url, error=error, kind=type(error).__name__))
+    if isinstance(error, pg.UnsupportedClientFeatureError | pg.UnsupportedServerFeatureError):
+        return ConfigError(f"{url}: {error}")
     if isinstance(error, ssl.SSLError | pg.ClientConfigurationError):
         return ConfigError(f"{url}: {error}: check sslmode and the certificates")
     if is_broken(error):

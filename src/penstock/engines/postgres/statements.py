@@ -132,7 +132,7 @@ def _answer(message: Message, row: Sequence[Any]) -> Answer:
     if kind == "full":
         return _full(name or message.queue, *row[4:10])
     if kind == "duplicate":
-        return Duplicate(name or (holder if holder is not None else message.id))
+        return Duplicate(name or (holder if holder is not None else message.id or ""))
     key, _, chosen = name.partition("\n")
     return Fenced(key) if kind == "fenced" else Conflict(key, chosen or holder)
 

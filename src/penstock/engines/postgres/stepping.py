@@ -162,6 +162,7 @@ class Stepper:
             # Lanes are made before the transaction: what it makes would be gone with it.
             await self._publisher.prepare(connection, [*follow_ups, *thens])
         sequence = await self._numbers.take(connection, len(left))
+        claimed = NOTHING
         while True:
             transaction = connection.transaction()
             await transaction.start()

@@ -1,0 +1,110 @@
+"""Publishing is a value: what is sent, and how answers are read, without a server."""
+
+import json
+
+import pytest
+
+from penstock.broker import Accepted, Conflict, Duplicate, Fenced, Full
+from penstock.engines.postgres import statements
+from penstock.engines.postgres.naming import SHIFT, PublicIds
+from penstock.engines.postgres.statements import Route
+from penstock.message import Dedup, Fence, Message, Unique, pack
+
+IDS = PublicIds(b"s" * 32)
+LANES = {Route("", "default", 5, ""): 3, Route("", "mail", 9, "a"): 4}
+
+
+def message(**fields: object) -> Message:
+    return Message(1, "app.task", b"[]", **fields)  # type: ignore[arg-type]  # any of its fields
+
+
+def made(*batch: Message) -> statements.Outgoing:
+    return statements.outgoing(batch, LANES, range(100, 100 + len(batch)), IDS.number)
+
+
+def test_plain_messages_of_one_lane_carry_nothing_to_look_up() -> None:
+    batch = made(message(), message())
+    assert batch.plain
+    assert batch.lanes == [3]
+    assert batch.numbers == [3 << SHIFT | 100, 3 << SHIFT | 101]
+    assert batch.bodies == [pack(message())] * 2
+
+
+def test_each_message_has_the_lane_of_its_names() -> None:
+    batch = made(message(), message(queue="mail", priority=9, partition="a"))
+    assert batch.lanes == [3, 4]
+    assert not batch.plain
+
+
+def test_ids_made_here_are_numbers_and_others_are_names() -> None:
+    batch = made(message(id=IDS.make(77)), message(id="mine"), message())
+    assert batch.ids == [77, None, None]
+    assert batch.names == [None, "mine", None]
+
+
+def test_a_repeat_looks_for_every_message_by_the_number_it_had() -> None:
+    batch = made(message(), message(id="mine"), message(id=IDS.make(77)))
+    repeated = statements.again(batch)
+    assert repeated.ids == [batch.numbers[0], None, 77]
+    assert repeated.numbers == batch.numbers
+
+
+def test_guards_and_times_are_parameters() -> None:
+    guards = (Unique("k", until="start", ttl=3.0), Dedup("d", 5.0), Fence("leader", 8))
+    batch = made(message(), message(guards=guards, eta=12.5, namespace=""))
+    assert batch.guards is not None
+    assert json.loads(batch.guards) == [
+        [2, "unique", "", "k", 3.0, True, None],
+        [2, "dedup", "", "d", 5.0, False, None],
+        [2, "fence", "", "leader", None, False, 8],
+    ]
+    assert batch.dues == [None, 12.5]
+
+
+def test_the_statement_has_no_values_in_its_text() -> None:
+    statement = statements.publish(made(message(id="'; DROP TABLE task; --")), "tenant", "soft")
+    assert "DROP" not in statement.sql
+    assert "tenant.publish(" in statement.sql
+    assert statement.parameters[-1] == "soft"
+
+
+def test_what_has_no_row_was_accepted() -> None:
+    batch = made(message(), message(id="mine"), message(id=IDS.make(77)))
+    assert statements.read_answers(batch, []) == [Accepted(batch.numbers[0]), Accepted("mine"), Accepted(77)]
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ((1, "duplicate", None, "mine"), Duplicate("mine")),
+        ((1, "duplicate", 77, None), Duplicate(77)),
+        ((1, "conflict", 77, "key"), Conflict("key", 77)),
+        ((1, "conflict", 77, "key\nmine"), Conflict("key", "mine")),
+        ((1, "fenced", None, "leader"), Fenced("leader")),
+    ],
+)
+def test_refusals(row: tuple[object, ...], wanted: object) -> None:
+    assert statements.read_answers(made(message()), [(*row, *[None] * 6)]) == [wanted]
+
+
+def test_a_row_for_all_refuses_all() -> None:
+    batch = made(message(), message())
+    row = (0, "full", None, None, 10, 10, "tasks", 2, 100, 50.0)
+    assert statements.read_answers(batch, [row]) == [Full("default", 10, 10, "tasks", 1.0)] * 2
+
+
+def test_the_time_to_come_back_is_bounded() -> None:
+    for excess, settled, age, wanted in ((5, 0, 9.0, 1.0), (10**9, 1, 99.0, 60.0), (1, 10**9, 1.0, 0.05)):
+        [answer] = statements.read_answers(
+            made(message()), [(1, "full", None, "default", 1, 1, "tasks", excess, settled, age)]
+        )
+        assert isinstance(answer, Full)
+        assert answer.retry_after == wanted
+
+
+def test_public_ids_are_recognised_only_where_they_were_made() -> None:
+    public = IDS.make(5 << SHIFT | 9)
+    assert IDS.number(public) == 5 << SHIFT | 9
+    assert PublicIds(b"t" * 32).number(public) is None
+    for other in ("", "x" * 32, public[:-1] + ("0" if public[-1] != "0" else "1"), "f" * 32):
+        assert IDS.number(other) is None
