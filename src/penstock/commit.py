@@ -72,9 +72,19 @@ class OrderedCommitter:
         """Delivered, and maybe ended: the results could not be asked yet."""
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
-        follow_ups = [self._follow_ups(item) for item in settle]
         doubtful, self._undecided = self._undecided, []
         fresh = await self._decided(doubtful)
+        try:
+            step = await self._settle(settle, want)
+        except BaseException:
+            self._undecided = self._undecided + fresh  # nobody has them yet
+            raise
+        if step.deliveries or fresh:
+            step.deliveries = [*fresh, *await self._handed_out(step.deliveries)]
+        return step
+
+    async def _settle(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        follow_ups = [self._follow_ups(item) for item in settle]
         leases = await self._leases(settle)
         held = [number for number, lease in enumerate(leases) if not isinstance(lease, Lost)]
         ends = [(settle[number], leases[number]) for number in held]
@@ -96,8 +106,6 @@ class OrderedCommitter:
         if len(held) < len(settle):
             answers = iter(step.settled)
             step.settled = [LEASE_LOST if isinstance(lease, Lost) else next(answers) for lease in leases]
-        if step.deliveries or fresh:
-            step.deliveries = [*fresh, *await self._handed_out(step.deliveries)]
         return step
 
     async def _handed_out(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
