@@ -51,6 +51,9 @@ assert_type(configured.delay(1), AsyncResult[list[int]])
 assert_type(add.delay(1).get(timeout=1), int)
 assert_type(add.apply((1,)), EagerResult[int])
 assert_type(add.apply_async((1,), countdown=5), AsyncResult[int])
+assert_type(add.apply_async((1,), countdown=5, connection=object()), AsyncResult[int])
+assert_type(add.apply_async_on_commit((1,), connection=object()), AsyncResult[int])
+assert_type(add.delay_on_commit(1, y=2), AsyncResult[int])
 assert_type(add.delay_many([(1, 2)]), list[AsyncResult[int]])
 assert_type([result.get() for result in as_completed([add.delay(1)])], list[int])
 assert_type(app.send_task("x"), AsyncResult[Any])
@@ -58,6 +61,7 @@ assert_type(app.AsyncResult("x", task=add).get(), int)
 
 add("1")  # type: ignore[arg-type]  # refused
 add.delay("1")  # type: ignore[arg-type]  # refused
+add.delay_on_commit("1")  # type: ignore[arg-type]  # refused
 add.delay()  # type: ignore[call-arg]  # refused
 add.delay(1, z=2)  # type: ignore[call-arg]  # refused
 fetch.delay(1)  # type: ignore[arg-type]  # refused
