@@ -64,6 +64,10 @@ fmt: .venv/installed ## format, and repair what the linter can
 bench: .venv/installed ## measure on this machine
 	.venv/bin/python -m bench
 
+.PHONY: bench-engines
+bench-engines: .venv/installed ## measure Redis, RabbitMQ and PostgreSQL, beside raw loops and other queues
+	.venv/bin/python -m bench.engines
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the manual into site/
 	.venv/bin/mkdocs build --clean --strict

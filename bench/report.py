@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -73,13 +74,22 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def page(run: Run, method: Path = METHOD) -> str:
+def page(run: Run) -> str:
     """The manual's page: the method, and the run as tables. Losses are in it like the rest."""
-    rows = [_row(HEAD), _row(("---",) * len(HEAD)), *(_row(_marked(result)) for result in run.results)]
-    notes = [f"- {result.what}: {result.note}" for result in run.results if result.note]
+    return METHOD.read_text().replace(MARK, "\n".join([*origin(run), "", *table(run.results), ""]))
+
+
+def origin(run: Run) -> list[str]:
+    """When it was measured, on what, with which versions."""
     machine = [f"- **{name}**: {value}" for name, value in run.machine.items()]
-    table = "\n".join([f"Measured on {run.date}, in {run.seconds / 60:.0f} minutes.", "", *machine, "", *rows])
-    return method.read_text().replace(MARK, "\n".join([table, *(["", *notes] if notes else []), ""]))
+    return [f"Measured on {run.date}, in {run.seconds / 60:.0f} minutes.", "", *machine]
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """The lines of a table, and its notes."""
+    rows = [_row(HEAD), _row(("---",) * len(HEAD)), *(_row(_marked(result)) for result in results)]
+    notes = [f"- {result.what}: {result.note}" for result in results if result.note]
+    return [*rows, *(["", *notes] if notes else [])]
 
 
 def _marked(result: Result) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,6 +20,8 @@ from bench.place import LOUDEST, Place
 
 T = TypeVar("T")
 PER_MINUTE = Goal(1_000_000, 500_000)
+RETRIES = 4
+"""Loud trials that are tried again, on one server: a run must end."""
 FAULTS = (RuntimeError, OSError, subprocess.SubprocessError)
 
 
@@ -29,6 +32,7 @@ class Contest:
         self.place, self.server, self.chosen = place, server, chosen
         self.rounds = 1 if place.quick else rounds
         self.failures: list[str] = []
+        self._retries = 0 if place.quick else RETRIES
 
     def results(self) -> Iterator[Result]:
         contenders = list(self._available())
@@ -55,31 +59,35 @@ class Contest:
                 yield contender
 
     def _trial(self, contender: Contender, sites: Sites, number: int) -> Trial:
-        """One that others' work spoilt is tried once more."""
-        tries = []
-        for _ in range(1 if self.place.quick else 2):
+        """One that others' work spoilt is tried once more, while there are retries left."""
+        tries: list[Trial] = []
+        while not tries or (len(tries) == 1 and tries[0].foreign > LOUDEST and self._retries):
+            self._retries -= len(tries)
             wait_for_quiet(0 if self.place.quick else 2)
             with sites() as site:
                 tries.append(run(self.place, contender, site, idle=number == self.rounds - 1))
-            if tries[-1].foreign <= LOUDEST:
-                break
         best = min(tries, key=lambda trial: trial.foreign)
         print(f"  round {number + 1}, {contender.name}: {best.drain:,.0f}/s, foreign {best.foreign:.0%}", flush=True)
         return best
 
     def _floods(self, contenders: list[Contender], sites: Sites) -> Iterator[Result]:
         for contender in contenders:
-            readings = []
+            runs: list[flood.Flood] = []
             for _ in range(self.rounds):
                 with sites() as site:
-                    rate = self._guarded(contender, partial(flood.run, self.place, contender, site))
-                if rate is None:
+                    one = self._guarded(contender, partial(flood.run, self.place, contender, site))
+                if one is None:
                     break
-                readings.append(Reading(rate))
-            if readings:
+                runs.append(one)
+            if runs:
+                cost = statistics.median(one.cpu for one in runs)
+                note = (
+                    f"{cost:.0f} µs of CPU for a task in all; 2 M a minute would take {cost / 30:.1f} cores like these"
+                )
+                readings = tuple(Reading(one.rate) for one in runs)
                 what = f"RabbitMQ, published and drained: {contender.what}"
                 goal = PER_MINUTE if contender.kind == "ours" else None
-                yield Result(f"rabbitmq/flood/{contender.name}", what, "tasks/min", tuple(readings), goal, "power")
+                yield Result(f"rabbitmq/flood/{contender.name}", what, "tasks/min", readings, goal, "power", note)
 
     def _guarded(self, contender: Contender, act: Callable[[], T]) -> T | None:
         try:

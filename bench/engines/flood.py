@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from bench.engines.client import open_client
 from bench.engines.contender import Contender
 from bench.engines.sites import Site
-from bench.engines.trial import Marks, environment, open_workers
+from bench.engines.trial import Marks, cpu, environment, open_workers
+from bench.machine import Meter
 from bench.place import Place
 
 LAG = 2.0
 """Seconds from the start of publishing until the clock starts."""
 
 
-def run(place: Place, contender: Contender, site: Site) -> float:
-    """A minute's tasks: what was published or what was drained, whichever is less."""
+class Flood(NamedTuple):
+    """Tasks a minute: those published or those drained, whichever are less. Microseconds of CPU for each, in all."""
+
+    rate: float
+    cpu: float
+
+
+def run(place: Place, contender: Contender, site: Site) -> Flood:
     seconds = place.size(8, 2)
-    with place.private() as folder, Marks() as marks:
+    with place.private() as folder, Marks() as marks, Meter() as meter:
+        served = cpu(site.pid)
         env = environment(contender, site, marks)
         with (
             open_client(contender.launch.client, env, folder / "client.log") as client,
@@ -31,5 +40,7 @@ def run(place: Place, contender: Contender, site: Site) -> float:
             published: float = client.answer("flood") / seconds
             drained = (marks.count() - before) / (time.monotonic() - began)
             # The next contender finds no backlog of this one.
-            marks.reach(1_000 + int(published * seconds), workers)
-    return min(published, drained) * 60
+            ran = 1_000 + int(published * seconds)
+            marks.reach(ran, workers)
+        served = cpu(site.pid) - served
+    return Flood(min(published, drained) * 60, (meter.own + served) / ran * 1e6)

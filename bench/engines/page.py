@@ -6,10 +6,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
+
 from bench import report
 from bench.engines import environments
 from bench.engines.sites import SETTINGS, version
+from bench.engines.table import TITLES
 from bench.machine import package_version
+from bench.measure import Result
 
 PREFIX = "engines-"
 PAGE = report.PAGE.with_name("benchmarks-engines.md")
@@ -43,5 +47,19 @@ def _program(name: str, option: str) -> str:
 
 
 def write() -> Path:
-    PAGE.write_text(report.page(report.latest(PREFIX), METHOD))
+    PAGE.write_text(page(report.latest(PREFIX)))
     return PAGE
+
+
+def page(run: report.Run) -> str:
+    """The method, and a table for each server. Losses are in it like the rest."""
+    lines = report.origin(run)
+    for server, title in TITLES.items():
+        own = [_untitled(result, f"{title}, ") for result in run.results if result.name.startswith(f"{server}/")]
+        if own:
+            lines += ["", f"### {title}", "", *report.table(own)]
+    return METHOD.read_text().replace(report.MARK, "\n".join([*lines, ""]))
+
+
+def _untitled(result: Result, title: str) -> Result:
+    return msgspec.structs.replace(result, what=result.what.removeprefix(title))

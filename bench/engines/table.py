@@ -12,6 +12,7 @@ from bench.engines.contender import Contender
 from bench.engines.trial import Trial
 from bench.measure import Goal, Reading, Result, ratios
 
+TITLES: Mapping[str, str] = MappingProxyType({"redis": "Redis", "rabbitmq": "RabbitMQ", "postgres": "PostgreSQL"})
 SURVIVES: Mapping[str, str] = MappingProxyType({"redis": "process", "rabbitmq": "power", "postgres": "power"})
 Get = Callable[[Trial], "float | None"]
 
@@ -47,7 +48,7 @@ def results(server: str, trials: Trials) -> Iterator[Result]:
     mine, celery = _of(trials, "ours"), _of(trials, "celery")
     if mine and celery:
         readings = ratios(*([Reading(one.single, one.foreign) for one in side] for side in (mine, celery)))
-        what = f"{_title(server)}: enqueue one by one ÷ Celery"
+        what = f"{TITLES[server]}, enqueue one by one ÷ Celery"
         yield Result(f"{server}/single/celery", what, "×", readings, goals.celery_single, SURVIVES[server])
     yield from _lines(server, trials, "bulk", "enqueue in bulk", "calls/s", lambda trial: trial.bulk, goals.bulk)
     half = "idle → result p50"
@@ -65,7 +66,7 @@ def _lines(
         readings = _readings(runs, get)
         if readings:
             own = goal if contender.kind == "ours" else None
-            label = f"{_title(server)}, {what}: {contender.what}"
+            label = f"{TITLES[server]}, {what}: {contender.what}"
             yield Result(f"{server}/{name}/{contender.name}", label, unit, readings, own, SURVIVES[server], note)
 
 
@@ -84,7 +85,7 @@ def _against(server: str, trials: Trials, name: str, get: Get, goals: Goals) -> 
     for short, rival, theirs, goal in rivals:
         if theirs:
             both = ratios(*([Reading(one.drain, one.foreign) for one in side] for side in (mine, theirs)))
-            what = f"{_title(server)}: drain ÷ {rival}"
+            what = f"{TITLES[server]}, drain ÷ {rival}"
             yield Result(f"{server}/{name}/ratio/{short}", what, "×", both, goal, SURVIVES[server])
 
 
@@ -94,7 +95,3 @@ def _of(trials: Trials, kind: str) -> list[Trial]:
 
 def _readings(runs: list[Trial], get: Get) -> tuple[Reading, ...]:
     return tuple(Reading(value, trial.foreign) for trial in runs if (value := get(trial)) is not None)
-
-
-def _title(server: str) -> str:
-    return {"redis": "Redis", "rabbitmq": "RabbitMQ", "postgres": "PostgreSQL"}[server]

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import pika  # type: ignore[import-untyped]  # it ships no types
-from pika.adapters.select_connection import SelectConnection  # type: ignore[import-untyped]  # the same
-from pika.spec import BasicProperties  # type: ignore[import-untyped]  # the same
+import pika
+from pika.adapters.select_connection import SelectConnection
+from pika.spec import BasicProperties
 
 from bench.engines.peers.timing import seconds
 from bench.engines.raw.work import BATCH, body, encode, new_id, run
