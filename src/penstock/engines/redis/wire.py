@@ -1,4 +1,4 @@
-"""One connection: commands go out together, once a turn of the loop; answers come back in order.
+"""One connection: a command goes out at once, and while it is under way, others go together, once a turn of the loop.
 
 Written on hiredis itself, because a client of one call at a time costs more than the server does for it.
 """
@@ -42,13 +42,16 @@ class Wire(asyncio.Protocol):
         """The answer to come: an error of the server is a `hiredis.ReplyError` as a value. Raises `Broken`."""
         if self.lost.done():
             raise Broken(self.lost.result(), sent=False)
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        if not self._pending:
+        idle = not self._pending
+        if idle:
             self.heard = self._loop.time()
+        elif not self._out:
+            self._loop.call_soon(self._flush)
         self._out.append(hiredis.pack_command(parts))  # type: ignore[arg-type]  # the stub means: of any length
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append(answer)
+        if idle and len(self._out) == 1:
+            self._flush()  # nobody else's to wait for
         return answer
 
     def tell(self, *parts: Part) -> None:
