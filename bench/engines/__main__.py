@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
@@ -29,6 +30,8 @@ def main() -> int:
         print(f"wrote {page.write()}")
         return 0
     servers = [server for server in SERVERS if not options.only or server in options.only]
+    # Ended like this, it still ends the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     whole = not (options.only or options.contender or options.quick)
     return _measure(servers, options.contender, options.rounds, quick=options.quick, whole=whole)
 
