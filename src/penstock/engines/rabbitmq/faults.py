@@ -52,6 +52,8 @@ DRIVER: dict[type[BaseException], type[PenstockError]] = {
     pika.NoFreeChannels: BrokerError,
     pika.UnroutableError: UnknownQueue,
     pika.NackError: StoreFull,
+    pika.ChannelError: BrokerError,
+    pika.ReentrancyError: BrokerError,
     pika.AMQPChannelError: OutcomeUnknown,
     pika.AMQPConnectionError: BrokerUnavailable,
     pika.AMQPError: BrokerError,
