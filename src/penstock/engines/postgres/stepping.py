@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from penstock.broker import DONE, LEASE_LOST, Demand, Done, LeaseLost
 from penstock.delivery import Ack, Dead, Delivery, Receipt, Release, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
 from penstock.engines.postgres.connecting import Connection
+from penstock.engines.postgres.floors import Floors
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.outcomes import Packed, pack_outcomes
 from penstock.engines.postgres.publishing import Publisher
@@ -55,9 +57,10 @@ class Stepper:
         self._publisher = publisher
         self.leases: dict[int, Lease] = {}
         self._turns: dict[int, int] = {}
-        columns = "token, lane, ids, attempts, bodies, due, oldest, newest"
-        self._step = f"SELECT {columns} FROM {schema}.step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-        self._claim = f"SELECT {columns} FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7)"
+        self._floors = Floors()
+        columns = "token, lane, ids, attempts, bodies, last, due, oldest, newest"
+        self._step = f"SELECT {columns} FROM {schema}.step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        self._claim = f"SELECT {columns} FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)"
         self._settle = f"SELECT {schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
         self._gather = f"SELECT {schema}.gather($1, $2, $3, $4)"
         self._put = f"SELECT {schema}.put($1, $2, $3)"
@@ -72,6 +75,16 @@ class Stepper:
         """`process`: is registered as sleeping, and is no more."""
         for item in settle:
             check_effects(item.effects)
+            if type(item.verdict) is Release:
+                self._floors.forget()  # it comes back below
+        began = time.monotonic()
+        answers, claimed = await self._step_once(connection, settle, want, process)
+        self._floors.took(time.monotonic() - began, len(settle) + len(claimed.deliveries))
+        return answers, claimed
+
+    async def _step_once(
+        self, connection: Connection, settle: Sequence[Settlement], want: Demand | None, process: str | None
+    ) -> tuple[list[Done | LeaseLost], Claimed]:
         queues = await self._lanes.queues(connection, want.namespace, want.queues) if want is not None else []
         if not settle:
             if want is None:
@@ -92,7 +105,7 @@ class Stepper:
 
     def _demand(self, want: Demand, queues: list[int], process: str | None) -> tuple[Any, ...]:
         turns = [self._turns.get(queue, 0) for queue in queues]
-        return want.limit, want.max_bytes, want.worker, want.lease, turns, process
+        return want.limit, want.max_bytes, want.worker, want.lease, turns, self._floors.sql(), process
 
     def _whole(self, settle: Sequence[Settlement]) -> dict[int, int] | None:
         """The leases that this acknowledges as a whole, and nothing else; `None` when it is not so simple."""
@@ -122,7 +135,7 @@ class Stepper:
         """`None`: a lease is lost, and nothing was done."""
         packed = self._pack(settle)
         worker = self.leases[settle[0].receipt[0]].worker
-        demand = self._demand(want, queues, process) if want is not None else (0, 0, worker, 0.0, [], None)
+        demand = self._demand(want, queues, process) if want is not None else (0, 0, worker, 0.0, [], None, None)
         rows: list[Any] = await connection.fetch(
             self._step, list(whole), list(whole.values()), *packed, queues if want is not None else None, *demand
         )
@@ -232,12 +245,13 @@ class Stepper:
     async def _deliver(self, connection: Connection, rows: Sequence[Any], want: Demand) -> Claimed:
         await self._lanes.locate(connection, [row[1] for row in rows if row[0] is not None])
         deliveries: list[Delivery] = []
-        for token, lane, ids, attempts, bodies, due, oldest, newest in rows:
+        for token, lane, ids, attempts, bodies, last, due, oldest, newest in rows:
             if token is None:
                 return Claimed([], Idle(due, int(oldest), int(newest)))
             tasks = deliver(token, ids, attempts, bodies, deliveries.append)
             self.leases[token] = Lease(want.worker, lane, tasks)
             self._turns[self._lanes.queue_of[lane]] = lane
+            self._floors.claimed(lane, last)
         return Claimed(deliveries, None)
 
 

@@ -456,12 +456,13 @@ BEGIN
 END $$;
 
 -- Lease up to p_limit ready tasks. One row for each lane that had some. When none had, one row without a token, with the
--- seconds until the next is due and what tells when all that runs now is over (see bells.py).
+-- seconds until the next is due and what tells when all that runs now is over (see bells.py). p_floors, by lane: where to
+-- begin, so as not to wade through what was consumed and cannot be vacuumed yet; what is below is found without it.
 CREATE FUNCTION penstock.claim(
     p_queues integer[], p_limit integer, p_room bigint, p_worker text, p_lease double precision, p_turn integer[],
-    p_process text)
-RETURNS TABLE (token bigint, lane integer, ids bigint[], attempts smallint[], bodies bytea[], due double precision,
-               oldest text, newest text)
+    p_floors jsonb, p_process text)
+RETURNS TABLE (token bigint, lane integer, ids bigint[], attempts smallint[], bodies bytea[], last bigint,
+               due double precision, oldest text, newest text)
 LANGUAGE plpgsql AS $$
 DECLARE
     l record;
@@ -480,17 +481,20 @@ BEGIN
         DELETE FROM penstock.waiting w WHERE w.process = p_process;
     END IF;
     PERFORM penstock.promote();
+    LOOP
     FOR n IN 1..cardinality(p_queues) LOOP
         FOR l IN
-            SELECT x.id, x.id::bigint << 45 AS low FROM penstock.lane x JOIN penstock.queue q ON q.id = x.queue
+            SELECT x.id, greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint) AS low
+            FROM penstock.lane x JOIN penstock.queue q ON q.id = x.queue
             WHERE x.queue = p_queues[n] AND NOT q.paused AND EXISTS (
-                SELECT FROM penstock.task t WHERE t.pos >= x.id::bigint << 45 AND t.pos < (x.id + 1)::bigint << 45)
+                SELECT FROM penstock.task t WHERE t.pos >= greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint)
+                    AND t.pos < (x.id + 1)::bigint << 45)
             ORDER BY x.priority DESC, x.id <= p_turn[n], x.id
         LOOP
             EXIT WHEN left_ <= 0;
             SELECT array_agg(c.ctid), array_agg(c.s), sum(c.s) INTO places, sizes, size_ FROM (
                 SELECT t.ctid, octet_length(t.body)::bigint AS s FROM penstock.task t
-                WHERE t.pos >= l.low AND t.pos < l.low + (1::bigint << 45)
+                WHERE t.pos >= l.low AND t.pos < (l.id + 1)::bigint << 45
                 ORDER BY t.pos LIMIT left_ FOR UPDATE SKIP LOCKED) c;
             CONTINUE WHEN places IS NULL;
             IF size_ > room THEN
@@ -515,6 +519,7 @@ BEGIN
                 INTO here, ids, attempts, bodies FROM (SELECT * FROM gone ORDER BY pos) s;
             token := nextval('penstock.ticket');
             lane := l.id;
+            last := here[cardinality(here)];
             INSERT INTO penstock.lease VALUES (token, p_worker, penstock.now() + p_lease, lane, cardinality(ids), size_,
                 here, ids, attempts, bodies);
             IF EXISTS (SELECT FROM penstock.unique_key u WHERE u.on_start) THEN
@@ -525,6 +530,9 @@ BEGIN
             RETURN NEXT;
         END LOOP;
         EXIT WHEN left_ <= 0;
+    END LOOP;
+    EXIT WHEN p_floors IS NULL OR left_ < p_limit;
+    p_floors := NULL;
     END LOOP;
     IF left_ = p_limit THEN
         token := NULL;
@@ -581,9 +589,9 @@ END $$;
 CREATE FUNCTION penstock.step(
     p_tokens bigint[], p_counts integer[], p_buckets bigint[], p_masks bigint[], p_values bytea[],
     p_queues integer[], p_limit integer, p_room bigint, p_worker text, p_lease double precision, p_turn integer[],
-    p_process text)
-RETURNS TABLE (token bigint, lane integer, ids bigint[], attempts smallint[], bodies bytea[], due double precision,
-               oldest text, newest text)
+    p_floors jsonb, p_process text)
+RETURNS TABLE (token bigint, lane integer, ids bigint[], attempts smallint[], bodies bytea[], last bigint,
+               due double precision, oldest text, newest text)
 LANGUAGE plpgsql AS $$
 BEGIN
     IF p_tokens IS NULL THEN
@@ -594,7 +602,8 @@ BEGIN
         RETURN;
     END IF;
     IF p_queues IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM penstock.claim(p_queues, p_limit, p_room, p_worker, p_lease, p_turn, p_process);
+        RETURN QUERY SELECT * FROM penstock.claim(p_queues, p_limit, p_room, p_worker, p_lease, p_turn,
+            p_floors, p_process);
     END IF;
 END $$;
 
