@@ -145,7 +145,7 @@ def test_a_memory_alarm_stops_publishing_and_nothing_else(server: Server, engine
         batch = [Message(1, "task", b"late", queue=queue)]
         [unknown] = engine.run(engine.broker.publish(batch, 1))  # sent before the server says that it is blocked
         assert isinstance(unknown, Unknown)
-        with pytest.raises(BrokerUnavailable, match="alarm.*memory"):
+        with pytest.raises(BrokerUnavailable, match=r"alarm.*memory"):
             engine.run(engine.broker.publish(batch, 0.5))
         assert drain(engine, queue, 10) == ids
         waiting: list[object] = []
@@ -162,14 +162,19 @@ def test_holding_the_interpreter_beyond_the_heartbeat_loses_leases_and_no_task(s
     queue = name()
     engine, other = open_engine(f"{server.url}?heartbeat=1"), open_engine(server.url)
     ids = accepted(publish(engine, queue, 3))
+    info = WorkerInfo(uuid.uuid4().hex, "stuck", "here", os.getpid(), 1, (queue,), "solo", 0.0)
+    engine.run(engine.coordinator.join(info))
     held = take(engine, queue, limit=3)
     assert len(held) == 3
+    engine.broker.record_start(0, held[1].receipt)
     ctypes.PyDLL(None).sleep(6)  # as an extension that does not release the lock
     back = take(other, queue, limit=3)
     while len(back) < 3 and (more := take(other, queue, limit=3)):
         back += more
     assert {str(one.key) for one in back} == ids
     assert all(one.redelivered for one in back)
+    # It would hold up its next worker as well, and for ever; its neighbours only waited.
+    assert sum(one.attempts for one in back) == sum(one.attempts for one in back if one.key == held[1].key) == 1
     settled = engine.run(engine.broker.step([Settlement(one.receipt, ACK) for one in held], None)).settled
     assert settled == [LEASE_LOST] * 3
     settled = other.run(other.broker.step([Settlement(one.receipt, ACK) for one in back], None)).settled

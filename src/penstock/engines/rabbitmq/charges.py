@@ -46,6 +46,10 @@ class Charges:
             self._starts.remove(worker)
         return len(ids)
 
+    def charge(self, ids: Iterable[str]) -> None:
+        with self._locked():
+            self._append(ids)
+
     def clear(self, ids: Iterable[str]) -> None:
         """What they were charged with is in their messages now."""
         with self._locked():

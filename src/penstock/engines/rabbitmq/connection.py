@@ -52,6 +52,8 @@ class Connection(asyncio.Protocol):
         """Why the server accepts no messages now."""
         self.frame_max = FRAME_MAX
         self.on_lost: list[Callable[[PenstockError], None]] = []
+        self.on_stall: list[Callable[[], None]] = []
+        """Called when this process did not come to its heartbeats, as soon as it runs again."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._rest = b""
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Every half heartbeat: say that we live, and hear whether the server does."""
         now = time.monotonic()
-        late = now - self._looked > self._interval * 2  # we were stopped ourselves: what came meanwhile is unread
+        late = self._stalled(now)
         self._looked = now
         if not late and now - self._received > self._interval * 4:
             self.abort(BrokerUnavailable(f"{self.login.url}: no heartbeat for {now - self._received:.0f} s"))
@@ -243,9 +245,17 @@ class Connection(asyncio.Protocol):
             self.write(wire.BEAT)
         self._beat = self._loop.call_later(self._interval, self._look)
 
+    def _stalled(self, now: float) -> bool:
+        """We were stopped ourselves: what came meanwhile is unread."""
+        late = self._beat is not None and now - self._looked > self._interval * 2
+        for tell in self.on_stall if late else ():
+            tell()
+        return late
+
     def _end(self, error: PenstockError) -> None:
         if self.error is not None:
             return
+        self._stalled(time.monotonic())
         self.error = error
         if self._beat is not None:
             self._beat.cancel()

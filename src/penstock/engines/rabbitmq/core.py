@@ -24,6 +24,8 @@ from penstock.errors import PenstockError
 
 CONNECTING = 10.0
 """Seconds to wait for a connection where the call has no time of its own."""
+STALL = 5.0
+"""Seconds within which a connection is lost that a stall has cost."""
 
 
 class Core:
@@ -38,6 +40,7 @@ class Core:
         self.worker: WorkerInfo | None = None
         self.roll_call = RollCall()
         self.stops: set[asyncio.Event] = set()
+        self._suspects: tuple[float, list[str]] = (0.0, [])
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -48,9 +51,24 @@ class Core:
 
     async def _prepare(self, connection: Connection) -> Consumers:
         consumers = Consumers(self.settings, connection)
+        connection.on_stall.append(self._suspect)
+        connection.on_lost.append(self._accuse)
         if not self.settings.passive:
             await listen(connection, consumers.topology, lambda news: self._hear(consumers, news))
         return consumers
+
+    def _suspect(self) -> None:
+        """This process did not run for a while: what it runs now has held the interpreter."""
+        if self.worker is not None:
+            ids = [str(receipt[-1]) for receipt in self.starts.started(self.worker.id)]
+            self._suspects = (time.monotonic(), ids)
+
+    def _accuse(self, error: PenstockError) -> None:
+        """If that cost the connection, it counts as an attempt: it would come back for ever."""
+        when, ids = self._suspects
+        if ids and time.monotonic() - when < STALL:
+            self.charges.charge(ids)
+        self._suspects = (0.0, [])
 
     def _hear(self, consumers: Consumers, news: News) -> None:
         if news.lane:

@@ -64,7 +64,7 @@ class RabbitEngine(NetworkEngine):
         )
         if self._settings.durability == "strict":
             raise ConfigError(f"{self.url}: durability='strict' cannot be verified: {unknown}")
-        if not self._settings.replies and self._settings.members is None:
+        if not self._settings.replies and self._settings.members is None and not self._abandoned:
             log.warning("%s: %s", self.url, unknown)
 
     async def disconnect(self) -> None:
