@@ -70,7 +70,7 @@ def test_an_unknown_scheme_names_the_known_ones() -> None:
 
 
 def test_a_missing_driver_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "hiredis", None)
     for name in [name for name in sys.modules if name.startswith("penstock.engines.redis")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigError, match=r"pip install 'penstock\[redis\]'"):
