@@ -1,5 +1,5 @@
-"""Where to begin to look in a lane. Consumed tasks are dead rows until vacuumed, which an old transaction of anybody can
-hold up; a claim would wade through all of them."""
+"""Where to begin to look in a lane. Consumed tasks are dead rows until vacuumed, which an old transaction of anybody
+can hold up; a claim would wade through all of them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,15 @@ class PostgresBackend:
         if not keys:
             return []
         core = self._engine.core
-        return await core.call(lambda c: core.lookup.reports(c, keys))
+        if not core.settings.replica:
+            return await core.call(lambda c: core.lookup.reports(c, keys))
+        # What has ended stays as it is: a replica may tell it. Whatever it does not know is asked of the primary.
+        reports = await core.read(lambda c: core.lookup.reports(c, keys))
+        left = [key for key, report in zip(keys, reports, strict=True) if not report.state.terminal]
+        if not left:
+            return reports
+        fresh = iter(await core.call(lambda c: core.lookup.reports(c, left)))
+        return [report if report.state.terminal else next(fresh) for report in reports]
 
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         watching = self._engine.live().watching

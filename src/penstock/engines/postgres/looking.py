@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.broker import Key
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.naming import BUCKET, PublicIds
-from penstock.engines.postgres.outcomes import find
+from penstock.engines.postgres.outcomes import Stored, find
 from penstock.errors import DecodeError
 from penstock.message import unpack
 from penstock.outcome import Progress, Report, State
@@ -19,7 +19,8 @@ class Lookup:
         self._ids = ids
         self._names = f"SELECT name, id FROM {schema}.alias WHERE name = ANY ($1)"
         self._results = (
-            f"SELECT bucket, mask, worker, body, at FROM {schema}.result WHERE bucket = ANY ($1) ORDER BY nr"
+            "SELECT r.bucket, r.mask, r.worker, r.body, r.at, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text"
+            f" FROM pg_current_snapshot() s LEFT JOIN {schema}.result r ON r.bucket = ANY ($1) ORDER BY r.nr"
         )
         # One statement, so that a task on its way from one place to another is seen in one of them.
         self._places = (
@@ -49,46 +50,47 @@ class Lookup:
 
     async def reports(self, connection: Connection, keys: Sequence[Key]) -> list[Report]:
         known = await self.numbers(connection, set(keys))
-        reports = await self.ended(connection, known)
-        left = {key: number for key, number in known.items() if key not in reports}
-        if left:
-            reports.update(await self._living(connection, left))
-            # What ended between the two looks.
-            reports.update(
-                await self.ended(
-                    connection, {k: n for k, n in left.items() if k not in reports or not reports[k].state.terminal}
-                )
-            )
-        return [reports.get(key) or Report(self._public(key), State.UNKNOWN) for key in keys]
+        ended, _ = await self.ended(connection, known.values())
+        living = await self._living(connection, [number for number in known.values() if number not in ended])
+        # In none of the places any more: it ended between the two looks.
+        missed = [number for number in known.values() if number not in ended and number not in living]
+        if missed:
+            ended |= (await self.ended(connection, missed))[0]
+        return [self._report(key, known.get(key), ended, living) for key in keys]
 
-    async def ended(self, connection: Connection, known: dict[Key, int]) -> dict[Key, Report]:
-        """Reports of those that have an outcome."""
-        if not known:
-            return {}
+    async def ended(self, connection: Connection, numbers: Iterable[int]) -> tuple[dict[int, Stored], tuple[int, int]]:
+        """The outcomes of those that have one, and the first transaction that ran at this look, with the first that had
+        not begun."""
         buckets: dict[int, list[Any]] = {}
-        for row in await connection.fetch(self._results, list({number >> BUCKET for number in known.values()})):
-            buckets.setdefault(row[0], []).append(row)
-        reports: dict[Key, Report] = {}
-        for key, number in known.items():
-            stored = find(buckets.get(number >> BUCKET, ()), number)
-            if stored is not None:
-                one = stored.outcome
-                reports[key] = Report(self._public(key), one.state, one, stored.task, None, one.retries, stored.worker)
-        return reports
+        wanted = set(numbers)
+        rows = await connection.fetch(self._results, list({number >> BUCKET for number in wanted})) if wanted else []
+        for row in rows:
+            buckets.setdefault(row[0], []).append(row[:5])
+        found = {number: find(buckets.get(number >> BUCKET, ()), number) for number in wanted}
+        horizon = (int(rows[0][5]), int(rows[0][6])) if rows else (0, 0)
+        return {number: stored for number, stored in found.items() if stored is not None}, horizon
 
-    async def _living(self, connection: Connection, known: dict[Key, int]) -> dict[Key, Report]:
-        numbers = list(known.values())
+    def told(self, key: Key, stored: Stored) -> Report:
+        one = stored.outcome
+        return Report(self._public(key), one.state, one, stored.task, None, one.retries, stored.worker)
+
+    async def _living(self, connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, Any]]:
+        """Where each is that has not ended, and how far it has come."""
+        if not numbers:
+            return {}
         places = {row[1]: row for row in await connection.fetch(self._places, numbers)}
         leased = [number for number, row in places.items() if row[0] == "leased"]
         progress = {row[0]: row for row in await connection.fetch(self._progress, leased)} if leased else {}
-        return {
-            key: self._report(key, places[number], progress.get(number))
-            for key, number in known.items()
-            if number in places
-        }
+        return {number: (row, progress.get(number)) for number, row in places.items()}
 
-    def _report(self, key: Key, row: Any, progress: Any) -> Report:
-        place, _, attempts, body, worker = row
+    def _report(
+        self, key: Key, number: int | None, ended: Mapping[int, Stored], living: Mapping[int, tuple[Any, Any]]
+    ) -> Report:
+        if number is not None and number in ended:
+            return self.told(key, ended[number])
+        if number is None or number not in living:
+            return Report(self._public(key), State.UNKNOWN)
+        (place, _, attempts, body, worker), progress = living[number]
         try:
             message = unpack(body)
         except DecodeError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from penstock.backend import Notify
 from penstock.broker import Key
-from penstock.engines.postgres.bells import FALLBACK, Bells
+from penstock.engines.postgres.bells import FALLBACK, Bells, Horizon
 from penstock.engines.postgres.connecting import Connection, Links
 from penstock.engines.postgres.looking import Lookup
 from penstock.engines.postgres.naming import BUCKET
@@ -15,16 +16,18 @@ from penstock.errors import PenstockError
 from penstock.outcome import Report
 
 RETRYING = 0.5
-ENOUGH = 60.0
+ENOUGH = 30.0
+AT_ONCE = 5_000
+"""Outcomes asked for in one statement."""
 
 
 class Watcher:
-    """One subscription: the keys that it still waits for. `numbers` are those of keys that are known by now."""
+    """One subscription."""
 
     def __init__(self, watching: Watching, keys: Sequence[Key], notify: Notify) -> None:
         self._watching = watching
         self.keys = set(keys)
-        self.numbers: dict[Key, int] = {}
+        """What it still waits for."""
         self.notify = notify
         self.closed = False
 
@@ -35,17 +38,21 @@ class Watcher:
 
 
 class Watching:
-    """Used on the loop thread, but for `soon` and the making of a `Watcher`."""
+    """Used on the loop thread, but for `soon`."""
 
     def __init__(self, links: Links, lookup: Lookup, loop: asyncio.AbstractEventLoop) -> None:
         self._links = links
         self._lookup = lookup
         self._loop = loop
         self.bells: Bells | None = None
-        self._watchers: set[Watcher] = set()
-        self._buckets: dict[int, set[Watcher]] = {}
-        self._ripe: set[Watcher] = set()
+        self._unnamed: dict[Key, set[Watcher]] = {}
+        """Keys whose numbers are not known yet."""
+        self._waiting: dict[int, dict[Key, set[Watcher]]] = {}
+        self._buckets: dict[int, set[int]] = {}
+        self._ripe: set[int] = set()
+        """Numbers to look at; whatever `_unnamed` has is always looked at."""
         self._fresh = False
+        """Somebody came whose first look is still to be made."""
         self._something = asyncio.Event()
         self._looker: asyncio.Task[None] | None = None
 
@@ -57,106 +64,112 @@ class Watching:
     def told(self, payload: str | None) -> None:
         """These buckets (`None`: any) have new outcomes."""
         if payload is None:
-            self._ripe |= self._watchers
+            self._ripe.update(self._waiting)
         else:
             for bucket in payload.split():
                 self._ripe |= self._buckets.get(int(bucket), set())
-            self._ripe |= {one for one in self._watchers if len(one.numbers) < len(one.keys)}
-        if self._ripe:
+        if self._ripe or self._unnamed:
             self._something.set()
 
     def _add(self, watcher: Watcher) -> None:
         if watcher.closed:
             return
-        self._watchers.add(watcher)
-        self._ripe.add(watcher)
+        for key in watcher.keys:
+            self._unnamed.setdefault(key, set()).add(watcher)
         self._fresh = True
         self._something.set()
         if self._looker is None:
             self._looker = self._loop.create_task(self._look())
 
     def _remove(self, watcher: Watcher) -> None:
-        self._watchers.discard(watcher)
-        self._ripe.discard(watcher)
-        for number in watcher.numbers.values():
-            self._unlist(watcher, number)
+        if not watcher.keys:
+            return  # it was told of all
+        for key in watcher.keys:
+            listed = self._unnamed.get(key)
+            if listed is not None:
+                listed.discard(watcher)
+                if not listed:
+                    del self._unnamed[key]
+        for number in [n for n, keys in self._waiting.items() if any(watcher in one for one in keys.values())]:
+            keys = self._waiting[number]
+            for key in [key for key, watchers in keys.items() if watcher in watchers]:
+                keys[key].discard(watcher)
+                if not keys[key]:
+                    del keys[key]
+            if not keys:
+                self._drop(number)
 
-    def _unlist(self, watcher: Watcher, number: int) -> None:
-        listed = self._buckets.get(number >> BUCKET)
-        if listed is not None:
-            listed.discard(watcher)
-            if not listed:
-                del self._buckets[number >> BUCKET]
+    def _drop(self, number: int) -> None:
+        del self._waiting[number]
+        self._ripe.discard(number)
+        listed = self._buckets[number >> BUCKET]
+        listed.discard(number)
+        if not listed:
+            del self._buckets[number >> BUCKET]
 
     async def _look(self) -> None:
-        """Look at what is ripe; at all from time to time, and until nothing can have been missed."""
+        """Look at what is ripe; at all from time to time, and until nothing can have been missed (see bells.py)."""
         assert self.bells is not None
-        unsure: int | None = None
-        pause = 0.004
+        horizon: Horizon | None = None
         while True:
             try:
-                nap = pause if unsure is not None else FALLBACK
-                if not await _within(self._something.wait(), nap if self._watchers else None):
-                    self._ripe |= self._watchers
+                busy = bool(self._waiting or self._unnamed)
+                nap = (horizon.pause() if horizon is not None else FALLBACK) if busy else None
+                if not await _within(self._something.wait(), nap):
+                    self._ripe.update(self._waiting)
                 self._something.clear()
-                ripe, self._ripe = self._ripe, set()
-                if ripe:
-                    await self.bells.watch()
-                    fresh, self._fresh = self._fresh, False
-                    found, oldest, newest = await self._links.call(
-                        lambda c, ripe=ripe: self._find(c, ripe), ENOUGH, repeat=True
-                    )
-                    self._tell(found)
-                    # As in bells.py: the last look is one after all that ran at the first.
-                    if fresh:
-                        unsure, pause = newest, 0.004
-                    if unsure is not None and oldest >= unsure:
-                        unsure = None
-                    pause = min(pause * 2, 0.5)
-                if not self._watchers:
-                    unsure = None
+                if not self._waiting and not self._unnamed:
+                    horizon = None
+                    continue
+                await self.bells.watch()
+                fresh, self._fresh = self._fresh, False
+                oldest, newest = await self._links.call(self._find, ENOUGH, repeat=True)
+                if fresh:
+                    horizon = Horizon()
+                if horizon is not None and horizon.settled(oldest, newest):
+                    horizon = None
             except (PenstockError, OSError):
-                self._ripe |= self._watchers
+                self._ripe.update(self._waiting)
                 self._something.set()
                 await asyncio.sleep(RETRYING)
 
-    async def _find(self, connection: Connection, ripe: set[Watcher]) -> tuple[dict[Key, Report], int, int]:
-        oldest, newest = await connection.fetchrow(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
-        )
-        unknown = {key for one in ripe for key in one.keys if key not in one.numbers}
-        if unknown:
-            numbers = await self._lookup.numbers(connection, unknown)
-            for one in ripe:
-                for key in one.keys & numbers.keys():
-                    one.numbers[key] = numbers[key]
-                    self._buckets.setdefault(numbers[key] >> BUCKET, set()).add(one)
-        asked = {key: one.numbers[key] for one in ripe for key in one.keys if key in one.numbers}
-        return await self._lookup.ended(connection, asked), oldest, newest
-
-    def _tell(self, found: dict[Key, Report]) -> None:
-        for one in list(self._watchers):
-            mine = [found[key] for key in one.keys & found.keys()]
-            if not mine or one.closed:
-                continue
-            for key in one.keys & found.keys():
-                one.keys.discard(key)
-                number = one.numbers.pop(key, None)
-                if number is not None and number >> BUCKET not in {n >> BUCKET for n in one.numbers.values()}:
-                    self._unlist(one, number)
-            if not one.keys:
-                self._remove(one)
-            one.notify(mine)
+    async def _find(self, connection: Connection) -> tuple[int, int]:
+        """Look, and tell what was found."""
+        if self._unnamed:
+            for key, number in (await self._lookup.numbers(connection, list(self._unnamed))).items():
+                watchers = self._unnamed.pop(key, None)
+                if watchers is not None:
+                    self._waiting.setdefault(number, {}).setdefault(key, set()).update(watchers)
+                    self._buckets.setdefault(number >> BUCKET, set()).add(number)
+                    self._ripe.add(number)
+        ripe = sorted(self._ripe)
+        oldest, newest = 0, 0
+        for start in range(0, max(1, len(ripe)), AT_ONCE):
+            found, (first, newest) = await self._lookup.ended(connection, ripe[start : start + AT_ONCE])
+            oldest = first if start == 0 else min(oldest, first)
+            reports: dict[Watcher, list[Report]] = {}
+            for number, stored in found.items():
+                for key, watchers in self._waiting.get(number, {}).items():
+                    for one in watchers:
+                        one.keys.discard(key)
+                        reports.setdefault(one, []).append(self._lookup.told(key, stored))
+                if number in self._waiting:
+                    self._drop(number)
+            for one, mine in reports.items():
+                if not one.closed:
+                    one.notify(mine)
+        self._ripe.difference_update(ripe)
+        return oldest, newest
 
     async def close(self) -> None:
         if self._looker is not None:
             self._looker.cancel()
 
 
-async def _within(call: asyncio.Future[bool] | object, seconds: float | None) -> bool:
+async def _within(call: Coroutine[Any, Any, bool], seconds: float | None) -> bool:
     """Whether `call` ended in time."""
     try:
-        await asyncio.wait_for(call, seconds)  # type: ignore[arg-type]  # a coroutine
+        await asyncio.wait_for(call, seconds)
     except TimeoutError:
         return False
     return True
