@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from penstock.blocking import running_loop
 from penstock.broker import Key
+from penstock.codec import failure
 from penstock.coordinator import Revoked
 from penstock.engine import Engine
-from penstock.errors import Unsupported
+from penstock.errors import TaskRevoked, Unsupported
 from penstock.outcome import Outcome, Progress, Report, State
 
 MARK = "penstock.revoked"
@@ -24,6 +25,11 @@ MARKED = 86_400
 T = TypeVar("T")
 Plan = Generator[tuple[Engine, Coroutine[Any, Any, Any]], Any, T]
 """Calls of several engines, one after the other; each is answered with what it returned."""
+
+
+def revoked(now: float) -> Outcome:
+    """How a task ended that was revoked before it ran."""
+    return Outcome(State.REVOKED, failure(TaskRevoked("revoked before it ran")), now)
 
 
 def drive(plan: Plan[T]) -> T:
@@ -112,7 +118,7 @@ async def revoke(
     found = await engine.coordinator.revoke(keys, terminate)
     removed = [key for key, one in zip(keys, found, strict=True) if one is Revoked.REMOVED]
     if removed and results is not engine:
-        outcomes = [(engine.broker.public_id(key), Outcome(State.REVOKED, b"", now)) for key in removed]
+        outcomes = [(engine.broker.public_id(key), revoked(now)) for key in removed]
         await elsewhere(results, results.backend.store(outcomes))
     return found
 
@@ -131,7 +137,7 @@ def revocation(
             f"{engine.broker.features.engine} cannot end what runs: revoke without terminate, which keeps a task from "
             "starting"
         )
-    outcomes = [(key, Outcome(State.REVOKED, b"", now)) for key in stored_keys(engine, results, keys)]
+    outcomes = [(key, revoked(now)) for key in stored_keys(engine, results, keys)]
     yield results, coordinator.put(MARK, b"%d" % (now + MARKED))
     first = yield results, results.backend.store(outcomes)
     return [Revoked.REMEMBERED if one else Revoked.ENDED for one in first]

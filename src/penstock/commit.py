@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from penstock.apart import MARK, elsewhere
+from penstock.apart import MARK, elsewhere, revoked
 from penstock.broker import LEASE_LOST, Broker, Cancelled, Demand, Full, Key, Lease, Lost, Step, Unknown
 from penstock.clock import Clock
 from penstock.delivery import ACK, Delivery, Receipt, Release, RetryAt, Settlement
@@ -14,7 +14,7 @@ from penstock.effects import Effect, Publish
 from penstock.engine import Engine
 from penstock.errors import BrokerError, OutcomeUnknown, Unsupported
 from penstock.message import Message
-from penstock.outcome import Outcome, Report, State
+from penstock.outcome import Outcome, Report
 
 PUBLISH_TIMEOUT = 30.0
 SETTLING = 90.0
@@ -170,7 +170,7 @@ class OrderedCommitter:
             outcome = item.outcome
             if outcome is None and isinstance(lease, Cancelled) and isinstance(item.verdict, Release | RetryAt):
                 # The broker ends it now, and has no results to say so in.
-                outcome = Outcome(State.REVOKED, b"", self._now())
+                outcome = revoked(self._now())
             if outcome is not None:
                 outcomes.append((self._key(item.receipt), outcome))
                 receipts.append(item.receipt)

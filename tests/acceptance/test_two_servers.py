@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Penstock, State
+from penstock import Penstock, State, TaskRevoked
 from penstock.testing.checkers import Ledger, Remains, all_started, at_most_once, no_loss, nothing_invented
 from penstock.testing.history import History, Kind, read_history
 from tests.acceptance.plant import Plant
@@ -158,3 +158,19 @@ def test_whole_workers_are_killed(pool: str, stage: Stage, urls: Urls, measured:
 
 def wait_for_more(stage: Stage, size: int) -> None:
     wait_until(lambda: stage.history.stat().st_size > size, 20, "it works", 0.001)
+
+
+def test_what_is_revoked_does_not_start(stage: Stage, urls: Urls) -> None:
+    """Also where the broker remembers no revocations."""
+    broker, results = urls
+    plant = Plant(stage.path, stage.history, broker=broker, results=results)
+    first, second, third = (plant.touch.delay(number) for number in range(3))
+    second.revoke()
+    process = stage.start("plant", "--broker", broker, "--results", results, stage.path, stage.history)
+    assert [first.get(timeout=SECONDS), third.get(timeout=SECONDS)] == [0, 2]
+    with pytest.raises(TaskRevoked):
+        second.get(timeout=SECONDS)
+    process.terminate()
+    assert process.wait() == 0
+    assert set(Ledger(read_history(stage.history)).starts) == {"0", "2"}
+    plant.app.close()
