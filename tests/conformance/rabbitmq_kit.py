@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from penstock.broker import Key
 from penstock.engine import Engine
 from penstock.engines.memory import open_engine as open_memory
 from penstock.engines.rabbitmq import open_engine
 from penstock.engines.rabbitmq.engine import RabbitEngine
+from penstock.outcome import Report
 from penstock.testing.conformance import Kit
 from penstock.testing.conformance.worker import Worker
 
 UNIT = 0.35
 PATIENCE = 0.3
+ARRIVING = 0.05
 
 
 class RabbitKit(Kit):
@@ -30,6 +35,18 @@ class RabbitKit(Kit):
         # The connection goes, as a broken network or the end of the process would end it.
         assert isinstance(worker.engine, RabbitEngine)
         await self.call(cut(worker.engine), worker.engine)
+
+
+class ReplyKit(RabbitKit):
+    """Results in the process that asked: a worker's answer takes a moment to come."""
+
+    def __init__(self, url: str, *, blocking: bool) -> None:
+        self._url = url
+        Kit.__init__(self, open_engine(url.replace("amqp", "rpc", 1)), blocking=blocking, unit=UNIT, patience=PATIENCE)
+
+    async def fetch(self, *keys: Key) -> Sequence[Report]:
+        await self.pass_time(ARRIVING)
+        return await super().fetch(*keys)
 
 
 async def cut(engine: RabbitEngine) -> None:

@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pika import spec
 
 from penstock.broker import DONE, LEASE_LOST, Accepted, Demand, Unknown
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
-from penstock.engines.rabbitmq import open_engine
+from penstock.engines.rabbitmq import consumers, open_engine
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.engine import RabbitEngine
+from penstock.engines.rabbitmq.lane import Lane
 from penstock.errors import BrokerUnavailable
 from penstock.message import Message
 from tests.acceptance.sites import rabbitmqctl
@@ -187,7 +189,7 @@ VICTIM = """
 import os, sys
 from penstock.broker import Demand
 from penstock.coordinator import WorkerInfo
-from penstock.engines.rabbitmq import open_engine
+from penstock.engines.rabbitmq import consumers, open_engine
 url, queue, worker, starts = sys.argv[1:]
 engine = open_engine(url)
 engine.run(engine.coordinator.join(WorkerInfo(worker, "victim", "here", os.getpid(), 4, (queue,), "solo", 0.0)))
@@ -227,9 +229,9 @@ def test_delayed_tasks_do_not_move_to_a_worker(engine: RabbitEngine) -> None:
     [delivery] = take(engine, queue, limit=10)
     assert delivery.message is not None
     assert delivery.message.eta is None
-    consumers = engine.core.consumers
-    assert consumers is not None
-    assert [len(lane.arrived) for lane in consumers.lanes.values()] == [0]
+    ours = engine.core.consumers
+    assert ours is not None
+    assert [len(lane.arrived) for lane in ours.lanes.values()] == [0]
 
 
 def test_nothing_is_hoarded_while_a_long_task_runs(engine: RabbitEngine, server: Server) -> None:
@@ -259,3 +261,25 @@ def test_an_idle_worker_says_next_to_nothing(engine: RabbitEngine) -> None:
     for _ in range(20):
         take(engine, queue, wait=0.1)
     assert len(written) <= 4
+
+
+def test_a_consumer_that_is_not_served_connects_anew_and_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumers, "HEALTH", 0.2)
+    engine, queue = open_engine(server.url), name()
+    take(engine, queue, wait=0.05)
+    sick = engine.core.consumers
+    assert sick is not None
+    for lane in sick.lanes.values():
+        lane.channel.deliver = lambda content: None
+        engine.run(forgotten(lane))
+    ids = accepted(publish(engine, queue, 3))
+    assert drain(engine, queue, 3) == ids
+    assert "connecting anew" in caplog.text
+    engine.close()
+
+
+async def forgotten(lane: Lane) -> None:
+    """The server does not know of this consumer any more, and nobody said so."""
+    await lane.channel.call(spec.Basic.Cancel(lane.consumer), spec.Basic.CancelOk)

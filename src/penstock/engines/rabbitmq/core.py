@@ -32,7 +32,7 @@ class Core:
     def __init__(self, settings: Settings, replies: Replies) -> None:
         self.settings = settings
         self.replies = replies
-        self.starts = Starts(settings.login.url)
+        self.starts = Starts(_place(settings))
         self.charges = Charges(self.starts, os.path.join(self.starts.folder(), "charges"))
         self.post = Post(settings, settings.clock, replies.next_id)
         self.consuming: Link[Consumers] = Link(settings, self._prepare)
@@ -97,6 +97,12 @@ class Core:
         await asyncio.gather(
             self.consuming.close(), self.post.link.close(), self.replies.close(), return_exceptions=True
         )
+
+
+def _place(settings: Settings) -> str:
+    """The server, by whichever scheme and user it is called."""
+    hosts = ",".join(f"{host}:{port}" for host, port in sorted(settings.address.hosts))
+    return f"rabbitmq://{hosts}/{settings.login.virtual_host}"
 
 
 async def _quietly(call: Coroutine[Any, Any, None]) -> None:

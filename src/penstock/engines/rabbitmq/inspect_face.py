@@ -121,6 +121,7 @@ class RabbitInspect:
         return found
 
     async def retry_dead(self, ids: Sequence[str]) -> int:
+        self._engine.core.replies.forget(ids)  # of those that were asked here, how they ended
         return await self._pick(set(ids), again=True)
 
     async def drop_dead(self, ids: Sequence[str]) -> int:
