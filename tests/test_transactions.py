@@ -389,6 +389,24 @@ def test_a_user_needs_the_right_to_use_the_schema_and_no_other(app: Penstock, ur
             admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+def test_a_wrong_connection_is_told_without_the_calls_arguments(
+    app: Penstock, url: str, caller: Callable[[Test], None]
+) -> None:
+    async def test(caller: Caller) -> None:
+        await caller.publish(app.tasks["ship"], 1)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SCHEMA penstock RENAME TO away")
+        try:
+            with pytest.raises(ConfigError, match=r"there is no schema 'penstock' .* is aborted \(.*penstock") as error:
+                await caller.publish(app.tasks["ship"], 987654321)
+        finally:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("ALTER SCHEMA away RENAME TO penstock")
+        assert "987654321" not in str(error.value)
+
+    caller(test)
+
+
 @pytest.mark.parametrize("kind", BLOCKING)
 def test_blocking_connections_are_not_awaited(app: Penstock, url: str, kind: str) -> None:
     async def test() -> None:

@@ -111,20 +111,26 @@ def check_database(connection: object, found: str, database: str) -> None:
 def refuse(how: Transactional, error: BaseException) -> None:
     """Raise `ConfigError` where the SQL error means that the connection is the wrong one. All others are the caller's:
     he may have a loop that repeats a transaction for them."""
-    code = sqlstate(error)
-    reason = how.refused(code) if code else None
+    source = sql_error(error)
+    reason = how.refused(sqlstate(source)) if source is not None else None
     if reason is not None:
-        raise ConfigError(f"{reason} ({error})") from error
+        # Of the server's words only the first line, and none of the libraries', which show the parameters.
+        raise ConfigError(f"{reason} ({str(source).partition(chr(10))[0]})") from error
 
 
-def sqlstate(error: BaseException | None) -> str | None:
-    """The code of an SQL error, by whichever library wraps it."""
+def sql_error(error: BaseException | None) -> BaseException | None:
+    """The error with the server's code, by whichever library it is wrapped."""
     while error is not None:
-        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        if isinstance(code, str):
-            return code
-        error = getattr(error, "orig", None) or error.__cause__
+        inner = getattr(error, "orig", None) or error.__cause__
+        if sqlstate(error) and not sqlstate(inner):
+            return error
+        error = inner
     return None
+
+
+def sqlstate(error: object) -> str:
+    code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return code if isinstance(code, str) else ""
 
 
 # -- how each is used
