@@ -1,5 +1,6 @@
 """What only a Redis server can do to us: restarts, replicas, bad configurations, bad input. Real servers."""
 
+import asyncio
 import functools
 import logging
 import signal
@@ -131,6 +132,57 @@ def test_what_a_lost_answer_had_claimed_is_delivered(server: Server, opened: Ope
         assert cutter.cuts == 1
         assert [type(one).__name__ for one in step.settled] == ["Done"], "settled once, and known to be"
         assert sorted(one.key for one in step.deliveries) == [f"more-{n}" for n in range(5)]
+
+
+def test_what_nobody_got_is_given_back_with_the_next_step(server: Server, opened: Open) -> None:
+    """Its worker renews all its leases: without that, it would be leased for ever."""
+    worker, other = opened(server.url), opened(server.url)
+    publish(worker, *(message(id=f"{n}") for n in range(3)))
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        worker.run(_bounded(worker.broker.step([], demand()), 0.3))
+    server.process.send_signal(signal.SIGCONT)
+    assert taken(other) == [], "the step was done when the server came to"
+    assert [one.key for one in taken(worker)] == ["0", "1", "2"]
+
+
+async def _bounded(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    return await asyncio.wait_for(call, seconds)
+
+
+def test_results_go_by_age_and_by_bytes(server: Server, opened: Open) -> None:
+    few = opened(server.url, result_max_bytes=5_000)
+    ids = [f"{n}" for n in range(40)]
+    for task_id in ids:
+        few.run(few.backend.store([(task_id, Outcome(State.SUCCESS, b"x" * 200, time.time()))]))
+    states = [report.state for report in few.run(few.backend.fetch(ids))]
+    assert states[0] is State.UNKNOWN, "the oldest is gone"
+    assert states[-1] is State.SUCCESS, "the newest is there"
+    assert 5 < states.count(State.SUCCESS) < 25
+    young = opened(server.url, result_expires=0.2)
+    time.sleep(0.25)
+    young.run(young.coordinator.reap())
+    assert {report.state for report in few.run(few.backend.fetch(ids))} == {State.UNKNOWN}
+    assert command(few, "GET", "{penstock}:ob") == b"0"
+
+
+def test_a_retried_dead_letter_keeps_its_second_result_for_its_time(server: Server, opened: Open) -> None:
+    engine = opened(server.url, result_expires=0.6)
+    publish(engine, message(id="mine"))
+    [first] = taken(engine)
+    engine.run(engine.broker.step([Settlement(first.receipt, Dead("no use"))], None))
+    time.sleep(0.4)
+    assert engine.run(engine.inspect.retry_dead(["mine"])) == 1
+    [second] = taken(engine)
+    outcome = Outcome(State.SUCCESS, b"1", time.time())
+    engine.run(engine.broker.step([Settlement(second.receipt, ACK, outcome)], None))
+    time.sleep(0.3)
+    engine.run(engine.coordinator.reap())
+    assert engine.run(engine.backend.fetch(["mine"]))[0].state is State.SUCCESS
+    time.sleep(0.4)
+    engine.run(engine.coordinator.reap())
+    assert engine.run(engine.backend.fetch(["mine"]))[0].state is State.UNKNOWN
 
 
 def test_a_cut_in_the_middle_of_a_publish_makes_one_task(server: Server, opened: Open) -> None:

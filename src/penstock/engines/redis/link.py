@@ -52,7 +52,7 @@ class Link:
         self._head: tuple[Part, ...] = (
             1,
             settings.prefix,
-            int(settings.result_expires),
+            float(settings.result_expires),
             int(settings.result_max_bytes),
         )
         self._scripts: dict[str, scripts.Script] = {}
@@ -233,9 +233,9 @@ class Link:
             except NotNow as error:
                 await self._try_elsewhere(error, deadline)
 
-    async def again(self, verb: str, args: Sequence[Part], repeat: Callable[[], Sequence[Part]] | None = None) -> Any:
-        """Run a script that may run twice (the second time with the arguments that `repeat` gives). Raises
-        `BrokerUnavailable` when it never ran, `OutcomeUnknown` when it may have."""
+    async def again(self, verb: str, args: Sequence[Part]) -> Any:
+        """Run a script that may run twice. Raises `BrokerUnavailable` when it never ran, `OutcomeUnknown` when it may
+        have."""
         deadline = Deadline(PATIENCE, self._loop.time)
         lost = ""
         while True:
@@ -249,8 +249,6 @@ class Link:
             except Broken as error:
                 if error.sent:
                     lost = str(error)
-                    if repeat is not None:
-                        args = repeat()
             except NotNow as error:
                 await self._try_elsewhere(error, deadline)
 

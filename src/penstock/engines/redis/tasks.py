@@ -33,7 +33,7 @@ from penstock.effects import KINDS
 from penstock.engines.redis.asking import Publishing, Settling, demand_args, message_args
 from penstock.engines.redis.names import Lanes, Mint, check_id, queue_key, queue_names, random_name
 from penstock.engines.redis.wire import Part
-from penstock.errors import ConfigError, DecodeError, OutcomeUnknown
+from penstock.errors import BrokerUnavailable, ConfigError, DecodeError, OutcomeUnknown
 from penstock.message import Fence, Message, Unique, unpack
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class RedisBroker:
         self.features = features_of("power")
         self._lanes = Lanes()
         self.renew_names()
+        self._orphans: list[str] = []
+        """Steps of which it is not known what they reserved."""
         self._queue_of: OrderedDict[str, str] = OrderedDict()
         """The queues of tokens that this process got."""
         self._interrupts = 0
@@ -161,13 +163,37 @@ class RedisBroker:
         if b"0" in reply[0]:
             for place, mark in zip(settling.order, reply[0], strict=True):
                 settled[place] = DONE if mark == 49 else LEASE_LOST
-        if settle and self._engine.settings.wait and await self._engine.link.wait() < self._engine.settings.wait:
-            raise OutcomeUnknown(f"{self._engine.url}: it is not known whether enough replicas have this settlement")
+        if settle and self._engine.settings.wait:
+            await self._replicate_step(deliveries)
         return Step(settled, deliveries)
 
+    async def _replicate_step(self, deliveries: Sequence[Delivery]) -> None:
+        """Raise `OutcomeUnknown` when too few replicas have it; the next step gives back what nobody gets now."""
+        try:
+            if await self._engine.link.wait() >= self._engine.settings.wait:
+                return
+        except BaseException:
+            self._give_back_later(deliveries)
+            raise
+        self._give_back_later(deliveries)
+        raise OutcomeUnknown(f"{self._engine.url}: it is not known whether enough replicas have this settlement")
+
+    def _give_back_later(self, deliveries: Sequence[Delivery]) -> None:
+        nonces = {delivery.receipt[0].rpartition(".")[0]: None for delivery in deliveries}
+        self._orphans += nonces
+
     async def _step(self, args: list[Part]) -> Any:
+        """One step, done once. What it reserved is given back with the next one, if its answer never comes."""
         nonce = f"{self._nonce}{next(self._numbers)}"
-        return await self._engine.link.again("step", [nonce, 0, *args], lambda: [nonce, 1, *args])
+        orphans, self._orphans = self._orphans, []
+        try:
+            return await self._engine.link.again("step", [nonce, len(orphans), *orphans, *args])
+        except BrokerUnavailable:  # it was not sent
+            self._orphans += orphans
+            raise
+        except BaseException:
+            self._orphans += [*orphans, nonce]
+            raise
 
     async def _wait(self, settling: list[Part], want: Demand) -> tuple[Any, list[Delivery]]:
         """Look; then again when somebody rings, when something is due, and now and then."""
@@ -232,13 +258,14 @@ class RedisBroker:
 
     def interrupt(self) -> None:
         self._interrupts += 1
-        if self._waiters:
+        if self._waiters and self._engine.is_open():
             self._engine.thread.soon(self.ring_all)
 
     def forked(self) -> None:
         self._waits.clear()
         self._waiters.clear()
         self._queue_of.clear()
+        self._orphans.clear()
         self.renew_names()
 
     def _deliveries(self, claimed: list[Any]) -> list[Delivery]:

@@ -1,9 +1,21 @@
--- Settle, and reserve. ARGV: the step's nonce; whether it is a repeat; groups of plain acks (token, count, bytes, id,
--- outcome…); other settlements; then the demand, or 0. Answers {settled, claimed, seconds until something is due}.
-local nonce, is_repeat = take(), take() == '1'
+-- Settle, and reserve. ARGV: the step's nonce; those of steps whose answers nobody got; groups of plain acks (token,
+-- count, bytes, id, outcome…); other settlements; then the demand, or 0. Answers {settled, claimed, seconds until
+-- something is due}. A step is done once, however often and late it comes: what it answered is remembered for a while.
+local MEMORY = 600
+local nonce = take()
 local memory = P .. ':last:' .. nonce
-local remembered = is_repeat and call('GET', memory)
+local remembered = call('GET', memory)
 if remembered then return { remembered, claimed(nonce), '' } end
+
+-- Their worker lives, and keeps its leases, but not knowing of these it would keep them for ever.
+for _, orphan in ipairs(take_list()) do
+  call('SET', P .. ':last:' .. orphan, '', 'EX', MEMORY)
+  local number = 1
+  while holder_of(orphan .. '.' .. number) do
+    take_back(orphan .. '.' .. number, {})
+    number = number + 1
+  end
+end
 
 local answers = {}
 for _ = 1, take_number() do
@@ -34,5 +46,5 @@ if take() == '1' then
 end
 write_counts()
 local settled = table.concat(answers)
-if #answers > 0 or #taken > 0 then call('SET', memory, settled, 'EX', 120) end
+call('SET', memory, settled, 'EX', MEMORY)
 return { settled, taken, due }
