@@ -45,11 +45,15 @@ async def migrate(connection: Connection, settings: Settings) -> bytes:
 
 async def _present(connection: Connection, settings: Settings) -> int:
     """The version of the schema; 0: there is none."""
-    if await connection.fetchval("SELECT to_regnamespace($1)", settings.schema) is None:
+    # The tables themselves: to_regclass() may still remember that it was not there, when it was made meanwhile.
+    made = await connection.fetchval(
+        "SELECT true FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = $1 AND c.relname = 'meta'",
+        settings.schema,
+    )
+    if not made:
         return 0
     try:
-        if await connection.fetchval("SELECT to_regclass($1)", f"{settings.schema}.meta") is None:
-            return 0
         version: bytes | None = await connection.fetchval(
             f"SELECT value FROM {settings.schema}.meta WHERE name = 'version'"
         )
