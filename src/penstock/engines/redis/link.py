@@ -241,7 +241,10 @@ class Link:
         while True:
             try:
                 wire = await self._connected(deadline)
-                return await self._ask(wire, verb, args)
+                try:
+                    return await self._ask(wire, verb, args)
+                except NotNow as error:
+                    await self._try_elsewhere(error, deadline)
             except BrokerUnavailable as error:
                 if lost:
                     raise OutcomeUnknown(f"{self._settings.public}: {lost}; it may have been done") from error
@@ -249,8 +252,6 @@ class Link:
             except Broken as error:
                 if error.sent:
                     lost = str(error)
-            except NotNow as error:
-                await self._try_elsewhere(error, deadline)
 
     async def view(self, verb: str, args: Sequence[Part]) -> Any:
         """Run the script `view` on a replica, where that is asked for and there is one; else `verb` on the leader. What
