@@ -66,8 +66,8 @@ class Features(Struct, frozen=True):
     results: bool = True
     """It keeps results. Else they are kept by another engine (`result_backend`), or by none."""
     leases: Literal["time", "connection"] = "time"
-    """"connection": a lease is held while its worker's connection lives, whatever `lease` asks for, and the server takes
-    it back by itself: `bury` and `reap` only charge what the dead had started, and tell how many that were."""
+    """"connection": a lease is held while its worker's connection lives, whatever `lease` asks for, and the server
+    takes it back by itself: `bury` and `reap` only charge what the dead had started, and tell how many that were."""
     sees_delayed: bool = True
     """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
     durability: str = "power"

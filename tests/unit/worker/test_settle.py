@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from penstock.broker import DONE, LEASE_LOST, Demand, Step
-from penstock.delivery import ACK, Dead, Settlement
+from penstock.broker import DONE, LEASE_LOST, Demand, Key, Step
+from penstock.delivery import ACK, Dead, Receipt, Settlement
 from penstock.engines.memory import open_engine
 from penstock.errors import BrokerUnavailable
 from penstock.outcome import Outcome, State
@@ -29,6 +29,8 @@ class Committer:
         if isinstance(answer, BaseException):
             raise answer
         return Step(answer, [])
+
+    def know(self, receipt: Receipt, key: Key) -> None: ...
 
 
 def settler(committer: Committer, *, giving_up: bool = False) -> Settler:
