@@ -118,10 +118,18 @@ def open_engine(
     result_expires: float = 86_400.0,
     result_max_bytes: int = 1 << 30,
 ) -> RedisEngine:
-    """Connect to a Redis or Valkey server: `redis://user:password@host:6379/0`, `rediss://` (TLS), `unix:///socket`,
-    `sentinel://host:26379,host2/mymaster`. `queues` are declared, others are made with the default bounds when they
-    are first used. Results are kept `result_expires` seconds, up to `result_max_bytes`. The server's clock counts, not
-    `clock`. Raises `ConfigError`, `StoreError`, `BrokerUnavailable`."""
+    """Connect to a Redis or Valkey server (6.2 or later): `redis://user:password@host:6379/0`, `rediss://` (TLS),
+    `unix:///path/to.sock`, `sentinel://host:26379,host2/mymaster/0`; `redis://` may name several hosts, of which one
+    leads.
+
+    Options in the URL: `db`; `prefix` of all keys (penstock); `wait`: replicas that must have what is accepted, within
+    `wait_timeout` seconds (1); `timeout`: seconds of silence after which the server counts as dead (5);
+    `read=replica` for listings and finished results; `durability=strict` refuses a server that loses what it accepted
+    in a power cut; `ca`: a file with the authority of its certificate; `sentinel_user`, `sentinel_password`.
+
+    `queues` are declared, others are made with the default bounds when they are first used. Results are kept
+    `result_expires` seconds, up to `result_max_bytes`. The server's clock counts, not `clock`. Raises `ConfigError`,
+    `StoreError`, `BrokerUnavailable`."""
     return RedisEngine(
         read_settings(
             url,
