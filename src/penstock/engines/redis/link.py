@@ -92,7 +92,10 @@ class Link:
     async def _keep(self) -> None:
         """Watch over the connections, and connect anew as long as it takes."""
         while True:
-            reason = await self._watch()
+            try:
+                reason = await self._watch()
+            except Exception as error:  # who watches must not fall asleep over it
+                reason = str(error)
             log.warning("%s: %s; looking for the leader", self._settings.public, reason)
             self._drop(reason)
             for pause in pauses():
@@ -126,7 +129,7 @@ class Link:
                 pong.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
             if self._settings.master is not None and now - asked > SENTINEL_CHECK:
                 asked = now
-                with contextlib.suppress(BrokerUnavailable):  # no Sentinel answers: the leader does
+                with contextlib.suppress(BrokerUnavailable, ConfigError):  # the leader answers, whatever they say
                     if (place := await self._ask_sentinels()) != self.place:
                         return f"the leader is {place[0]}:{place[1]} now"
 
