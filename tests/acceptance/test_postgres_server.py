@@ -306,3 +306,30 @@ def test_an_idle_step_asks_little(postgres_url: str) -> None:
         for _ in range(3):
             engine.run(engine.broker.step([], Demand(("work",), 1, "me", wait=1.0)))
         assert len(asked) <= 2 * 3
+
+
+def test_a_frozen_server_is_left_for_another_try(server: PostgresServer) -> None:
+    with opened(server.url) as engine:
+        ids(engine, 1)
+        server.freeze()
+        threading.Timer(1.0, server.thaw).start()
+        [answer] = engine.run(engine.broker.publish([message(1)], WAIT))
+        assert isinstance(answer, Accepted | Duplicate)
+        assert engine.run(engine.broker.depth("work")) == 2
+
+
+def test_of_several_hosts_the_primary_is_found(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    head, _, tail = postgres_url.rpartition("@")
+    with caplog.at_level(logging.WARNING, "penstock.engine"):
+        with opened(f"{head}@127.0.0.1:1,{tail}?schema=several") as engine:
+            assert len(ids(engine, 2)) == 2
+            [leader] = engine.run(engine.inspect.members())
+            assert (leader.role, leader.alive) == ("leader", True)
+    assert "synchronous_standby_names" in caplog.text
+
+
+def test_a_listing_may_ask_a_replica_and_falls_back(postgres_url: str) -> None:
+    with opened(f"{postgres_url}?schema=reading&read=replica") as engine:
+        [public] = ids(engine, 1)
+        assert [one.id for one in engine.run(engine.inspect.peek("work"))] == [public]
+        assert engine.run(engine.backend.fetch([public]))[0].state is State.PENDING

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -75,6 +76,10 @@ class Bells:
             f"WITH w AS (DELETE FROM {schema}.waiting WHERE process = $1)"
             f" DELETE FROM {schema}.watching WHERE process = $1"
         )
+
+    def server_lost(self) -> None:
+        """Other connections found the server lost; ours may not have noticed."""
+        self._lost.set()
 
     async def listen(self) -> None:
         """Until the listening connection is there."""
@@ -144,14 +149,15 @@ class Bells:
             connection: Connection | None = None
             try:
                 connection = await connect(self._links.settings, Deadline(RECONNECTING, time.monotonic))
-                self._lost = asyncio.Event()
-                connection.add_termination_listener(lambda _: self._lost.set())
+                lost = self._lost = asyncio.Event()
+                connection.add_termination_listener(functools.partial(_set, lost))
                 await connection.add_listener(self._own, self._rung)
                 await connection.add_listener(self._channel, self._told)
                 waits = pauses()
                 self._all_missed()
                 self._listening.set()
-                await self._lost.wait()
+                await lost.wait()
+                connection.terminate()
             except (PenstockError, OSError):
                 await asyncio.sleep(next(waits))
             except asyncio.CancelledError:
@@ -181,3 +187,7 @@ class Bells:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper], timeout=1)
+
+
+def _set(event: asyncio.Event, _connection: object) -> None:
+    event.set()

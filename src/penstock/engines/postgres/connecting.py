@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -21,27 +22,52 @@ PLANNING = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_gen
 
 
 async def connect_once(settings: Settings, deadline: Deadline, *, replica: bool = False) -> Connection:
-    """A connection to the primary (or to a standby), by one try of each host. Raises our errors."""
-    errors: list[str] = []
-    last: BaseException | None = None
-    for host, port in settings.address.hosts:
-        try:
-            connection = await dial(settings, host, port, min(settings.timeout, max(deadline.left(), 0.1)))
-        except Exception as error:
-            ours = translate(error, settings.public)
-            if isinstance(ours, OutcomeUnknown | BrokerUnavailable) or isinstance(error, OSError | TimeoutError):
-                errors.append(f"{host}:{port}: {type(error).__name__} {error}".strip())
-                last = error
-                continue
-            raise ours from error
+    """A connection to the primary (or to a standby): all hosts are tried at once, so that one that is silent does not
+    hold up the others. Raises our errors."""
+    seconds = min(settings.timeout, max(deadline.left(), 0.1))
+    tries = [asyncio.ensure_future(_try(settings, *host, seconds, replica)) for host in settings.address.hosts]
+    errors: list[BaseException] = []
+    chosen: Connection = None
+    try:
+        for finished in asyncio.as_completed(tries):
+            try:
+                chosen = await finished
+                return chosen
+            except Exception as error:
+                errors.append(error)
+    finally:
+        for one in tries:
+            one.cancel()
+            one.add_done_callback(lambda other: _close_late(other, chosen))
+    wrong = [error for error in errors if not isinstance(error, BrokerUnavailable)]
+    if wrong:
+        raise wrong[0]
+    reasons = "; ".join(str(error) for error in errors)
+    raise BrokerUnavailable(f"{settings.public}: no server that could be used: {reasons}") from errors[0].__cause__
+
+
+async def _try(settings: Settings, host: str, port: int, seconds: float, replica: bool) -> Connection:
+    """Raises `BrokerUnavailable` when another host may do."""
+    try:
+        connection = await dial(settings, host, port, seconds)
         standby = await connection.fetchval(
-            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool", timeout=seconds
         )
-        if standby == replica:
-            return connection
-        await connection.close(timeout=1)
-        errors.append(f"{host}:{port}: is {'read-only, a standby' if standby else 'the primary'}")
-    raise BrokerUnavailable(f"{settings.public}: no server that could be used: {'; '.join(errors)}") from last
+    except Exception as error:
+        ours = translate(error, settings.public)
+        if isinstance(ours, OutcomeUnknown | BrokerUnavailable):
+            raise BrokerUnavailable(f"{host}:{port}: {type(error).__name__} {error}".strip()) from error
+        raise ours from error
+    if standby == replica:
+        return connection
+    connection.terminate()
+    raise BrokerUnavailable(f"{host}:{port} is {'read-only, a standby' if standby else 'the primary'}")
+
+
+def _close_late(other: asyncio.Future[Connection], chosen: Connection) -> None:
+    """Of two hosts that will do, one is enough."""
+    if not other.cancelled() and other.exception() is None and other.result() is not chosen:
+        other.result().terminate()
 
 
 async def connect(settings: Settings, deadline: Deadline, *, patient: bool = True) -> Connection:
@@ -57,7 +83,7 @@ async def connect(settings: Settings, deadline: Deadline, *, patient: bool = Tru
 
 
 async def dial(settings: Settings, host: str, port: int, seconds: float) -> Connection:
-    server = {**PLANNING, "application_name": "penstock", "lock_timeout": "15s"}
+    server = {**PLANNING, "application_name": "penstock", "lock_timeout": "5s"}
     if settings.durability == "process":
         server["synchronous_commit"] = "off"
     return await asyncpg.connect(
@@ -74,6 +100,10 @@ async def dial(settings: Settings, host: str, port: int, seconds: float) -> Conn
     )
 
 
+ATTEMPT = 6.0
+"""Seconds for one try of a call: a server that is frozen, or cut off, is left for another one then."""
+
+
 class Links:
     """The connections of one process: few, opened when needed, replaced when broken."""
 
@@ -84,6 +114,8 @@ class Links:
         self._idle: list[Connection] = []
         self._room = asyncio.Semaphore(self.MOST)
         self._closed = False
+        self.lost: Callable[[], None] = _nobody
+        """Called when the server was lost: whoever has a connection of his own should look after it."""
 
     async def take(self, deadline: Deadline) -> Connection:
         """An idle connection, or a new one. Raises `BrokerUnavailable` at the deadline."""
@@ -113,6 +145,7 @@ class Links:
         for connection in self._idle:
             connection.terminate()
         self._idle.clear()
+        self.lost()
 
     async def close(self) -> None:
         self._closed = True
@@ -128,7 +161,7 @@ class Links:
         while True:
             connection = await self.take(deadline)
             try:
-                result = await asyncio.wait_for(work(connection), max(deadline.left(), 0.001))
+                result = await asyncio.wait_for(work(connection), max(min(deadline.left(), ATTEMPT), 0.001))
             except asyncio.CancelledError:
                 self.give(connection, broken=True)
                 raise
@@ -149,3 +182,7 @@ class Links:
             else:
                 self.give(connection)
                 return result
+
+
+def _nobody() -> None:
+    pass

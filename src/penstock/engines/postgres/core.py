@@ -52,6 +52,7 @@ class Core:
         self.watching = Watching(self.links, self.lookup, loop)
         self.bells = Bells(self.links, schema, os.urandom(16).hex(), channel, self.watching.told)
         self.watching.bells = self.bells
+        self.links.lost = self.bells.server_lost
         self.orphaned: dict[str, float] = {}
         """Workers for whom a claim may have been made of which the answer was lost, and when that was."""
         self.mending = asyncio.Lock()

@@ -11,7 +11,7 @@ from typing import Any
 from penstock.broker import Answer, Full
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres import statements
-from penstock.engines.postgres.connecting import Connection, Links
+from penstock.engines.postgres.connecting import ATTEMPT, Connection, Links
 from penstock.engines.postgres.faults import PASSING, is_broken, sqlstate, translate
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.naming import PublicIds
@@ -107,7 +107,7 @@ class Publisher:
                     batch = await self.prepare(connection, messages)
                 sql, parameters = statements.publish(statements.again(batch) if unknown else batch, self._schema, bound)
                 sent = connection.fetch(sql, *parameters)
-                rows = await asyncio.wait_for(sent, max(deadline.left(), 0.001))
+                rows = await asyncio.wait_for(sent, max(min(deadline.left(), ATTEMPT), 0.001))
             except BaseException as error:
                 broken = is_broken(error) or not isinstance(error, Exception) or sqlstate(error) in ("25006", "57P03")
                 self._links.give(connection, broken=broken)
