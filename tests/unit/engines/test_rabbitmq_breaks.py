@@ -283,3 +283,27 @@ def test_a_consumer_that_is_not_served_connects_anew_and_says_so(
 async def forgotten(lane: Lane) -> None:
     """The server does not know of this consumer any more, and nobody said so."""
     await lane.channel.call(spec.Basic.Cancel(lane.consumer), spec.Basic.CancelOk)
+
+
+def test_many_slots_share_a_consumer_whatever_each_of_them_wants(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each changes what is asked for while others wait for an answer: the server must not stumble over that."""
+    engine, queue = open_engine(server.url), name()
+    ids = accepted(publish(engine, queue, 800))
+    found: list[str] = []
+
+    def slot(limit: int) -> None:
+        while taken := take(engine, queue, limit=limit, wait=1.5):
+            found.extend(str(one.key) for one in taken)
+            settled = [Settlement(one.receipt, ACK) for one in taken]
+            engine.run(engine.broker.step(settled, None if len(found) % 7 == 0 else Demand((queue,), 0, "worker")))
+
+    slots = [threading.Thread(target=slot, args=(limit,)) for limit in (1, 1, 1, 2, 3, 20)]
+    for thread in slots:
+        thread.start()
+    for thread in slots:
+        thread.join(60)
+    engine.close()
+    assert set(found) == ids
+    assert "connecting again" not in caplog.text

@@ -143,7 +143,7 @@ class Consumers:
     async def _ask(self, lanes: Sequence[Lane]) -> None:
         """Make sure that the server may send what is wanted."""
         share = min(-(-self._wanting // max(1, len(lanes))), LARGEST_PREFETCH)
-        calls = [lane.consume(self._prefetch(lane, share)) for lane in lanes if lane.coming < share]
+        calls = [lane.ask(share, self._prefetch(lane, share)) for lane in lanes if lane.coming < share]
         if not calls:
             return
         await asyncio.gather(*calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
@@ -37,6 +38,8 @@ class Lane:
         self.gone: Callable[[Lane, PenstockError | None], None] = lambda lane, error: None
         self._out = 0
         self._consumers = 0
+        self._changing = asyncio.Lock()
+        """RabbitMQ 3.10 ends the connection (541) when a consumer is cancelled before it has answered its `consume`."""
         channel.deliver, channel.cancelled, channel.ended = self._on_deliver, self._on_cancelled, self._on_ended
 
     @property
@@ -53,9 +56,14 @@ class Lane:
         """How many messages this lane can bring without being asked again."""
         return len(self.arrived) + self.room
 
-    async def consume(self, prefetch: int) -> None:
-        """Be served with up to `prefetch` unsettled messages, in place of what was before. A quorum queue takes the
-        prefetch with the consumer only, so a change of it costs a new consumer."""
+    async def ask(self, share: int, prefetch: int) -> None:
+        """Make sure that `share` messages may come: where they may not, be served with up to `prefetch` unsettled ones
+        from now on. A quorum queue takes the prefetch with the consumer only, so a change costs a new consumer."""
+        async with self._changing:
+            if self.coming < share:
+                await self._consume(prefetch)
+
+    async def _consume(self, prefetch: int) -> None:
         before = self.consumer
         self._consumers += 1
         self.consumer, self.prefetch, self._out = f"{self.token}.{self._consumers}", prefetch, 0
@@ -63,7 +71,6 @@ class Lane:
         methods.append((spec.Basic.Qos(0, prefetch, False), spec.Basic.QosOk))
         methods.append((spec.Basic.Consume(0, self.name, self.consumer), spec.Basic.ConsumeOk))
         channel = self.channel
-        # All at once: a cancel of the new consumer must not come between.
         begun = [channel.begin((answer,), wire.method_frame(channel.number, method)) for method, answer in methods]
         for future in begun:
             await channel.wait(future)
@@ -72,8 +79,11 @@ class Lane:
         """Be served no more; what waits here goes back."""
         consumer, self.consumer = self.consumer, ""
         self.give_back()
-        if consumer and self.alive:
-            await self.channel.call(spec.Basic.Cancel(consumer), spec.Basic.CancelOk)
+        if not consumer:
+            return
+        async with self._changing:
+            if self.alive:
+                await self.channel.call(spec.Basic.Cancel(consumer), spec.Basic.CancelOk)
 
     def give_back(self) -> None:
         if self.alive:
