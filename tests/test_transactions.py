@@ -256,17 +256,49 @@ def test_others_publish_while_a_transaction_is_open(app: Penstock, connection: p
 
 
 def test_others_are_woken_while_a_transaction_is_open(
-    app: Penstock, connection: psycopg.Connection[Any], worker: None
+    app: Penstock, url: str, connection: psycopg.Connection[Any], worker: None
 ) -> None:
     ship = app.tasks["ship"]
     assert ship.delay(1).get(timeout=10) == 2
-    result = ship.apply_async((2,), connection=connection)
-    for n in range(5):
-        started = time.monotonic()
-        assert ship.delay(n).get(timeout=10) == 2 * n
-        assert time.monotonic() - started < 2
+    with psycopg.connect(url, autocommit=True) as looking:
+        wait_until_asleep(looking)
+        result = ship.apply_async((2,), connection=connection)
+        times = []
+        for n in range(7):
+            wait_until_asleep(looking)
+            started = time.monotonic()
+            assert ship.delay(n).get(timeout=10) == 2 * n
+            times.append(time.monotonic() - started)
+    assert sorted(times)[3] < 0.15
     connection.rollback()
     assert result.state is State.UNKNOWN
+
+
+def test_the_commit_wakes_who_sleeps(app: Penstock, connection: psycopg.Connection[Any], worker: None) -> None:
+    """A worker looks by itself about once a second: the wait for that would show in the middle one of these times."""
+    ship = app.tasks["ship"]
+    assert ship.delay(1).get(timeout=10) == 2
+    times = []
+    for n in range(7):
+        wait_until_asleep(connection)
+        result = ship.apply_async((n,), connection=connection)
+        committed = time.monotonic()
+        connection.commit()
+        assert result.get(timeout=10) == 2 * n
+        times.append(time.monotonic() - committed)
+    assert sorted(times)[3] < 0.15
+
+
+def wait_until_asleep(connection: psycopg.Connection[Any]) -> None:
+    """Until a worker is registered as sleeping, and a moment longer, in which it looks for the last time."""
+    for _ in range(1000):
+        row = connection.execute("SELECT count(*) FROM penstock.waiting").fetchone()
+        connection.rollback()
+        if row is not None and row[0]:
+            time.sleep(0.2)
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody sleeps")
 
 
 @pytest.mark.parametrize("commits", [True, False])
