@@ -97,6 +97,55 @@ def test_everything_goes_on_by_itself_after_a_restart(server: Server, opened: Op
     assert [one.key for one in waiting.result(15).deliveries] == ["second"]
 
 
+SOON = 3.0
+"""Seconds: less than the time after which a step looks though nobody rang."""
+
+
+def waiting_step(engine: RedisEngine, limit: int = 100) -> "Future[Any]":
+    """A step that waits, and is on the server's list."""
+    step = begun(engine, engine.broker.step([], demand(wait=30.0, limit=limit)))
+    while not command(engine, "ZSCORE", "{penstock}:wait:/default", waiter_of(engine)):
+        time.sleep(0.01)
+    return step
+
+
+def waiter_of(engine: RedisEngine) -> str:
+    return next(reversed(engine.broker._waiters), "")
+
+
+def test_a_publish_wakes_who_waits(server: Server, opened: Open) -> None:
+    client, worker = opened(server.url), opened(server.url)
+    step = waiting_step(worker)
+    publish(client, message(id="now"))
+    assert [one.key for one in step.result(SOON).deliveries] == ["now"]
+
+
+def test_who_takes_not_all_wakes_the_next(server: Server, opened: Open) -> None:
+    client = opened(server.url)
+    steps = [waiting_step(opened(server.url), limit=1) for _ in range(3)]
+    publish(client, *(message(id=f"{n}") for n in range(3)))
+    assert sorted(step.result(SOON).deliveries[0].key for step in steps) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["gone", "busy"])
+def test_a_ring_that_nobody_hears_goes_on_to_another(server: Server, opened: Open, leaves: bool) -> None:
+    client, first, second = opened(server.url), opened(server.url), opened(server.url)
+    first.run(first.broker.step([], demand(wait=0.05)))  # it is still on the list, and waits no more
+    step = waiting_step(second)
+    if leaves:
+        first.close()
+    publish(client, message(id="now"))
+    assert [one.key for one in step.result(SOON).deliveries] == ["now"]
+
+
+def test_an_idle_worker_hardly_asks(server: Server, opened: Open) -> None:
+    worker = opened(server.url)
+    for _ in range(3):
+        worker.run(worker.broker.step([], demand(wait=0.2)))
+    facts = command(worker, "INFO", "commandstats").decode()
+    assert "cmdstat_evalsha:calls=1," in facts
+
+
 def test_a_publish_without_a_server_raises_at_its_deadline(server: Server, opened: Open) -> None:
     engine = opened(server.url)
     server.stop(signal.SIGKILL)
