@@ -30,6 +30,8 @@ class Meter:
 
     foreign = 0.0
     own = 0.0
+    total = 0.0
+    """CPU seconds that the machine had to give."""
 
     def __enter__(self) -> Meter:
         self._before = _clocks()
@@ -39,7 +41,8 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         busy, total, self.own = (now - before for now, before in zip(_clocks(), self._before, strict=True))
-        self.foreign = max(0.0, (busy - self.own) / total) if total > 0 else 0.0
+        self.total = max(total, 1 / TICKS)
+        self.foreign = max(0.0, (busy - self.own) / self.total)
 
 
 def _clocks() -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 
 
 def redis(port: int, seconds: float) -> int:

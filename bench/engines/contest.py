@@ -20,8 +20,6 @@ from bench.place import LOUDEST, Place
 
 T = TypeVar("T")
 PER_MINUTE = Goal(1_000_000, 500_000)
-RETRIES = 4
-"""Loud trials that are tried again, on one server: a run must end."""
 FAULTS = (RuntimeError, OSError, subprocess.SubprocessError)
 
 
@@ -32,7 +30,7 @@ class Contest:
         self.place, self.server, self.chosen = place, server, chosen
         self.rounds = 1 if place.quick else rounds
         self.failures: list[str] = []
-        self._retries = 0 if place.quick else RETRIES
+        self._retries = 0 if place.quick else rounds
 
     def results(self) -> Iterator[Result]:
         contenders = list(self._available())
@@ -59,7 +57,7 @@ class Contest:
                 yield contender
 
     def _trial(self, contender: Contender, sites: Sites, number: int) -> Trial:
-        """One that others' work spoilt is tried once more, while there are retries left."""
+        """One that others' work spoilt is tried once more, one a round on average: a run must end."""
         tries: list[Trial] = []
         while not tries or (len(tries) == 1 and tries[0].foreign > LOUDEST and self._retries):
             self._retries -= len(tries)
@@ -84,7 +82,7 @@ class Contest:
                 note = (
                     f"{cost:.0f} µs of CPU for a task in all; 2 M a minute would take {cost / 30:.1f} cores like these"
                 )
-                readings = tuple(Reading(one.rate) for one in runs)
+                readings = tuple(Reading(one.rate, one.foreign) for one in runs)
                 what = f"RabbitMQ, published and drained: {contender.what}"
                 goal = PER_MINUTE if contender.kind == "ours" else None
                 yield Result(f"rabbitmq/flood/{contender.name}", what, "tasks/min", readings, goal, "power", note)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bench.engines.client import open_client
 from bench.engines.contender import Contender
 from bench.engines.sites import Site
-from bench.engines.trial import Marks, cpu, environment, open_workers
+from bench.engines.trial import Marks, cpu, environment, foreign, open_workers
 from bench.machine import Meter
 from bench.place import Place
 
@@ -21,6 +21,7 @@ class Flood(NamedTuple):
 
     rate: float
     cpu: float
+    foreign: float
 
 
 def run(place: Place, contender: Contender, site: Site) -> Flood:
@@ -43,4 +44,4 @@ def run(place: Place, contender: Contender, site: Site) -> Flood:
             ran = 1_000 + int(published * seconds)
             marks.reach(ran, workers)
         served = cpu(site.pid) - served
-    return Flood(min(published, drained) * 60, (meter.own + served) / ran * 1e6)
+    return Flood(min(published, drained) * 60, (meter.own + served) / ran * 1e6, foreign(meter, served))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 from msgspec import Struct
 
 from bench.engines import commands

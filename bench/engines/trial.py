@@ -111,7 +111,7 @@ def open_workers(contender: Contender, env: Mapping[str, str], log: Path) -> Ite
 def run(place: Place, contender: Contender, site: Site, *, idle: bool) -> Trial:
     """`idle`: also count what idle workers ask the server."""
     with place.private() as folder, Marks() as marks, Meter() as meter:
-        before, began = cpu(site.pid), time.monotonic()
+        before = cpu(site.pid)
         env = environment(contender, site, marks)
         with ExitStack() as workers:
             with open_client(contender.launch.client, env, folder / "client.log") as client:
@@ -123,10 +123,14 @@ def run(place: Place, contender: Contender, site: Site, *, idle: bool) -> Trial:
                 time.sleep(SETTLED)
                 seconds = place.size(5, 1)
                 trial.idle = site.commands(seconds) / seconds
-        # The server goes on, so that the meter takes what it used for a stranger's.
-        served = (cpu(site.pid) - before) / ((os.cpu_count() or 1) * (time.monotonic() - began))
-    trial.foreign = max(0.0, meter.foreign - served)
+        served = cpu(site.pid) - before
+    trial.foreign = foreign(meter, served)
     return trial
+
+
+def foreign(meter: Meter, served: float) -> float:
+    """The share of the CPU that others took: the server goes on, and the meter takes what it used for a stranger's."""
+    return max(0.0, meter.foreign - served / meter.total)
 
 
 def _enqueued(place: Place, contender: Contender, client: Client) -> tuple[Trial, int]:

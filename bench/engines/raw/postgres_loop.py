@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import asyncpg
 import uvloop
 
 from bench.engines.peers.timing import seconds
