@@ -1,82 +1,39 @@
-"""What only a Redis server can do to us: restarts, replicas, bad configurations, bad input. Real servers."""
+"""What only a Redis server can do to us: restarts, lost answers, a full memory, replicas. Real servers."""
 
 import asyncio
-import functools
-import logging
+import contextlib
 import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.broker import Accepted, Demand, Duplicate, Unknown
+from penstock.broker import Accepted, Duplicate, Unknown
 from penstock.delivery import ACK, RELEASE, Dead, Settlement
 from penstock.engines.redis import RedisEngine, open_engine
-from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull
-from penstock.message import VERSION, Message
-from penstock.outcome import Outcome, Report, State
+from penstock.errors import BrokerUnavailable, OutcomeUnknown, StoreFull
+from penstock.message import Unique
+from penstock.outcome import Outcome, Progress, Report, State
+from tests.acceptance.redis_tools import (
+    AT_ONCE,
+    Cutter,
+    Open,
+    begun,
+    command,
+    demand,
+    message,
+    opened,
+    opened_raw,
+    publish,
+    server,
+    taken,
+)
 from tests.servers import Server, redis_server
 
-AT_ONCE = ("--repl-diskless-sync-delay", "0")
-Open = Callable[..., RedisEngine]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with redis_server(tmp_path, *AT_ONCE) as one:
-        yield one
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Opens engines, and closes them at the end."""
-    engines: list[RedisEngine] = []
-
-    def engine(url: str, **settings: Any) -> RedisEngine:
-        engines.append(open_engine(url, **settings))
-        return engines[-1]
-
-    yield engine
-    for one in engines:
-        one.close()
-
-
-def message(body: bytes = b"[]", **fields: Any) -> Message:
-    return Message(version=VERSION, task="a.task", body=body, **fields)
-
-
-def demand(wait: float = 0.0, limit: int = 100) -> Demand:
-    return Demand(("default",), limit, "worker", lease=60.0, wait=wait)
-
-
-def begun(engine: RedisEngine, call: Coroutine[Any, Any, Any]) -> "Future[Any]":
-    future: Future[Any] = Future()
-
-    def main() -> None:
-        try:
-            future.set_result(engine.run(call))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=main, daemon=True).start()
-    return future
-
-
-def publish(engine: RedisEngine, *batch: Message, timeout: float = 10.0) -> list[Any]:
-    return list(engine.run(engine.broker.publish(batch, timeout)))
-
-
-def taken(engine: RedisEngine, wait: float = 0.0) -> list[Any]:
-    return list(engine.run(engine.broker.step([], demand(wait))).deliveries)
-
-
-def command(engine: RedisEngine, *parts: str) -> Any:
-    return engine.run(engine.link.command(*parts))
+__all__ = ["opened", "server"]
 
 
 def test_everything_goes_on_by_itself_after_a_restart(server: Server, opened: Open) -> None:
@@ -149,6 +106,8 @@ def test_an_idle_worker_hardly_asks(server: Server, opened: Open) -> None:
 def test_a_publish_without_a_server_raises_at_its_deadline(server: Server, opened: Open) -> None:
     engine = opened(server.url)
     server.stop(signal.SIGKILL)
+    with contextlib.suppress(BrokerUnavailable):  # what is sent before the end is seen is unknown
+        assert isinstance(publish(engine, message(), timeout=0.2)[0], Unknown)
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable, match=f":{server.port}"):
         publish(engine, message(), timeout=0.5)
@@ -232,6 +191,38 @@ def test_a_retried_dead_letter_keeps_its_second_result_for_its_time(server: Serv
     time.sleep(0.4)
     engine.run(engine.coordinator.reap())
     assert engine.run(engine.backend.fetch(["mine"]))[0].state is State.UNKNOWN
+
+
+def test_ended_work_leaves_nothing_but_its_results(server: Server, opened: Open) -> None:
+    engine = opened(server.url)
+    publish(
+        engine,
+        message(id="plain"),
+        message(id="unique", guards=(Unique("key"),)),
+        message(id="part", partition="p", priority=9),
+        message(id="soon", eta=time.time() + 0.05),
+        message(id="dead"),
+        message(id="revoked"),
+    )
+    told: Future[list[Report]] = Future()
+    engine.backend.subscribe(["plain"], lambda reports: told.set_result(list(reports)))
+    assert [found.value for found in engine.run(engine.coordinator.revoke(["revoked"]))] == ["removed"]
+    time.sleep(0.1)
+    deliveries = taken(engine)
+    assert len(deliveries) == 5
+    for one in deliveries:
+        engine.run(engine.backend.note(one.key, Progress(1.0)))
+    outcome = Outcome(State.SUCCESS, b"1", time.time())
+    ends = [Settlement(one.receipt, Dead("x") if one.key == "dead" else ACK, outcome) for one in deliveries]
+    engine.run(engine.broker.step(ends, None))
+    assert told.result(SOON)[0].id == "plain"
+    engine.run(engine.inspect.drop_dead(["dead"]))
+    engine.run(engine.coordinator.leave("worker"))
+    left = {key.decode().removeprefix("{penstock}:") for key in command(engine, "KEYS", "*")}
+    kept = {"o", "od", "ob", "q:/default", "qs", "seq", "turn"}
+    assert {key for key in left if not key.startswith("last:")} == kept
+    [queue] = engine.run(engine.inspect.queues())
+    assert (queue.depth, queue.bytes, queue.dead, queue.enqueued, queue.settled) == (0, 0, 0, 6, 6)
 
 
 def test_a_cut_in_the_middle_of_a_publish_makes_one_task(server: Server, opened: Open) -> None:
@@ -342,171 +333,3 @@ def test_a_replica_is_read_where_that_is_asked_for(server: Server, tmp_path: Pat
             assert b"cmdstat_evalsha:calls=4," in raw.recv(10_000)
         replica.stop(signal.SIGKILL)
         assert look() == wanted, "the leader knows, too"
-
-
-def opened_raw(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5)
-
-
-def test_a_frozen_server_is_given_up_while_it_greets(server: Server) -> None:
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        refused(f"{server.url}?timeout=0.3", BrokerUnavailable, "no answer in time")
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-
-
-# What cannot be used is refused at once, with the remedy, and without the password.
-
-
-def refused(url: str, kind: type[Exception], *about: str, **settings: Any) -> None:
-    with pytest.raises(kind) as caught:
-        open_engine(url, **settings).close()
-    for text in about:
-        assert text in str(caught.value)
-    assert "hidden" not in str(caught.value)
-    assert "127.0.0.1" in str(caught.value)
-
-
-def test_an_unreachable_host(server: Server) -> None:
-    server.stop()
-    began = time.monotonic()
-    refused(server.url, BrokerUnavailable)
-    assert time.monotonic() - began < 5
-
-
-def test_a_server_of_something_else() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=functools.partial(_answer_http, listener), daemon=True).start()
-        refused(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", BrokerUnavailable, "not a Redis server")
-
-
-def _answer_http(listener: socket.socket) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-
-def test_a_wrong_password_and_none(tmp_path: Path) -> None:
-    with redis_server(tmp_path) as server:
-        admin = open_engine(server.url)
-        command(admin, "CONFIG", "SET", "requirepass", "right")
-        admin.close()
-        place = f"127.0.0.1:{server.port}"
-        refused(f"redis://:hidden@{place}/0", ConfigError, "password is wrong")
-        refused(f"redis://bob:hidden@{place}/0", ConfigError, "password is wrong")
-        refused(f"redis://{place}/0", ConfigError, "wants a password")
-        open_engine(f"redis://:right@{place}/0").close()
-
-
-def test_a_database_that_is_not_there(server: Server) -> None:
-    refused(f"redis://127.0.0.1:{server.port}/99", ConfigError, "no database 99")
-
-
-def test_missing_rights(server: Server, opened: Open) -> None:
-    admin = opened(server.url)
-    for name, rights in (("eva", "+@all -eval -evalsha ~*"), ("keys", "+@all ~other:* &*")):
-        command(admin, "ACL", "SETUSER", name, "on", ">hidden", *rights.split())
-        refused(f"redis://{name}:hidden@127.0.0.1:{server.port}/0", ConfigError, "our keys", "ACL SETUSER")
-
-
-def test_a_managed_server_that_hides_its_configuration(
-    server: Server, opened: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    command(
-        opened(server.url), "ACL", "SETUSER", "app", "on", ">pw", *["+@all", "-config", "~{penstock}*", "&{penstock}*"]
-    )
-    with caplog.at_level(logging.WARNING, "penstock.engine"):
-        engine = opened(f"redis://app:pw@127.0.0.1:{server.port}/0")
-    assert "CONFIG is forbidden" in caplog.text
-    assert isinstance(publish(engine, message())[0], Accepted)
-    assert len(taken(engine)) == 1
-
-
-def test_a_server_that_deletes_tasks(tmp_path: Path) -> None:
-    with redis_server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
-        refused(server.url, ConfigError, "allkeys-lru", "noeviction")
-
-
-def test_a_cluster(tmp_path: Path) -> None:
-    with redis_server(tmp_path, "--cluster-enabled", "yes") as server:
-        refused(server.url, ConfigError, "cluster mode", "sentinel://")
-
-
-def test_a_server_that_keeps_nothing(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
-    with redis_server(tmp_path, "--appendonly", "no") as server:
-        refused(f"{server.url}?durability=strict", ConfigError, "appendonly yes", "are lost")
-        refused(server.url, ConfigError, "appendonly yes", durability="strict")
-        with caplog.at_level(logging.WARNING, "penstock.engine"):
-            engine = opened(server.url)
-        assert "appendonly yes" in caplog.text
-        assert engine.broker.features.durability == "memory"
-
-
-def test_the_level_of_durability_is_told(tmp_path: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
-    with redis_server(tmp_path, "--appendfsync", "everysec") as server:
-        with caplog.at_level(logging.WARNING, "penstock.engine"):
-            assert opened(server.url, durability="process").broker.features.durability == "process"
-        assert not caplog.records, "who asked for no more is not warned"
-    (tmp_path / "always").mkdir()
-    with redis_server(tmp_path / "always") as server:
-        assert opened(server.url, durability="strict").broker.features.durability == "power"
-
-
-class Cutter:
-    """A way to the server that can be cut when an answer is on its way."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._armed = False
-        self.cuts = 0
-
-    def __enter__(self) -> "Cutter":
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def cut_next_answer(self) -> None:
-        """The next script is run, and its answer lost with the connection."""
-        self._armed = True
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        server = socket.create_connection(("127.0.0.1", self._target))
-        doomed = threading.Event()
-        threading.Thread(target=self._back, args=(server, client, doomed), daemon=True).start()
-        while data := _received(client):
-            if self._armed and b"EVALSHA" in data:
-                self._armed = False
-                doomed.set()
-            server.sendall(data)
-        server.close()
-
-    def _back(self, server: socket.socket, client: socket.socket, doomed: threading.Event) -> None:
-        while data := _received(server):
-            if doomed.is_set():
-                self.cuts += 1
-                break
-            client.sendall(data)
-        client.shutdown(socket.SHUT_RDWR)
-        client.close()
-
-
-def _received(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(1 << 20)
-    except OSError:
-        return b""
