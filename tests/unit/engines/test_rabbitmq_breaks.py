@@ -307,3 +307,24 @@ def test_many_slots_share_a_consumer_whatever_each_of_them_wants(
     engine.close()
     assert set(found) == ids
     assert "connecting again" not in caplog.text
+
+
+def test_a_publish_whose_connection_breaks_before_it_is_sent_goes_on_with_the_next(
+    engine: RabbitEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, cuts = name(), 0
+    publish(engine, queue, 1)
+    parcel = engine.core.post.parcel
+
+    async def cut_first(*arguments: object, **more: object) -> object:
+        nonlocal cuts
+        made = await parcel(*arguments, **more)  # type: ignore[arg-type]  # as they came
+        if cuts < 2:
+            cuts += 1
+            engine.core.post.link.cut()
+        return made
+
+    monkeypatch.setattr(engine.core.post, "parcel", cut_first)
+    ids = accepted(publish(engine, queue, 5))
+    assert (len(ids), cuts) == (5, 2)
+    assert len(drain(engine, queue, 6)) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import struct
 import time
@@ -97,7 +98,7 @@ class Connection(asyncio.Protocol):
         start = await self._control.expect((spec.Connection.Start,), wire.GREETING)
         self.server = start.server_properties
         response = f"\0{login.user}\0{login.password}"
-        said = {"product": "penstock", "connection_name": login.name, "capabilities": CAPABILITIES}
+        said = {"product": "penstock", "connection_name": f"{login.name}:{os.getpid()}", "capabilities": CAPABILITIES}
         tune = await self._control.call(
             spec.Connection.StartOk(client_properties=said, response=response), spec.Connection.Tune
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RETURNING = 40
 """Times that a queue is asked whether it has back what was taken out to be looked at."""
+LISTED = 5.0
+"""Seconds for which a list of queues knows no new lanes."""
 MOST = 10_000
 """Dead letters that are looked through for those that are wanted."""
 
@@ -34,6 +36,7 @@ class RabbitInspect:
 
     def __init__(self, engine: RabbitEngine) -> None:
         self._engine = engine
+        self._seen: dict[str, tuple[float, list[str]]] = {}
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         """Bounds are kept by the publishers that know them: RabbitMQ would not let them change."""
@@ -50,12 +53,26 @@ class RabbitInspect:
             if namespace not in (None, place):
                 continue
             name = core.post.name(queue, place)
-            ready = 0
-            for lane in await self._lanes(publisher, name):
-                ready += await publisher.topology.ready_or_none(lane) or 0
-            dead = await publisher.topology.ready_or_none(naming.dead_name(name))
-            found.append(self._info(queue, place, ready, dead or 0))
+            ready = dead = 0
+            for lane in await self._present(publisher, name):
+                waiting = await publisher.topology.ready_or_none(lane) or 0
+                if lane == naming.dead_name(name):
+                    dead = waiting
+                else:
+                    ready += waiting
+            found.append(self._info(queue, place, ready, dead))
         return found
+
+    async def _present(self, publisher: Publisher, name: str) -> list[str]:
+        """The lanes and the dead letters that are there. Each question after one that is not there is an error in the
+        server's log, so that those who look every second do not ask each time."""
+        until, present = self._seen.get(name, (0.0, []))
+        if time.monotonic() > until:
+            present = await self._lanes(publisher, name)
+            if await publisher.topology.ready_or_none(naming.dead_name(name)) is not None:
+                present.append(naming.dead_name(name))
+            self._seen[name] = (time.monotonic() + LISTED, present)
+        return present
 
     def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
         bounds = self._engine.core.post.rooms.room(queue, namespace).declared

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from penstock.broker import Accepted, Answer, Full, Unknown
 from penstock.clock import Clock
@@ -18,6 +18,7 @@ from penstock.engines.rabbitmq.settings import HARD_LENGTH, Settings
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull, UnknownQueue
 from penstock.message import NORMAL, Message, pack
 
+T = TypeVar("T")
 ATTEMPTS, REASON, DIED = "x-penstock-attempts", "x-penstock-reason", "x-penstock-died"
 RETRY_AFTER = 1.0
 ANNOUNCING = 5.0
@@ -61,8 +62,21 @@ class Post:
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         """New work, within the bounds."""
+        return await self._try(lambda publisher, until: self._publish(publisher, batch, until), timeout)
+
+    async def _try(self, act: Callable[[Publisher, float], Awaitable[T]], timeout: float) -> T:
+        """What `act` returns; again on a new connection while there is time, where nothing was sent on one that
+        broke."""
         until = time.monotonic() + timeout
-        publisher = await self.publisher(until)
+        while True:
+            publisher = await self.publisher(until)
+            try:
+                return await act(publisher, until)
+            except BrokerUnavailable:
+                if publisher.connection.error is None or time.monotonic() >= until:
+                    raise
+
+    async def _publish(self, publisher: Publisher, batch: Sequence[Message], until: float) -> Sequence[Answer]:
         answers: list[Answer | None] = [None] * len(batch)
         admitted = range(len(batch))
         full = await self.rooms.admit(publisher.topology, batch, self.name)
@@ -77,8 +91,7 @@ class Post:
 
     async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         """What is admitted whatever the bounds."""
-        until = time.monotonic() + timeout
-        answers = await self._send(await self.publisher(until), batch, until)
+        answers = await self._try(lambda publisher, until: self._send(publisher, batch, until), timeout)
         for answer in answers:
             if type(answer) is Full:
                 raise StoreFull(f"{self._settings.login.url}: queue {answer.queue!r} is at the server's hard limit")
@@ -110,7 +123,10 @@ class Post:
             publisher.topology.forget(naming.lane_name(self.name(batch[number].queue, batch[number].namespace), NORMAL))
             publisher.topology.forget(parcels[number].routing_key)
             parcels[number] = await self.parcel(publisher, batch[number], parcels[number].id)
-        again = await publisher.send([parcels[number] for number in returned], until)
+        try:
+            again = await publisher.send([parcels[number] for number in returned], until)
+        except BrokerUnavailable:
+            return  # the others were sent, so it is too late to say that nothing was done
         for number, fate in zip(returned, again, strict=True):
             fates[number] = fate
             if fate is Fate.RETURNED:

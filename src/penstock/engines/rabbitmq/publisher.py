@@ -98,10 +98,12 @@ class Publisher:
         pieces: list[bytes] = []
         for index, parcel in enumerate(parcels):
             if len(flying) >= WINDOW or not index % 256:
-                if pieces:
+                if pieces and channel.error is None:
                     write(b"".join(pieces))
-                    pieces.clear()
+                pieces.clear()
                 if not await self._has_room(channel, until):
+                    if not index:
+                        raise channel.error or BrokerUnavailable(f"{connection.login.url}: too much is under way")
                     break
             place = (parcel.exchange, parcel.routing_key)
             way = ways.get(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def read_settings(
         password=address.password if address.password is not None else "guest",
         virtual_host=address.path or "/",
         heartbeat=int(_number(address, "heartbeat", 0)),
-        name=f"penstock {socket.gethostname()}:{os.getpid()}",
+        name=f"penstock {socket.gethostname()}",
         tls=_tls(address) if scheme in TLS else None,
     )
     return Settings(
