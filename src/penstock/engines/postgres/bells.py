@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from penstock.broker import Demand
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres.connecting import Connection, Links, connect
-from penstock.errors import PenstockError
+from penstock.engines.postgres.faults import translate
+from penstock.errors import BrokerError
+
+log = logging.getLogger("penstock.engine")
 
 REGISTERED = 45.0
 """Seconds that a registration holds."""
@@ -158,12 +162,16 @@ class Bells:
                 self._listening.set()
                 await lost.wait()
                 connection.terminate()
-            except (PenstockError, OSError):
+            except Exception as error:  # whatever it is: without a listener, sleepers only look from time to time
+                if connection is not None:
+                    connection.terminate()
+                ours = translate(error, self._links.settings.public)
+                log.log(logging.DEBUG if isinstance(ours, BrokerError) else logging.ERROR, "listening failed: %s", ours)
                 await asyncio.sleep(next(waits))
             except asyncio.CancelledError:
                 if connection is not None and not connection.is_closed():
                     with contextlib.suppress(Exception):
-                        await connection.execute(self._leave, self.process)
+                        await connection.execute(self._leave, self.process, timeout=0.5)
                     connection.terminate()
                 raise
             self._listening.clear()

@@ -50,9 +50,7 @@ async def _try(settings: Settings, host: str, port: int, seconds: float, replica
     """Raises `BrokerUnavailable` when another host may do."""
     try:
         connection = await dial(settings, host, port, seconds)
-        standby = await connection.fetchval(
-            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool", timeout=seconds
-        )
+        standby = await _is_standby(connection, seconds)
     except Exception as error:
         ours = translate(error, settings.public)
         if isinstance(ours, OutcomeUnknown | BrokerUnavailable):
@@ -62,6 +60,17 @@ async def _try(settings: Settings, host: str, port: int, seconds: float, replica
         return connection
     connection.terminate()
     raise BrokerUnavailable(f"{host}:{port} is {'read-only, a standby' if standby else 'the primary'}")
+
+
+async def _is_standby(connection: Connection, seconds: float) -> bool:
+    try:
+        standby: bool = await connection.fetchval(
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool", timeout=seconds
+        )
+    except BaseException:  # cancelled, too: another host was quicker
+        connection.terminate()
+        raise
+    return standby
 
 
 def _close_late(other: asyncio.Future[Connection], chosen: Connection) -> None:
@@ -102,6 +111,14 @@ async def dial(settings: Settings, host: str, port: int, seconds: float) -> Conn
 
 ATTEMPT = 6.0
 """Seconds for one try of a call: a server that is frozen, or cut off, is left for another one then."""
+
+
+async def close(connection: Connection) -> None:
+    """Say good-bye; the server may be gone, or silent."""
+    try:
+        await connection.close(timeout=0.5)
+    except Exception:
+        connection.terminate()
 
 
 class Links:
@@ -151,7 +168,7 @@ class Links:
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.close(timeout=1)
+            await close(connection)
 
     async def call(self, work: Any, seconds: float, *, repeat: bool) -> Any:
         """What `work(connection)` returns. `repeat`: it may be done twice, and is, until the deadline, when the

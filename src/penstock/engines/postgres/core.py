@@ -12,7 +12,7 @@ from typing import TypeVar
 from penstock.engines.network.patience import Deadline
 from penstock.engines.network.starts import Starts
 from penstock.engines.postgres.bells import Bells
-from penstock.engines.postgres.connecting import Connection, Links, connect_once
+from penstock.engines.postgres.connecting import Connection, Links, close, connect_once
 from penstock.engines.postgres.durability import check_durability
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.looking import Lookup
@@ -68,7 +68,7 @@ class Core:
             await check_durability(connection, settings)
             channel = await connection.fetchval(f"SELECT {settings.schema}.channel()")
         finally:
-            await connection.close(timeout=1)
+            await close(connection)
         return cls(settings, starts, PublicIds(secret), channel)
 
     async def call(

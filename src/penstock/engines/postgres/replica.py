@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from penstock.engines.network.patience import Deadline
-from penstock.engines.postgres.connecting import Connection, connect_once
+from penstock.engines.postgres.connecting import Connection, close, connect_once
 from penstock.engines.postgres.faults import translate
 from penstock.engines.postgres.settings import Settings
 
@@ -38,4 +38,4 @@ class Replica:
 
     async def close(self) -> None:
         if self._connection is not None:
-            await self._connection.close(timeout=1)
+            await close(self._connection)
