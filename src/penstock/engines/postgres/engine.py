@@ -25,6 +25,8 @@ class PostgresEngine(NetworkEngine):
         self.settings = settings
         self.starts = Starts(f"{settings.public}?schema={settings.schema}")
         self._core: Core | None = None
+        self._abandoned: list[Core] = []
+        """The parent's, never closed here: to the driver its connections look like ours."""
         self.broker = PostgresBroker(self, settings.durability)
         self.backend = PostgresBackend(self)
         self.coordinator = PostgresCoordinator(self, settings.schema)
@@ -59,6 +61,8 @@ class PostgresEngine(NetworkEngine):
         self.starts.close()
 
     def abandon(self) -> None:
+        if self._core is not None:
+            self._abandoned.append(self._core)
         self._core = None
         self.starts.forked()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,10 +17,13 @@ from penstock.engines.postgres.faults import PASSING, is_broken, sqlstate, trans
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.statements import Bound, Outgoing
-from penstock.errors import BrokerUnavailable, OutcomeUnknown
+from penstock.errors import BrokerUnavailable, OutcomeUnknown, PenstockError
 from penstock.message import Message
 
 MAX_BATCH = 1_000
+FOLD_AFTER = 200
+"""Statements after which a publisher folds the counts."""
+FOLDING = 5.0
 
 
 class Request:
@@ -43,6 +47,7 @@ class Publisher:
         self._ids = ids
         self._pending: deque[Request] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._unfolded = 0
 
     async def publish(self, batch: Sequence[Message], timeout: float, bound: Bound) -> Sequence[Answer]:
         if not batch:
@@ -65,8 +70,17 @@ class Publisher:
                     raise
                 except Exception as error:
                     _fail(group, error)
+                self._unfolded += 1
+                if self._unfolded >= FOLD_AFTER:
+                    await self._fold()
         finally:
             self._running = None
+
+    async def _fold(self) -> None:
+        """Workers do it about every second; but there may be none yet, and who publishes adds up what was appended."""
+        self._unfolded = 0
+        with contextlib.suppress(PenstockError):  # somebody else will
+            await self._links.call(lambda c: c.execute(f"SELECT {self._schema}.fold()"), FOLDING, repeat=True)
 
     def _next_group(self) -> list[Request]:
         """Callers whose plain messages go to one lane share a statement."""
