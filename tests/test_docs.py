@@ -18,16 +18,23 @@ import pytest
 
 from penstock import Penstock, State, Unique, errors
 from penstock.app import ENGINES
+from penstock.broker import Features
 from penstock.cli.main import cli
 from penstock.config import Config
+from penstock.engines.postgres.settings import OPTIONS as postgres_options
+from penstock.engines.rabbitmq.settings import OPTIONS as rabbitmq_options
+from penstock.engines.redis.settings import OPTIONS as redis_options
 from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.pool import BUILT_IN, load
 from tests import doc_pages
 from tests.doc_pages import DOCS, REPOSITORY, Project, blocks, links, name, pages
+from tools import feature_table
 
 SETTINGS = DOCS / "reference/settings.md"
 SCHEMA_PAGE = DOCS / "reference/schema.md"
 LOGGERS = ("penstock.worker", "penstock.client", "penstock.task", "penstock.eager")
+RABBITMQ = ("penstock.delay", "penstock.news", "penstock.replies")
+"""Names on the server, not in Python."""
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)
@@ -101,6 +108,20 @@ def test_every_environment_variable_is_documented() -> None:
 def test_every_url_scheme_is_documented() -> None:
     text = SETTINGS.read_text("utf-8").partition("## Broker URLs")[2]
     assert set(re.findall(r"(\w+)://", text)) == {*ENGINES}
+
+
+def test_the_table_of_engines_is_what_their_features_say() -> None:
+    written = feature_table.PAGE.read_text("utf-8")
+    assert written == feature_table.with_table(written), "run: .venv/bin/python -m tools.feature_table"
+    assert set(feature_table.ROWS) == {*Features.__struct_fields__} - {"engine"}
+
+
+@pytest.mark.parametrize(
+    ("page", "options"), [("redis", redis_options), ("postgresql", postgres_options), ("rabbitmq", rabbitmq_options)]
+)
+def test_every_option_of_an_engines_url_is_documented(page: str, options: tuple[str, ...]) -> None:
+    cells = doc_pages.first_cells(DOCS / f"engines/{page}.md", "Options of the URL")
+    assert sorted(cell for row in cells for cell in row) == sorted(options)
 
 
 def test_every_task_option_is_documented_with_its_default() -> None:
@@ -256,7 +277,7 @@ def test_files_named_by_the_manual_exist(page: Path) -> None:
     for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|sql|md))`", doc_pages.prose(page)):
         assert (source / path).exists() or (REPOSITORY / path).exists(), f"{name(page)}: {path}"
     for dotted in re.findall(r"`(penstock(?:\.\w+)+)`", doc_pages.prose(page)):
-        if dotted in ("penstock.engines",) or dotted.startswith(LOGGERS):
+        if dotted in ("penstock.engines",) or dotted.startswith((*LOGGERS, *RABBITMQ)):
             continue
         assert pydoc.locate(dotted) is not None, f"{name(page)}: {dotted}"
 

@@ -31,18 +31,22 @@ MAX_BATCH = 1_000
 """Messages of one publish: about a millisecond under the lock."""
 
 
+def features(durability: str) -> Features:
+    return Features(
+        engine="sqlite",
+        atomic_settle=True,
+        max_batch=MAX_BATCH,
+        effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
+        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        durability=durability,
+    )
+
+
 class SqliteBroker:
     def __init__(self, engine: SqliteEngine, durability: str, notes: StartNotes) -> None:
         self._engine = engine
         self.record_start = notes.note
-        self.features = Features(
-            engine="sqlite",
-            atomic_settle=True,
-            max_batch=MAX_BATCH,
-            effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
-            guards=frozenset({"Unique", "Dedup", "Fence"}),
-            durability=durability,
-        )
+        self.features = features(durability)
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         return await PublishRequest(batch, timeout)
