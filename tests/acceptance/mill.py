@@ -7,6 +7,7 @@ repeated, and what became of it can be asked.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
 import re
@@ -47,6 +48,7 @@ class Mill:
         task = app.task
         self.touch: Task[[int], int] = task(name="touch")(self._touch)
         self.nap: Task[[int, float], int] = task(name="nap")(self._nap)
+        self.hold: Task[[int, float], int] = task(name="hold")(self._hold)
         self.poison: Task[[int], int] = task(name="poison", max_attempts=3)(self._poison)
         self.stubborn: Task[[int], int] = task(
             name="stubborn", autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0.3
@@ -102,6 +104,11 @@ class Mill:
     def _nap(self, number: int, seconds: float) -> int:
         self._start(number)
         time.sleep(seconds)
+        return number
+
+    def _hold(self, number: int, seconds: float) -> int:
+        self._start(number)
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # unlike CDLL, it keeps the interpreter lock
         return number
 
     def _poison(self, number: int) -> int:
