@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.engines.postgres import floors
 from penstock.engines.postgres.floors import LASTING, SLACK, Floors
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     now = [100.0]
-    monkeypatch.setattr(floors.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("penstock.engines.postgres.floors.time.monotonic", lambda: now[0])
     yield now
 
 
