@@ -320,11 +320,11 @@ def test_a_frozen_server_is_left_for_another_try(server: PostgresServer) -> None
 
 def test_of_several_hosts_the_primary_is_found(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     head, _, tail = postgres_url.rpartition("@")
-    with caplog.at_level(logging.WARNING, "penstock.engine"):
-        with opened(f"{head}@127.0.0.1:1,{tail}?schema=several") as engine:
-            assert len(ids(engine, 2)) == 2
-            [leader] = engine.run(engine.inspect.members())
-            assert (leader.role, leader.alive) == ("leader", True)
+    caplog.set_level(logging.WARNING, "penstock.engine")
+    with opened(f"{head}@127.0.0.1:1,{tail}?schema=several") as engine:
+        assert len(ids(engine, 2)) == 2
+        [leader] = engine.run(engine.inspect.members())
+        assert (leader.role, leader.alive) == ("leader", True)
     assert "synchronous_standby_names" in caplog.text
 
 

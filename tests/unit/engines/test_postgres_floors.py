@@ -1,7 +1,6 @@
 """Where a claim begins to look, when wading through consumed tasks is slow."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,10 +8,10 @@ from penstock.engines.postgres.floors import LASTING, SLACK, Floors
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
     monkeypatch.setattr("penstock.engines.postgres.floors.time.monotonic", lambda: now[0])
-    yield now
+    return now
 
 
 def test_quick_looks_have_no_floor(clock: list[float]) -> None:
