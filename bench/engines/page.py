@@ -32,7 +32,7 @@ def versions(servers: list[str]) -> dict[str, str]:
     for server in servers:
         told[server] = f"{version(server)}; {SETTINGS[server]}"
         for client in CLIENTS[server]:
-            told[client] = package_version(client)
+            told[f"{client} (client)"] = package_version(client)
         for peer in PEERS[server]:
             told[f"{peer}'s environment"] = environments.versions(peer)
     if "redis" in servers:
