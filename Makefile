@@ -23,7 +23,7 @@ test: test-main $(OTHER_PYTHONS:%=test-%) test-acceptance ## every test; the qui
 
 .PHONY: test-main
 test-main: .venv/installed servers ## every test but the acceptance tests
-	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance --ignore=tests/ha
+	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 
 # Serially: they start processes and kill them, and a busy machine would blur what they time.
 .PHONY: test-acceptance

@@ -86,7 +86,7 @@ class RabbitCluster(Cluster):
             "RABBITMQ_PID_FILE": str(folder / "rabbitmq.pid"),
             # The node that is cut off must notice by itself, sooner than in the usual minute.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none "
-            "-kernel net_ticktime 8",
+            "-kernel net_ticktime 4",
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
