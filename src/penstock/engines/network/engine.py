@@ -39,8 +39,8 @@ class NetworkEngine(ABC):
         """The parent's loops, never closed here: they share kernel objects with those of the parent."""
         child = weakref.WeakMethod(self._after_fork_in_child)
         os.register_at_fork(after_in_child=lambda: (method := child()) is not None and method())
-        # A process that just ends says good-bye, too: the server frees what it held at once, and asyncio has no tasks to
-        # complain about.
+        # A process that just ends says good-bye, too: the server frees what it held at once, and asyncio has no tasks
+        # to complain about.
         closing = weakref.WeakMethod(self.close)
         atexit.register(lambda: (method := closing()) is not None and method())
 
