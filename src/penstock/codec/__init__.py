@@ -1,7 +1,7 @@
 """The only reader and writer of message bodies and result values."""
 
 from penstock.codec.arguments import Arguments
-from penstock.codec.failure import Failure, failure, read_failure, rebuild, summary
+from penstock.codec.failures import Failure, failure, read_failure, rebuild, summary
 from penstock.codec.returns import Returned
 from penstock.codec.values import Format, reader, serializer
 

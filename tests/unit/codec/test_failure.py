@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from penstock.codec import failure, read_failure, rebuild
-from penstock.codec.failure import LIMIT
+from penstock.codec.failures import LIMIT
 from penstock.errors import DecodeError, QueueFull, RemoteError, SoftTimeLimitExceeded, TaskRevoked
 
 
