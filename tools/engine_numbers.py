@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 ENGINES = {"Redis": "redis", "PostgreSQL": "postgresql", "RabbitMQ": "rabbitmq"}
 """As the benchmark names it → its page."""
 BEGIN, END = "<!-- made by tools/engine_numbers.py -->\n", "<!-- end of what is made -->\n"
-HEADS = ("measure", "median", "unit", "target", "floor")
+HEADS = ("measure", "median", "unit", "target", "floor", "foreign CPU")
+"""Foreign: what other programs took of the machine in the loudest trial."""
 
 
 def newest() -> Path:
@@ -35,10 +36,11 @@ def lines(results: list[dict[str, Any]], engine: str) -> Iterator[tuple[str, ...
             continue
         value = median(reading["value"] for reading in one["readings"])
         shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        foreign = max(reading["foreign"] for reading in one["readings"])
         goal = one["goal"] or {}
         sign = "≥" if goal.get("better") == "more" else "≤"
         wanted = (f"{sign} {goal[key]:,}" if key in goal else "" for key in ("target", "floor"))
-        yield (what.removesuffix(": Penstock"), shown, one["unit"], *wanted)
+        yield (what.removesuffix(": Penstock"), shown, one["unit"], *wanted, f"{foreign:.0%}")
 
 
 def with_numbers(text: str, engine: str, results: Path) -> str:
