@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -28,7 +29,7 @@ class Waiter:
         self.value: Any = None
         self.error: BaseException | None = None
 
-    def done(self, task: asyncio.Task[Any]) -> None:
+    def done(self, task: asyncio.Future[Any]) -> None:
         if task.cancelled():
             self.error = BrokerUnavailable("the engine was closed meanwhile; it is not known what was done")
         else:
@@ -43,9 +44,11 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._calls: deque[tuple[Call, Context, Callable[[asyncio.Task[Any]], None]]] = deque()
+        self._calls: deque[tuple[Call, Context, Callable[[asyncio.Future[Any]], None]]] = deque()
         self._awake = False
         self._closed = False
+        self._ended = False
+        """Nothing that is handed in is started any more."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
@@ -53,6 +56,11 @@ class LoopThread:
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        # What came while it was closing: its callers wait.
+        self._start_calls()
+        self.loop.run_until_complete(self._cancel_others())
+        self._ended = True
+        self._refuse_calls()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """What `call` returns; blocks this thread. Raises `BlockingCallInLoop` on the loop's own thread."""
@@ -75,7 +83,7 @@ class LoopThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
-        def done(task: asyncio.Task[T]) -> None:
+        def done(task: asyncio.Future[T]) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_resolve, future, task)
 
@@ -90,14 +98,26 @@ class LoopThread:
         """Call `act` on the loop, from any thread or signal handler."""
         self.loop.call_soon_threadsafe(act)
 
-    def _hand_in(self, call: Call, done: Callable[[asyncio.Task[Any]], None]) -> None:
+    def _hand_in(self, call: Call, done: Callable[[asyncio.Future[Any]], None]) -> None:
         if self._closed:
             call.close()
             raise BrokerUnavailable("the engine is closed")
         self._calls.append((call, copy_context(), done))
         if not self._awake:
             self._awake = True
-            self.loop.call_soon_threadsafe(self._start_calls)
+            with contextlib.suppress(RuntimeError):  # the loop is closed by now: see below
+                self.loop.call_soon_threadsafe(self._start_calls)
+        if self._ended:  # it ended since we looked; who comes first of the two refuses the call
+            self._refuse_calls()
+
+    def _refuse_calls(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                call, _, done = self._calls.popleft()
+                call.close()
+                refused: asyncio.Future[Any] = asyncio.Future(loop=self.loop)
+                refused.cancel()
+                done(refused)
 
     def _start_calls(self) -> None:
         self._awake = False  # before looking: who comes later rings again
@@ -127,7 +147,7 @@ class LoopThread:
             await asyncio.wait(others, timeout=CLOSING)
 
 
-def _resolve(future: asyncio.Future[T], task: asyncio.Task[T]) -> None:
+def _resolve(future: asyncio.Future[T], task: asyncio.Future[T]) -> None:
     if future.done():
         _forget(task)  # its caller was cancelled meanwhile
     elif task.cancelled():
@@ -138,7 +158,7 @@ def _resolve(future: asyncio.Future[T], task: asyncio.Task[T]) -> None:
         future.set_result(task.result())
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def _forget(task: asyncio.Future[Any]) -> None:
     """Somebody asked for the error, so that the loop does not complain about it."""
     if not task.cancelled():
         task.exception()
