@@ -115,8 +115,8 @@ class Watching:
             try:
                 busy = bool(self._waiting or self._unnamed)
                 nap = (horizon.pause() if horizon is not None else FALLBACK) if busy else None
-                if not await _within(self._something.wait(), nap):
-                    self._ripe.update(self._waiting)
+                if not await _within(self._something.wait(), nap) or horizon is not None:
+                    self._ripe.update(self._waiting)  # a look that settles the horizon is a look at all
                 self._something.clear()
                 if not self._waiting and not self._unnamed:
                     horizon = None
@@ -143,6 +143,14 @@ class Watching:
                     self._buckets.setdefault(number >> BUCKET, set()).add(number)
                     self._ripe.add(number)
         ripe = sorted(self._ripe)
+        self._ripe.clear()  # before asking: what is told meanwhile may be newer than the answer
+        try:
+            return await self._tell_ended(connection, ripe)
+        except BaseException:
+            self._ripe.update(number for number in ripe if number in self._waiting)
+            raise
+
+    async def _tell_ended(self, connection: Connection, ripe: Sequence[int]) -> tuple[int, int]:
         oldest, newest = 0, 0
         for start in range(0, max(1, len(ripe)), AT_ONCE):
             found, (first, newest) = await self._lookup.ended(connection, ripe[start : start + AT_ONCE])
@@ -158,7 +166,6 @@ class Watching:
             for one, mine in reports.items():
                 if not one.closed:
                     one.notify(mine)
-        self._ripe.difference_update(ripe)
         return oldest, newest
 
     async def close(self) -> None:
