@@ -136,7 +136,9 @@ class Client:
         if batch is not None:
             return batch.add(task, message)
         (answer,) = self.engine.run(self.publish([message]))
-        return self.result(task, message, self.key_of(message, answer))
+        result = self.result(task, message, self.key_of(message, answer))
+        result.published_now()
+        return result
 
     async def asend(
         self, task: Task[P, R] | None, message: Message, connection: object | None = None
@@ -148,7 +150,9 @@ class Client:
         if batch is not None:
             return batch.add(task, message)
         (answer,) = await self.engine.arun(self.publish([message]))
-        return self.result(task, message, self.key_of(message, answer))
+        result = self.result(task, message, self.key_of(message, answer))
+        result.published_now()
+        return result
 
     def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ R = TypeVar("R")
 
 RECHECK = 30.0
 """Seconds after which a waiting `get` looks whether the task is still known: one that is forgotten never ends."""
+FIRST_CHECK = 1.0
+"""The same for a task that this process had just published, so that nobody looked whether it is known."""
+JUST_NOW = 0.01
+"""Seconds for which a published task has hardly ended: who waits for it is told of its end, and need not ask first."""
 
 
 class AsyncResult(Generic[R]):
@@ -34,7 +39,7 @@ class AsyncResult(Generic[R]):
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_ignored", "_key", "_seen", "_task")
+    __slots__ = ("_app", "_ignored", "_key", "_published", "_seen", "_task")
 
     def __init__(
         self, id: Key | None, *, app: Penstock, task: Task[..., R] | None = None, ignored: bool = False
@@ -44,6 +49,7 @@ class AsyncResult(Generic[R]):
         self._app = app
         self._task = task
         self._ignored = ignored
+        self._published = -math.inf
         self._seen: Report | None = None
 
     def __repr__(self) -> str:
@@ -78,6 +84,13 @@ class AsyncResult(Generic[R]):
     def published_as(self, key: Key) -> None:
         """The batch is published; for `Batch`."""
         self._key = key
+
+    def published_now(self) -> None:
+        """This moment, by this process; for `Client`."""
+        self._published = time.monotonic()
+
+    def _is_new(self) -> bool:
+        return self._seen is None and time.monotonic() - self._published < JUST_NOW
 
     # -- what is known now
 
@@ -185,20 +198,21 @@ class AsyncResult(Generic[R]):
         """
         refuse_in_loop("get()", "await r.aget()")
         self._check_stored()
-        report = self.report()
-        if not report.state.terminal:
+        report = None if self._is_new() else self.report()
+        if report is None or not report.state.terminal:
             report = self._wait(report, timeout)
         return self._settled(report, propagate)
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
         """`get` without blocking the running loop."""
         self._check_stored()
-        report = await self.areport()
-        if not report.state.terminal:
+        report = None if self._is_new() else await self.areport()
+        if report is None or not report.state.terminal:
             report = await self._await(report, timeout)
         return self._settled(report, propagate)
 
-    def _wait(self, report: Report, timeout: float | None) -> Report:
+    def _wait(self, report: Report | None, timeout: float | None) -> Report:
+        """`report`: the last look, if there was one."""
         # The machine's clock, not the app's: a thread waits in real time.
         deadline = None if timeout is None else time.monotonic() + timeout
         told, reports = threading.Event(), list[Report]()
@@ -212,11 +226,11 @@ class AsyncResult(Generic[R]):
             failed.append(error)
             told.set()
 
-        self._check_known(report)
+        check = self._first_check(report)
         subscription = self._subscribe(notify, lost)
         try:
             while True:
-                left = RECHECK if deadline is None else min(RECHECK, deadline - time.monotonic())
+                left = check if deadline is None else min(check, deadline - time.monotonic())
                 if left > 0 and told.wait(left):
                     if reports:
                         return self._noted(reports[0])
@@ -225,15 +239,16 @@ class AsyncResult(Generic[R]):
                 if report.state.terminal:
                     return report
                 self._check_known(report)
-                if left < RECHECK and deadline is not None and time.monotonic() >= deadline:
+                check = RECHECK
+                if deadline is not None and time.monotonic() >= deadline:
                     raise self._timed_out(report, timeout)
         finally:
             subscription.close()
 
-    async def _await(self, report: Report, timeout: float | None) -> Report:
+    async def _await(self, report: Report | None, timeout: float | None) -> Report:
         import asyncio  # who awaits has loaded it
 
-        self._check_known(report)
+        check = self._first_check(report)
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Report] = loop.create_future()
 
@@ -254,7 +269,7 @@ class AsyncResult(Generic[R]):
         deadline = None if timeout is None else loop.time() + timeout
         try:
             while True:
-                left = RECHECK if deadline is None else max(0.0, min(RECHECK, deadline - loop.time()))
+                left = check if deadline is None else max(0.0, min(check, deadline - loop.time()))
                 await asyncio.wait([told], timeout=left)
                 if told.done() and isinstance(error := told.exception(), BrokerError):
                     raise self._lost(error) from error
@@ -262,6 +277,7 @@ class AsyncResult(Generic[R]):
                 if report.state.terminal:
                     return self._noted(report)
                 self._check_known(report)
+                check = RECHECK
                 if deadline is not None and loop.time() >= deadline:
                     raise self._timed_out(report, timeout)
         finally:
@@ -285,6 +301,13 @@ class AsyncResult(Generic[R]):
 
     def _lost(self, error: BrokerError) -> ResultUnavailable:
         return ResultUnavailable(f"the result of task {self.id} cannot come any more: {error}")
+
+    def _first_check(self, report: Report | None) -> float:
+        """Seconds until the next look; raises when there will be no result."""
+        if report is None:
+            return FIRST_CHECK
+        self._check_known(report)
+        return RECHECK
 
     def _check_known(self, report: Report) -> None:
         if report.state is State.UNKNOWN and apart.knows_waiting(self._app.engine, self._app.results):

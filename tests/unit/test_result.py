@@ -44,7 +44,8 @@ def pending(engine: FakeEngine, id: str = "id-1") -> None:
 
 def test_a_result_that_is_there(setup: Any) -> None:
     _, engine, task = setup
-    result = task.delay()
+    task.delay()
+    result = task.AsyncResult("id-1")
     engine.backend.reports["id-1"] = success("id-1", worker="w", queue="q")
     assert result.get() == result.result == result.info == {1: 2}
     assert (result.ready(), result.successful(), result.failed(), result.exists()) == (True, True, False, True)
@@ -91,6 +92,31 @@ def test_aget_is_woken_by_push_from_another_thread(setup: Any) -> None:
 
     assert asyncio.run(main()) == {1: 2}
     assert engine.backend.closed == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_waits_for_what_was_just_published_subscribes_without_asking_first(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    _, engine, task = setup
+    result = task.delay()
+    engine.backend.reports["id-1"] = success("id-1")  # it has ended already: the subscription tells
+    monkeypatch.setattr(engine.backend, "fetch", None)
+    assert (asyncio.run(result.aget()) if asynchronous else result.get()) == {1: 2}
+    assert (result.state, engine.backend.closed) == ("SUCCESS", 1)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_was_just_published_and_is_forgotten_is_not_waited_for(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    monkeypatch.setattr(results, "FIRST_CHECK", 0.001)
+    _, engine, task = setup
+    result = task.delay()
+    pending(engine)
+    monkeypatch.setattr(engine.backend, "subscribe", lambda *_: engine.backend.reports.clear() or engine.backend)
+    with pytest.raises(ResultUnavailable, match="unknown here"):
+        asyncio.run(result.aget()) if asynchronous else result.get()
 
 
 def test_a_notice_after_the_loop_s_end_is_harmless(setup: Any) -> None:
