@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from penstock.effects import Effect
 from penstock.message import Message
@@ -12,6 +13,10 @@ from penstock.outcome import Outcome
 
 Receipt = tuple[Any, ...]
 """What the engine needs to recognise a delivery and its lease. Opaque to everybody else; hashable."""
+
+
+LONGEST_REASON = 4_000
+"""Characters of why a task is dead."""
 
 
 class Delivery(Struct, gc=False):
@@ -51,9 +56,15 @@ class Release(Struct, frozen=True):
 
 
 class Dead(Struct, frozen=True):
-    """Hopeless: it moves to the dead letters with its message, for somebody to look at."""
+    """Hopeless: it moves to the dead letters with its message, for somebody to look at.
+
+    Errors may say anything, at any length. No text of theirs may keep an engine from storing this."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        text = self.reason[:LONGEST_REASON].replace("\0", "\\x00")
+        force_setattr(self, "reason", text.encode("utf-8", "backslashreplace").decode())
 
 
 Verdict = Ack | RetryAt | Release | Dead

@@ -28,8 +28,7 @@ def test_who_calls_while_it_closes_is_told() -> None:
             await asyncio.sleep(3600)
         finally:
             late.start()
-            while not started.is_set():
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(started.wait, 5)
 
     thread.spawn(ends_slowly())
     thread.run(asyncio.sleep(0))

@@ -20,8 +20,9 @@ from penstock.delivery import Receipt
 from penstock.engines.presence import MAX_SLOTS, Presence
 from penstock.errors import StoreError
 
-SIZE = 256
-"""Bytes of one note: a length, and the receipt as MessagePack. A receipt that does not fit is not noted."""
+SIZE = 1024
+"""Bytes of one note: a length, and the receipt as MessagePack. The longest ids fit: what is not noted is never
+charged."""
 _length = struct.Struct("<H")
 _encode = msgspec.msgpack.encode
 _NOTHING = bytes(_length.size)

@@ -13,6 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote
 
 from penstock.engines.network.starts import Starts
 
@@ -57,7 +58,7 @@ class Charges:
 
     def _append(self, ids: Iterable[str], kind: str = CHARGED) -> None:
         now = int(time.time())
-        lines = "".join(f"{now} {kind}{id}\n" for id in ids)
+        lines = "".join(f"{now} {kind}{quote(id)}\n" for id in ids)
         if lines:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(lines)
@@ -67,7 +68,7 @@ class Charges:
 
     def _shrink(self, now: float) -> None:
         with open(self._path, encoding="utf-8") as file:
-            kept = [line for line in file if int(line.partition(" ")[0]) > now - KEPT]
+            kept = [line for line in file if _entry(line)[0] > now - KEPT]
         with open(f"{self._path}.new", "w", encoding="utf-8") as file:
             file.writelines(kept[-(len(kept) // 2 + 1) :])
         os.replace(f"{self._path}.new", self._path)
@@ -85,11 +86,10 @@ class Charges:
         counts: Counter[str] = Counter()
         with open(self._path, encoding="utf-8") as file:
             for line in file:
-                when, _, entry = line.rstrip("\n").partition(" ")
-                kind, id = entry[:1], entry[1:]
+                when, kind, id = _entry(line)
                 if kind == CLEARED:
                     counts.pop(id, None)
-                elif int(when) > oldest:
+                elif when > oldest:
                     counts[id] += 1
         self._counts, self._seen = counts, seen
 
@@ -98,3 +98,10 @@ class Charges:
         with open(f"{self._path}.lock", "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _entry(line: str) -> tuple[int, str, str]:
+    """When, what and whose; a time of 0 for a line that was torn as its writer died, or its disk was full."""
+    when, _, entry = line.rstrip("\n").partition(" ")
+    whole = line.endswith("\n") and when.isdecimal() and entry[:1] in (CHARGED, CLEARED)
+    return (int(when), entry[:1], unquote(entry[1:])) if whole else (0, CHARGED, "")

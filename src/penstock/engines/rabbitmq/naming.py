@@ -81,7 +81,7 @@ def delay_queue(level: int) -> str:
 def delay_path(seconds: float, lane: str) -> tuple[int, str]:
     """The first level of a message that is due in `seconds`, and its routing key: a digit for each level, the longest
     first, and the lane that it goes to then."""
-    ticks = min(max(1, math.ceil(seconds / TICK)), (1 << LEVELS) - 1)
+    ticks = math.ceil(min(max(1.0, seconds / TICK), (1 << LEVELS) - 1))
     top = ticks.bit_length() - 1
     digits = ".".join(format(ticks, f"0{LEVELS}b"))
     return top, f"{digits}.{word(lane)}"

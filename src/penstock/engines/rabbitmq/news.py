@@ -49,7 +49,7 @@ async def listen(connection: Connection, topology: Topology, hear: Callable[[New
     def deliver(content: Content) -> None:
         try:
             news = _decoder.decode(content.body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return  # of another version, or a stranger's
         hear(news)
 

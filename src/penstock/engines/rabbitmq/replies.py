@@ -127,7 +127,7 @@ class Replies:
     def _on_return(self, content: Content) -> None:
         try:
             count = len(_decoder.decode(content.body))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             count = 1
         if not self.undelivered:
             log.warning("%d results had nowhere to go: the process that asked is gone (told once)", count)
@@ -138,7 +138,7 @@ class Replies:
     def _on_reply(self, content: Content) -> None:
         try:
             outcomes = _decoder.decode(content.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("a reply could not be read: %s", error)
             return
         told: dict[Waiting, list[Report]] = {}

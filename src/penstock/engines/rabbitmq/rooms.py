@@ -71,6 +71,8 @@ class Rooms:
         now = time.monotonic()
         for number, message in enumerate(batch):
             place = (message.queue, message.namespace)
+            if place not in self._rooms:
+                name(*place)  # raises for one that cannot be a queue, which nobody is to be shown
             room = self.room(*place)
             if now > room.until or (room.left <= 0 and not room.full):
                 await self._ask(topology, room, name(*place), admitted[place])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
-from pika import data, frame, spec
+from pika import data, exceptions, frame, spec
 
 GREETING = b"AMQP\x00\x00\x09\x01"
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -134,14 +134,23 @@ def read_return(buffer: bytes, at: int) -> Content:
 
 def _short(buffer: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + buffer[at]
-    return buffer[at + 1 : end].decode(), end
+    # Of a stranger's message, it may be anything.
+    return buffer[at + 1 : end].decode(errors="replace"), end
 
 
 def read_id(props: bytes) -> tuple[str, Mapping[str, Any]]:
-    """The message id and the headers."""
+    """The message id and the headers; nothing of what a stranger wrote in another way than AMQP wants it."""
+    try:
+        return _read_id(props)
+    except (ValueError, TypeError, struct.error, IndexError, exceptions.AMQPError):
+        return "", {}
+
+
+def _read_id(props: bytes) -> tuple[str, Mapping[str, Any]]:
     if props[0] == OURS >> 8 and props[1] == OURS & 0xFF:
         at = 4 + props[2]  # behind content type and delivery mode
         return props[at + 1 : at + 1 + props[at]].decode(), {}
     found = spec.BasicProperties()
     found.decode(props)
-    return found.message_id or "", found.headers or {}
+    id = found.message_id or ""
+    return id.encode().decode() if isinstance(id, str) else id.decode(), found.headers or {}
