@@ -110,9 +110,11 @@ class Fenced(Struct, frozen=True, gc=False):
 
 
 class Unknown(Struct, frozen=True, gc=False):
-    """The outcome is not known (the connection broke after sending). Publish again with the same `id`."""
+    """The outcome is not known (the connection broke after sending). Publish again with the same `id`. `why` is what the
+    engine knows of the reason, with its remedy."""
 
     id: str
+    why: str = ""
 
 
 Answer = Accepted | Duplicate | Conflict | Full | Fenced | Unknown

@@ -247,14 +247,13 @@ class Client:
     ) -> Sequence[Answer]:
         """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed."""
         known = list(answers)
-        while unknown := {i: answer.id for i, answer in enumerate(known) if isinstance(answer, Unknown)}:
+        while unknown := {i: answer for i, answer in enumerate(known) if isinstance(answer, Unknown)}:
             left = deadline - self._app.clock.monotonic()
             if left <= 0:
-                ids = tuple(unknown.values())
-                raise OutcomeUnknown(
-                    f"{len(ids)} tasks may or may not be published: the broker did not say in time", ids
-                )
-            again = [replace(messages[i], id=id) for i, id in unknown.items()]
+                ids = tuple(answer.id for answer in unknown.values())
+                why = next((answer.why for answer in unknown.values() if answer.why), "the broker did not say in time")
+                raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {why}", ids)
+            again = [replace(messages[i], id=answer.id) for i, answer in unknown.items()]
             for i, answer in zip(unknown, await self._app.broker.publish(again, left), strict=True):
                 known[i] = answer
         return known

@@ -19,7 +19,7 @@ from pika import spec
 from penstock.broker import DONE, LEASE_LOST, Accepted, Demand, Unknown
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
-from penstock.engines.rabbitmq import consumers, open_engine
+from penstock.engines.rabbitmq import consumers, open_engine, progress, publisher
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.engine import RabbitEngine
 from penstock.engines.rabbitmq.lane import Lane
@@ -147,6 +147,8 @@ def test_a_memory_alarm_stops_publishing_and_nothing_else(server: Server, engine
         batch = [Message(1, "task", b"late", queue=queue)]
         [unknown] = engine.run(engine.broker.publish(batch, 1))  # sent before the server says that it is blocked
         assert isinstance(unknown, Unknown)
+        assert "memory" in unknown.why
+        assert "vm_memory_high_watermark" in unknown.why
         with pytest.raises(BrokerUnavailable, match=r"alarm.*memory"):
             engine.run(engine.broker.publish(batch, 0.5))
         assert drain(engine, queue, 10) == ids
@@ -328,3 +330,59 @@ def test_a_publish_whose_connection_breaks_before_it_is_sent_goes_on_with_the_ne
     ids = accepted(publish(engine, queue, 5))
     assert (len(ids), cuts) == (5, 2)
     assert len(drain(engine, queue, 6)) == 6
+
+
+def test_a_publisher_whose_confirms_stay_away_connects_anew_and_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", (0.3, 0.3))
+    engine, queue = open_engine(server.url), name()
+    publish(engine, queue, 1)
+    sick = engine.run(engine.core.post.link.get(5))
+    assert sick._channel is not None
+    sick._channel.confirmed = lambda tag, multiple, accepted: None
+    batch = [Message(1, "task", b"x", queue=queue, id=f"{queue}-{number}") for number in range(3)]
+    started = time.monotonic()
+    answers = engine.run(engine.broker.publish(batch, 30))
+    assert 0.2 < time.monotonic() - started < 3
+    assert answers == [Unknown(str(message.id)) for message in batch]
+    assert len(accepted(list(engine.run(engine.broker.publish(batch, 5))))) == 3
+    assert engine.run(engine.core.post.link.get(5)) is not sick
+    assert "confirmed nothing for 0.3 s" in caplog.text
+    assert "connecting again" in caplog.text
+    engine.close()
+
+
+def test_a_publisher_that_is_confirmed_slowly_is_left_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", (0.4, 0.4))
+    engine, queue = open_engine(server.url), name()
+    publish(engine, queue, 1)
+    slow = engine.run(engine.core.post.link.get(5))
+    assert slow._channel is not None
+    confirm, loop = slow._on_confirm, slow.connection._loop
+    held: list[int] = []
+
+    def one_by_one(tag: int, multiple: bool, accepted: bool) -> None:
+        while len(held) < tag:
+            held.append(tag)
+            loop.call_later(0.2 * len(held), confirm, len(held) + 1, False, True)
+
+    slow._channel.confirmed = one_by_one
+    slow._on_confirm(1, True, True)
+    assert len(accepted(publish(engine, queue, 5))) == 5
+    assert engine.run(engine.core.post.link.get(5)) is slow
+    engine.close()
+
+
+def test_a_publisher_whose_calls_are_not_answered_connects_anew(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ROUND_TRIP", 0.3)
+    engine, queue = open_engine(server.url), name()
+    publish(engine, queue, 1)
+    sick = engine.run(engine.core.post.link.get(5))
+    assert sick.topology._channel is not None
+    sick.topology._channel._answer = lambda answer: None  # type: ignore[method-assign]  # nothing comes
+    assert len(accepted(publish(engine, name(), 2))) == 2
+    assert sick.connection.error is not None
+    engine.close()

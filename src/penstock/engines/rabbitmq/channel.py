@@ -22,6 +22,10 @@ TIMEOUT = 10.0
 _SIZE = struct.Struct(">Q")
 
 
+class Unanswered(BrokerUnavailable):
+    """The server did not answer a call in time."""
+
+
 class Channel:
     """Not thread-safe: for the loop thread only. `deliver`, `returned`, `confirmed`, `cancelled` and `ended` are set by
     who uses it."""
@@ -64,7 +68,8 @@ class Channel:
                 return await future
         except TimeoutError:
             # Whatever it answers later would be taken for the answer to something else.
-            error = BrokerUnavailable(f"{self.connection.login.url}: no answer on a channel within {timeout:.3g} s")
+            connection = self.connection
+            error = Unanswered(f"{connection.login.url}: {connection.address} did not answer within {timeout:.3g} s")
             self.connection.drop(self)
             self.end(error)
             raise error from None

@@ -7,16 +7,17 @@ import os
 import ssl
 import struct
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from pika import exceptions, spec
 
 from penstock.engines.rabbitmq import faults, wire
-from penstock.engines.rabbitmq.channel import Channel
+from penstock.engines.rabbitmq.channel import TIMEOUT, Channel, Unanswered
 from penstock.errors import BrokerUnavailable, PenstockError
 
+A = TypeVar("A")
 FRAME_MAX = 131_072
 HIGH_WATER = 1 << 20
 """Bytes waiting to be sent, beyond which senders wait."""
@@ -48,10 +49,13 @@ class Connection(asyncio.Protocol):
         self.login = login
         self.server: Mapping[str, Any] = {}
         self.address = ""
+        """`host:port`."""
         self.error: PenstockError | None = None
         self.alarm: str | None = None
         """Why the server accepts no messages now."""
         self.frame_max = FRAME_MAX
+        self.patience = TIMEOUT
+        """Seconds for an answer that every healthy node gives at once."""
         self.on_lost: list[Callable[[PenstockError], None]] = []
         self.on_stall: list[Callable[[], None]] = []
         """Called when this process did not come to its heartbeats, as soon as it runs again."""
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._sent = self._received = self._looked = time.monotonic()
         self._beat: asyncio.TimerHandle | None = None
         self._interval = 0.0
+        self._written = 0
 
     # -- opening and closing
 
@@ -91,6 +96,9 @@ class Connection(asyncio.Protocol):
             ours = faults.of_driver(login.url, error)
             connection.abort(ours)
             raise ours from error
+        except asyncio.CancelledError:
+            connection.abort(BrokerUnavailable(f"{login.url}: not needed any more"))
+            raise
         return connection
 
     async def _greet(self) -> None:
@@ -132,8 +140,16 @@ class Connection(asyncio.Protocol):
             if self._numbers not in self._channels:
                 break
         channel = self._channels[self._numbers] = Channel(self, self._numbers)
-        await channel.call(spec.Channel.Open(), spec.Channel.OpenOk)
+        await self.answer(channel.call(spec.Channel.Open(), spec.Channel.OpenOk, timeout=self.patience))
         return channel
+
+    async def answer(self, call: Awaitable[A]) -> A:
+        """What a call returns that every healthy node answers at once. One that does not answer has lost us."""
+        try:
+            return await call
+        except Unanswered as error:
+            self.abort(error)
+            raise
 
     def drop(self, channel: Channel) -> None:
         self._channels.pop(channel.number, None)
@@ -145,7 +161,13 @@ class Connection(asyncio.Protocol):
         if self.error is not None or self._transport is None:
             raise self.error or BrokerUnavailable(f"{self.login.url}: not connected")
         self._transport.write(data)
+        self._written += len(data)
         self._sent = time.monotonic()
+
+    def backlog(self) -> tuple[int, int]:
+        """How many bytes wait here to be sent, and how many were handed to the socket so far."""
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return waiting, self._written - waiting
 
     async def flow(self) -> None:
         """Wait until the socket takes more."""

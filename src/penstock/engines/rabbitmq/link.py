@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from penstock.engines.network.patience import pauses
 from penstock.engines.rabbitmq.connection import Connection
+from penstock.engines.rabbitmq.dialing import open_first
 from penstock.engines.rabbitmq.settings import Settings
 from penstock.errors import BrokerUnavailable, ConfigError, PenstockError
 
@@ -73,26 +74,28 @@ class Link(Generic[S]):
         raise AssertionError("pauses never end")
 
     async def _try_hosts(self) -> S:
-        settings = self._settings
-        hosts = list(settings.address.hosts)
-        random.shuffle(hosts)  # so that clients spread, and come back to another when one is gone
-        failure: PenstockError | None = None
-        for host, port in hosts:
+        settings, hosts = self._settings, self._hosts()
+        while True:
+            connection = await open_first(settings.login, hosts, settings.connect_timeout)
             try:
-                connection = await Connection.open(settings.login, host, port, settings.connect_timeout)
-                try:
-                    session = await self._prepare(connection)
-                except PenstockError as error:
-                    connection.abort(error)
-                    raise
-            except ConfigError:
-                raise
+                session = await self._prepare(connection)
             except PenstockError as error:
-                failure = error
+                connection.abort(error)
+                hosts = [host for host in hosts if _address(host) != connection.address]
+                if isinstance(error, ConfigError) or not hosts:
+                    raise
                 continue
             self._connection = connection
             return session
-        raise failure or BrokerUnavailable(f"{settings.login.url}: no hosts")
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        hosts = list(self._settings.address.hosts)
+        random.shuffle(hosts)  # so that clients spread
+        if self._connection is not None:
+            # What was just lost comes last: a frozen host still takes connections, and answers nothing.
+            lost = self._connection.address
+            hosts.sort(key=lambda host: _address(host) == lost)
+        return hosts
 
     def cut(self) -> None:
         """Break the connection as a broken network would; for tests, and when it serves no more."""
@@ -106,3 +109,7 @@ class Link(Generic[S]):
         self._session = None
         if connection is not None:
             await connection.close()
+
+
+def _address(host: tuple[str, int]) -> str:
+    return f"{host[0]}:{host[1]}"

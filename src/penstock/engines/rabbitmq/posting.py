@@ -12,7 +12,8 @@ from penstock.engines.rabbitmq import naming, wire
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.link import Link
 from penstock.engines.rabbitmq.news import lane_parcel
-from penstock.engines.rabbitmq.publisher import Fate, Parcel, Publisher
+from penstock.engines.rabbitmq.progress import Patience
+from penstock.engines.rabbitmq.publisher import Fate, Parcel, Publisher, alarmed
 from penstock.engines.rabbitmq.rooms import Rooms
 from penstock.engines.rabbitmq.settings import HARD_LENGTH, Settings
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull, UnknownQueue
@@ -35,13 +36,14 @@ class Post:
         self._link: Link[Publisher] = Link(settings, self._prepare)
         self._names: dict[tuple[str, str], str] = {}
         self.rooms = Rooms(settings.queues)
+        self._patience = Patience()
 
     @property
     def link(self) -> Link[Publisher]:
         return self._link
 
     async def _prepare(self, connection: Connection) -> Publisher:
-        publisher = Publisher(self._settings, connection)
+        publisher = Publisher(self._settings, connection, self._patience)
         await publisher.open()
 
         async def announce(lane: str) -> None:
@@ -104,6 +106,8 @@ class Post:
         fates = await publisher.send(parcels, until)
         if Fate.RETURNED in fates:
             await self._send_again(publisher, batch, parcels, fates, until)
+        alarm = publisher.connection.alarm
+        why = alarmed(self._settings.login.url, alarm) if alarm is not None else ""
         answers: list[Answer] = []
         for message, parcel, fate in zip(batch, parcels, fates, strict=True):
             if fate is Fate.CONFIRMED:
@@ -111,7 +115,7 @@ class Post:
             elif fate is Fate.REFUSED:
                 answers.append(Full(message.queue, HARD_LENGTH, HARD_LENGTH, "tasks", RETRY_AFTER))
             else:
-                answers.append(Unknown(parcel.id))
+                answers.append(Unknown(parcel.id, why))
         return answers
 
     async def _send_again(

@@ -13,6 +13,7 @@ from pika import spec
 from penstock.engines.rabbitmq import wire
 from penstock.engines.rabbitmq.channel import Channel
 from penstock.engines.rabbitmq.connection import Connection
+from penstock.engines.rabbitmq.progress import Patience, Watch
 from penstock.engines.rabbitmq.settings import Settings
 from penstock.engines.rabbitmq.topology import Topology
 from penstock.engines.rabbitmq.wire import Content
@@ -20,6 +21,10 @@ from penstock.errors import BrokerUnavailable, PenstockError
 
 WINDOW = 4_096
 """Messages on one connection that wait for their confirms."""
+
+
+ROUND_TRIP = 4.0
+"""Seconds for an answer on a connection that is to publish: two fit in the time of a usual publish."""
 
 
 class Fate(Enum):
@@ -68,11 +73,20 @@ class Batch:
         handle.cancel()
 
 
+def alarmed(url: str, alarm: str | None) -> str:
+    """What an alarm of the server means, with its remedy."""
+    return (
+        f"{url}: RabbitMQ accepts no messages now, it has an alarm: {alarm}; free memory or disk on the server, or "
+        "raise vm_memory_high_watermark or lower disk_free_limit"
+    )
+
+
 class Publisher:
     """The channel with confirms, of one connection."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(self, settings: Settings, connection: Connection, patience: Patience) -> None:
         self.connection = connection
+        connection.patience = ROUND_TRIP
         self.topology = Topology(settings, connection)
         self._channel: Channel | None = None
         self._plain: Channel | None = None
@@ -82,6 +96,7 @@ class Publisher:
         self._returned: set[str] = set()
         self._ways: dict[tuple[str, str], bytes] = {}
         self._room = asyncio.Event()
+        self._watch = Watch(connection, patience, lambda: next(iter(self._flying), None))
 
     async def open(self) -> None:
         await self._ready()
@@ -118,6 +133,7 @@ class Publisher:
         if channel.error is not None:
             batch.end()  # with what was answered before
         elif parcels:
+            self._watch.start()
             await batch.wait(until)
         return batch.fates
 
@@ -126,6 +142,7 @@ class Publisher:
         await self.connection.flow()
         while len(self._flying) >= WINDOW and channel.error is None:
             self._room.clear()
+            self._watch.start()
             try:
                 async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     await self._room.wait()
@@ -140,10 +157,7 @@ class Publisher:
             async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await connection.unblocked()
         except TimeoutError:
-            raise BrokerUnavailable(
-                f"{connection.login.url}: RabbitMQ accepts no messages now, it has an alarm: {alarm}; free memory or "
-                "disk on the server, or raise vm_memory_high_watermark or lower disk_free_limit"
-            ) from None
+            raise BrokerUnavailable(alarmed(connection.login.url, alarm)) from None
         if connection.error is not None:
             raise connection.error
 

@@ -162,4 +162,5 @@ class Topology:
         async with self._asking:
             if self._channel is None or self._channel.error is not None:
                 self._channel = await self._connection.channel()
-            return await self._channel.call(method, *answers)
+            call = self._channel.call(method, *answers, timeout=self._connection.patience)
+            return await self._connection.answer(call)
