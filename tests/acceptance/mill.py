@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import Penstock, State, Task
-from penstock.broker import DONE, Accepted, Answer, Demand, Dispatch, Duplicate, Full, Step
+from penstock.broker import DONE, Accepted, Answer, Demand, Dispatch, Duplicate, Full, Key, Step
 from penstock.delivery import ACK, Receipt, Settlement
+from penstock.outcome import Outcome
 from penstock.queue import Queue
 from penstock.testing.checkers import Remains
 from penstock.testing.history import History, Kind
@@ -124,9 +125,12 @@ class Mill:
         return number
 
 
-def witness(history: Path) -> None:
-    """In this process and its children, tell the history which ends the broker accepted, and which it refused."""
-    bare = Dispatch.step
+def witness(history: Path, apart: bool) -> None:
+    """In this process and its children, tell the history which ends the broker accepted, and which it refused. With
+    results `apart`, on a Redis, a task is committed when the result is stored, and acknowledging it commits nothing."""
+    if apart:
+        _witness_results(history)
+    bare, accepted = Dispatch.step, Kind.ACKNOWLEDGED if apart else Kind.COMMITTED
     names: dict[Receipt, str] = {}
 
     async def step(self: Dispatch, settle: Sequence[Settlement], want: Demand | None) -> Step:
@@ -134,7 +138,7 @@ def witness(history: Path) -> None:
         log = History(history, f"witness-{os.getpid()}")
         for item, answer in zip(settle, done.settled, strict=True):
             if item.verdict == ACK and item.receipt in names:
-                log.note(Kind.COMMITTED if answer == DONE else Kind.LATE, names.pop(item.receipt))
+                log.note(accepted if answer == DONE else Kind.LATE, names.pop(item.receipt))
         log.close()
         for delivery in done.deliveries:
             if delivery.message is not None:
@@ -142,6 +146,22 @@ def witness(history: Path) -> None:
         return done
 
     Dispatch.step = step  # type: ignore[method-assign]
+
+
+def _witness_results(history: Path) -> None:
+    from penstock.engines.redis.outcomes import RedisBackend
+
+    bare = RedisBackend.store
+
+    async def store(self: RedisBackend, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
+        stored = await bare(self, outcomes)
+        log = History(history, f"results-{os.getpid()}")
+        for (id, _), first in zip(outcomes, stored, strict=True):
+            log.note(Kind.COMMITTED if first else Kind.LATE, str(id).rpartition(".")[2])
+        log.close()
+        return stored
+
+    RedisBackend.store = store  # type: ignore[method-assign]
 
 
 def _number(body: bytes) -> str:
@@ -165,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     if given.log is not None:
         logging.basicConfig(filename=given.log, level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")
-    witness(given.history)
+    witness(given.history, apart=given.results is not None)
     mill = Mill(given.broker, given.history, results=given.results, queue=given.queue, length=given.length)
     level = "CRITICAL" if given.log is None else "WARNING"
     options = WorkerOptions(concurrency=given.concurrency, pool=given.pool, lease=given.lease, loglevel=level)

@@ -129,9 +129,14 @@ class Field:
     def check(self, mill: Mill) -> tuple[Ledger, Remains]:
         ledger = self.ledger()
         remains = mill.remains(ledger.asked)
-        findings = [no_loss(ledger, remains), nothing_invented(ledger, remains), all_started(ledger, remains)]
-        if self.site.knows_ids:
-            findings.append(single_commit(ledger))
+        committed = single_commit(ledger)
+        findings = [
+            no_loss(ledger, remains),
+            nothing_invented(ledger, remains),
+            all_started(ledger, remains),
+            committed,
+        ]
+        assert ledger.commits, "nobody saw a commit"
         for finding in findings:
             assert finding.ok, str(finding)
         return ledger, remains

@@ -31,6 +31,7 @@ class Ledger:
         self.starts: Counter[str] = Counter()
         self.commits: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
+        self.acks: Counter[str] = Counter()
         for event in events:
             match event.kind:
                 case Kind.STARTED:
@@ -39,6 +40,8 @@ class Ledger:
                     self.commits[event.task] += 1
                 case Kind.LATE:
                     self.late[event.task] += 1
+                case Kind.ACKNOWLEDGED:
+                    self.acks[event.task] += 1
                 case Kind.ASKED:
                     self.asked.add(event.task)
                 case Kind.ACCEPTED:
@@ -54,6 +57,10 @@ class Ledger:
     def repeated(self) -> int:
         """Starts beyond each task's first: what at-least-once costs."""
         return sum(self.starts.values()) - len(self.starts)
+
+    def acknowledged_again(self) -> int:
+        """Acknowledgements beyond each task's first: deliveries of what had ended, which had no effect."""
+        return sum(self.acks.values()) - len(self.acks)
 
 
 class Remains(Struct, frozen=True):
@@ -99,7 +106,7 @@ def nothing_invented(ledger: Ledger, remains: Remains) -> Finding:
 
 
 def single_commit(ledger: Ledger) -> Finding:
-    """No task had two settlements accepted."""
+    """No task had two settlements accepted, or two results."""
     return _over("one accepted commit for each task", ledger.commits, 1)
 
 

@@ -31,9 +31,12 @@ class Kind(StrEnum):
     STARTED = "started"
     """Its function is about to run. The only trace that the task itself leaves."""
     COMMITTED = "committed"
-    """A settlement of it was accepted."""
+    """A settlement of it was accepted; where results are kept apart from the queue: its result was stored."""
     LATE = "late"
-    """A settlement of it was refused, because its lease was lost."""
+    """A settlement of it was refused, because its lease was lost; or a second result, because the first one stays."""
+    ACKNOWLEDGED = "acknowledged"
+    """Where results are kept apart, the queue was told that it is done with. It may be told so again, of a delivery
+    that came after the task had ended: that ends nothing twice."""
 
 
 class Event(NamedTuple):

@@ -94,6 +94,9 @@ def test_what_is_done_twice() -> None:
     assert twice.repeated() == 1
     late = ledger((Kind.COMMITTED, "1"), (Kind.LATE, "1"))
     assert single_commit(late).ok
+    again = ledger((Kind.COMMITTED, "1"), (Kind.ACKNOWLEDGED, "1"), (Kind.ACKNOWLEDGED, "1"))
+    assert single_commit(again).ok
+    assert again.acknowledged_again() == 1
 
 
 def test_what_never_ran() -> None:
