@@ -13,7 +13,7 @@ from penstock.errors import ConfigError, UnknownQueue
 from penstock.message import DEFAULT_QUEUE, NORMAL
 from penstock.options import Errors, check_errors, check_limits, check_priority
 from penstock.queue import Queue, check_name
-from penstock.spelling import hint
+from penstock.spelling import hint, without_password
 
 
 class Settings(TypedDict, total=False):
@@ -81,13 +81,20 @@ class Config(Struct, frozen=True, kw_only=True):
         for name, (fits, rule) in _RULES.items():
             value = getattr(self, name)
             if not fits(value):
-                raise ConfigError(f"{name} must be {rule}, not {value!r}")
+                shown = without_password(value) if fits is _url and isinstance(value, str) else value
+                raise ConfigError(f"{name} must be {rule}, not {shown!r}")
         check_name("namespace", self.namespace, empty=True)
         check_name("queue", self.task_default_queue)
         check_priority(self.task_default_priority)
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
         serializer(self.task_serializer)
+
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        for name in ("broker_url", "result_backend"):
+            fields[name] = fields[name] and without_password(fields[name])
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
     @property
     def queues(self) -> tuple[Queue, ...]:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from penstock.errors import ConfigError
+from penstock.spelling import without_password
 
 VARIABLE = "PENSTOCK_BROKER_URL"
 FOLDER = ".penstock"
@@ -46,7 +47,8 @@ def broker_url(given: str | None, folder: Path) -> str:
     if url is None or url == "":
         return f"{_SQLITE}{project_root(folder) / FOLDER / 'queue.db'}"
     if "://" not in url:
-        raise ConfigError(f"broker {url!r} is not a URL; for a file write sqlite:///{url}")
+        shown = without_password(url)
+        raise ConfigError(f"broker {shown!r} is not a URL; for a file write sqlite:///{shown}")
     if not url.startswith("sqlite:"):
         return url
     if not url.startswith(_SQLITE):

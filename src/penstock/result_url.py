@@ -6,6 +6,7 @@ from pathlib import Path
 
 from penstock.errors import ConfigError
 from penstock.locate import broker_url
+from penstock.spelling import without_password
 
 AMQP = ("amqp", "amqps", "pyamqp")
 
@@ -22,7 +23,7 @@ def result_url(given: str | None, broker: str, folder: Path) -> str | None:
     scheme, mark, rest = given.partition("://")
     if not mark:
         raise ConfigError(
-            f"result_backend={given!r} is not a URL, such as redis://localhost:6379/1 or sqlite:///results.db"
+            f"result_backend={without_password(given)!r} is not a URL, such as redis://localhost:6379/1 or sqlite:///results.db"
         )
     if scheme == "rpc" and not rest.strip("/"):
         return _reply_queue(broker)

@@ -1,4 +1,4 @@
-"""'Did you mean': the nearest known name, for errors about unknown ones."""
+"""What errors show: the nearest known name for an unknown one, and URLs without their passwords."""
 
 from __future__ import annotations
 
@@ -15,3 +15,18 @@ def hint(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 8 else ""
+
+
+def without_password(url: str) -> str:
+    """`url` as people may see it. Of one that is written wrongly, too, where the password may be anywhere before the
+    last @."""
+    head, mark, rest = url.partition("://")
+    if not mark:
+        head, rest = "", url
+    before, at, after = rest.rpartition("@")
+    if not at:
+        import re  # few get here
+
+        return re.sub("(password=)[^&]*", r"\1***", url)
+    login, given, _ = before.partition(":")
+    return f"{head}{mark}{login}{':***' if given else ''}@{after.partition('?')[0]}"

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from msgspec import Struct
 
 from penstock.errors import ConfigError
-from penstock.spelling import hint
+from penstock.spelling import hint, without_password
 
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::(?P<port>\d+))?\Z")
 
@@ -23,6 +23,9 @@ class Address(Struct, frozen=True):
     password: str | None
     path: str
     options: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Address({self.public!r})"
 
     @property
     def public(self) -> str:
@@ -41,14 +44,27 @@ def parse_address(url: str, *, port: int, options: Collection[str] = ()) -> Addr
     user, _, password = login.partition(":")
     shown = f"{scheme}://{user + '@' if at else ''}{places}/{path}"
     if not mark:
-        raise ConfigError(f"{shown!r} is not a URL")
+        raise ConfigError(f"{without_password(url)!r} is not a URL")
     given = dict(parse_qsl(query, keep_blank_values=True))
+    _check_login(url, authority, path, query, given)
     for name in given:
         if name not in options:
             known = ", ".join(sorted(options)) or "none"
             raise ConfigError(f"{shown}: unknown option {name!r}{hint(name, options)}; known: {known}")
     hosts = tuple(_host(place, port, shown) for place in places.split(","))
     return Address(scheme, hosts, unquote(user) or None, unquote(password) if password else None, unquote(path), given)
+
+
+def _check_login(url: str, authority: str, path: str, query: str, given: Collection[str]) -> None:
+    """Refuse what is most likely the rest of a password, before anything shows it."""
+    if "@" in authority:
+        return
+    cut_in_two = "@" in query and not _HOST.match(authority.rpartition(",")[2])
+    if "@" in path or cut_in_two or any("@" in name for name in given):
+        raise ConfigError(
+            f"{without_password(url)}: its user or password has a '/' or a '?', which ends them: write %2F for /, %3F "
+            "for ? and %40 for @"
+        )
 
 
 def _host(place: str, port: int, shown: str) -> tuple[str, int]:

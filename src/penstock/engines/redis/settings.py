@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import quote
 
@@ -43,7 +43,7 @@ class Settings:
     master: str | None = None
     tls: bool = False
     ca: str | None = None
-    sentinel_login: tuple[str | None, str | None] = (None, None)
+    sentinel_login: tuple[str | None, str | None] = field(default=(None, None), repr=False)
     durability: str = "power"
     read_replica: bool = False
     timeout: float = 5.0
