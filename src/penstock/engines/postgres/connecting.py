@@ -136,10 +136,14 @@ class Links:
 
     async def take(self, deadline: Deadline) -> Connection:
         """An idle connection, or a new one. Raises `BrokerUnavailable` at the deadline."""
-        try:
-            await asyncio.wait_for(self._room.acquire(), max(deadline.left(), 0.001))
-        except TimeoutError:
-            raise BrokerUnavailable(f"{self.settings.public}: no connection was free in time") from None
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(max(deadline.left(), 0.001)):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise BrokerUnavailable(f"{self.settings.public}: no connection was free in time") from None
+        else:
+            await self._room.acquire()  # at once
         try:
             while self._idle:
                 connection = self._idle.pop()
@@ -178,7 +182,8 @@ class Links:
         while True:
             connection = await self.take(deadline)
             try:
-                result = await asyncio.wait_for(work(connection), max(min(deadline.left(), ATTEMPT), 0.001))
+                async with asyncio.timeout(max(min(deadline.left(), ATTEMPT), 0.001)):
+                    result = await work(connection)
             except asyncio.CancelledError:
                 self.give(connection, broken=True)
                 raise

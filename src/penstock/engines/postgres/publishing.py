@@ -120,8 +120,8 @@ class Publisher:
                 if batch is None:
                     batch = await self.prepare(connection, messages)
                 sql, parameters = statements.publish(statements.again(batch) if unknown else batch, self._schema, bound)
-                sent = connection.fetch(sql, *parameters)
-                rows = await asyncio.wait_for(sent, max(min(deadline.left(), ATTEMPT), 0.001))
+                async with asyncio.timeout(max(min(deadline.left(), ATTEMPT), 0.001)):
+                    rows = await connection.fetch(sql, *parameters)
             except BaseException as error:
                 broken = is_broken(error) or not isinstance(error, Exception) or sqlstate(error) in ("25006", "57P03")
                 self._links.give(connection, broken=broken)

@@ -176,7 +176,8 @@ class Watching:
 async def _within(call: Coroutine[Any, Any, bool], seconds: float | None) -> bool:
     """Whether `call` ended in time."""
     try:
-        await asyncio.wait_for(call, seconds)
+        async with asyncio.timeout(seconds):
+            await call
     except TimeoutError:
         return False
     return True
