@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from penstock import ConfigError, QueueFull, ResultUnavailable
 from penstock.broker import Accepted, Full
-from tests.callers import django_default
+from tests.transactions.callers import django_default
 from tests.unit.fake_engine import FakeEngine, fake_app
 
 

@@ -1,5 +1,5 @@
 """Which connections are known, which are refused, and what becomes of errors; the real ones are in
-test_transactions.py."""
+tests/transactions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstock.enlist import Rows, Statement
 from penstock.message import Message
 from penstock.signature import Signature
 from penstock.transaction import kind, sql_error
-from tests.callers import django_default
+from tests.transactions.callers import django_default
 from tests.unit.fake_engine import FakeEngine, fake_app
 
 

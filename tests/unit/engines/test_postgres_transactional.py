@@ -1,5 +1,5 @@
 """Publishing inside a caller's transaction, up to the connection: pure. What the server makes of it is in
-test_transactions.py."""
+tests/transactions."""
 
 from __future__ import annotations
 
