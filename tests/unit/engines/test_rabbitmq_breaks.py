@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from pika import spec
 
-from penstock.broker import DONE, LEASE_LOST, Accepted, Demand, Unknown
+from penstock.broker import DONE, LEASE_LOST, Accepted, Demand, Full, Unknown
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
-from penstock.engines.rabbitmq import consumers, open_engine, progress, publisher
+from penstock.engines.rabbitmq import consumers, open_engine, posting, progress, publisher, topology
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.engine import RabbitEngine
 from penstock.engines.rabbitmq.lane import Lane
@@ -386,3 +386,49 @@ def test_a_publisher_whose_calls_are_not_answered_connects_anew(
     assert len(accepted(publish(engine, name(), 2))) == 2
     assert sick.connection.error is not None
     engine.close()
+
+
+def test_what_is_refused_during_an_election_is_sent_again(server: Server) -> None:
+    """Not full: the queue holds next to nothing."""
+    engine, queue = open_engine(server.url), name()
+    publish(engine, queue, 1)
+    sending = engine.run(engine.core.post.link.get(5))
+    assert sending._channel is not None
+    confirm, refusals = sending._on_confirm, 0
+
+    def refuse_twice(tag: int, multiple: bool, accepted: bool) -> None:
+        nonlocal refusals
+        refusals += 1
+        confirm(tag, multiple, refusals > 2)
+
+    sending._channel.confirmed = refuse_twice
+    assert len(accepted(publish(engine, queue, 1))) == 1
+    assert refusals == 3
+    engine.close()
+
+
+def test_what_is_refused_for_ever_is_unknown_with_the_reason(engine: RabbitEngine) -> None:
+    queue = name()
+    publish(engine, queue, 1)
+    sending = engine.run(engine.core.post.link.get(5))
+    assert sending._channel is not None
+    confirm = sending._on_confirm
+    sending._channel.confirmed = lambda tag, multiple, accepted: confirm(tag, multiple, False)
+    started = time.monotonic()
+    [answer] = engine.run(engine.broker.publish([Message(1, "task", b"x", queue=queue)], 0.5))
+    assert 0.2 < time.monotonic() - started < 2
+    assert isinstance(answer, Unknown)
+    assert "no majority" in answer.why
+
+
+def test_a_queue_at_the_hard_limit_is_full(engine: RabbitEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = name()
+    monkeypatch.setattr(topology, "HARD_LENGTH", 3)
+    monkeypatch.setattr(posting, "HARD_LENGTH", 3)
+    publish(engine, queue, 3)
+    answers: list[object] = []
+    while not any(isinstance(answer, Full) for answer in answers):  # a few more fit before it says so
+        answers += publish(engine, queue, 1)
+    assert len(answers) < 200
+    [full] = [answer for answer in answers if isinstance(answer, Full)]
+    assert (full.limit, full.depth >= 3) == (3, True)

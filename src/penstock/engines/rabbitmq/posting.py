@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from penstock.broker import Accepted, Answer, Full, Unknown
 from penstock.clock import Clock
+from penstock.engines.network.patience import pauses
 from penstock.engines.rabbitmq import naming, wire
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.link import Link
@@ -106,17 +108,52 @@ class Post:
         fates = await publisher.send(parcels, until)
         if Fate.RETURNED in fates:
             await self._send_again(publisher, batch, parcels, fates, until)
-        alarm = publisher.connection.alarm
-        why = alarmed(self._settings.login.url, alarm) if alarm is not None else ""
+        depths: dict[str, int] = {}
+        if Fate.REFUSED in fates:
+            depths = await self._send_refused(publisher, parcels, fates, until)
+        why = self._why_unknown(publisher, fates)
         answers: list[Answer] = []
         for message, parcel, fate in zip(batch, parcels, fates, strict=True):
             if fate is Fate.CONFIRMED:
                 answers.append(Accepted(parcel.id))
-            elif fate is Fate.REFUSED:
-                answers.append(Full(message.queue, HARD_LENGTH, HARD_LENGTH, "tasks", RETRY_AFTER))
+            elif fate is Fate.REFUSED and depths.get(parcel.routing_key, 0) >= HARD_LENGTH:
+                answers.append(Full(message.queue, depths[parcel.routing_key], HARD_LENGTH, "tasks", RETRY_AFTER))
             else:
                 answers.append(Unknown(parcel.id, why))
         return answers
+
+    async def _send_refused(
+        self, publisher: Publisher, parcels: list[Parcel], fates: list[Fate], until: float
+    ) -> dict[str, int]:
+        """A queue that is electing its leader refuses, too, and may have stored what it refused: send it again until
+        it takes it. Returns how many messages are in those that refuse; what is full is not sent again."""
+        depths: dict[str, int] = {}
+        for pause in pauses():
+            refused = [number for number, fate in enumerate(fates) if fate is Fate.REFUSED]
+            try:
+                for key in {parcels[number].routing_key for number in refused}:
+                    depths[key] = await publisher.topology.ready_or_none(key) or 0
+                refused = [number for number in refused if depths[parcels[number].routing_key] < HARD_LENGTH]
+                if not refused or time.monotonic() + pause >= until:
+                    return depths
+                await asyncio.sleep(pause)
+                again = await publisher.send([parcels[number] for number in refused], until)
+            except BrokerUnavailable:
+                return depths  # unknown, then
+            for number, fate in zip(refused, again, strict=True):
+                fates[number] = fate
+        raise AssertionError("pauses never end")
+
+    def _why_unknown(self, publisher: Publisher, fates: Sequence[Fate]) -> str:
+        url, alarm = self._settings.login.url, publisher.connection.alarm
+        if alarm is not None:
+            return alarmed(url, alarm)
+        if Fate.REFUSED in fates:
+            return (
+                f"{url}: RabbitMQ refuses them: the queue has no majority of its nodes, or is at a limit of its own; "
+                "see 'rabbitmq-queues quorum_status', or raise the limit"
+            )
+        return ""
 
     async def _send_again(
         self, publisher: Publisher, batch: Sequence[Message], parcels: list[Parcel], fates: list[Fate], until: float

@@ -30,7 +30,7 @@ ROUND_TRIP = 4.0
 class Fate(Enum):
     CONFIRMED = "confirmed"
     REFUSED = "refused"
-    """By the server: beyond its hard limit, or without a majority of the queue's nodes."""
+    """By the server: beyond its hard limit; or its leader was lost, and then it may be stored nevertheless."""
     RETURNED = "returned"
     """Nothing is bound to where it went."""
     UNKNOWN = "unknown"
