@@ -164,20 +164,24 @@ class OrderedCommitter:
 
     async def _store(self, held: Sequence[tuple[Settlement, Lease | None]]) -> set[Receipt]:
         """Store the outcomes; the receipts of those that had one already."""
-        outcomes: list[tuple[Key, Outcome]] = []
-        receipts = []
+        outcomes: dict[Key, Outcome] = {}
+        receipts: list[Receipt] = []
+        repeats: set[Receipt] = set()
         for item, lease in held:
             outcome = item.outcome
             if outcome is None and isinstance(lease, Cancelled) and isinstance(item.verdict, Release | RetryAt):
                 # The broker ends it now, and has no results to say so in.
                 outcome = revoked(self._now())
-            if outcome is not None:
-                outcomes.append((self._key(item.receipt), outcome))
+            key = self._key(item.receipt)
+            if outcome is not None and key in outcomes:
+                repeats.add(item.receipt)  # two copies of one task, as a repeated publish makes them, ended together
+            elif outcome is not None:
+                outcomes[key] = outcome
                 receipts.append(item.receipt)
         if not outcomes or self._results is None:
             return set()
-        stored = await elsewhere(self._results, self._results.backend.store(outcomes))
-        return {receipt for receipt, first in zip(receipts, stored, strict=True) if not first}
+        stored = await elsewhere(self._results, self._results.backend.store(list(outcomes.items())))
+        return repeats | {receipt for receipt, first in zip(receipts, stored, strict=True) if not first}
 
     async def _follow(self, following: Mapping[Receipt, list[Message]], repeats: Collection[Receipt]) -> None:
         """Publish what follows; of `repeats` only what has not ended since an earlier step published it: the broker may

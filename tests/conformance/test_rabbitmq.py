@@ -17,6 +17,7 @@ def test_rabbitmq(check: Check, blocking: bool, rabbitmq_url: str) -> None:
 
 ELSEWHERE = {
     "check_stored_once": "the asker keeps the first of two, and tells its sender nothing",
+    "check_two_outcomes_of_one_task_together": "the same",
     "check_told_by_another_process": "a result goes to the process that asked, and to no other",
     "check_progress_lasts_while_it_runs": "progress is not told",
 }

@@ -267,3 +267,17 @@ def test_what_follows_comes_before_the_end_where_ids_are_not_known() -> None:
         ("store", [("id-1", State.SUCCESS), ("id-11", State.SUCCESS)]),
         ("step", [bare(1), bare(11)]),
     ]
+
+
+def test_of_two_copies_of_one_task_that_end_together_the_first_end_is_stored() -> None:
+    """A publish that is repeated makes two of them, where ids are not known."""
+    two = Two(knows_ids=False)
+    committer = two.committer()
+    two.deliveries = [Delivery(("lease", 1), "chosen", None), Delivery(("lease", 2), "chosen", None)]
+    assert taken(committer) == ["chosen", "chosen"]
+    two.said.clear()
+    other = Outcome(State.FAILURE, b"2", 5.0)
+    with pytest.raises(StopIteration) as done:
+        committer.step([item(1), item(2, ACK, other)], None).send(None)
+    assert [said for said in two.said if said[0] == "store"] == [("store", [("id-chosen", State.SUCCESS)])]
+    assert list(done.value.value.settled) == [DONE, DONE]

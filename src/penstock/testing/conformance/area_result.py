@@ -86,6 +86,17 @@ async def check_stored_once(kit: Kit) -> None:
     equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b'"first"'), "the one that is kept")
 
 
+async def check_two_outcomes_of_one_task_together(kit: Kit) -> None:
+    queue = await kit.queue()
+    one, other = await kit.fill(queue, 2)
+    outcomes = [
+        (id, Outcome(State.SUCCESS, value, kit.now())) for id, value in ((one, b"1"), (one, b"2"), (other, b"3"))
+    ]
+    equal(list(await kit.backend_call(kit.backend.store(outcomes))), [True, False, True], "who was first")
+    reports = await kit.fetch(one, other)
+    equal([report.outcome and report.outcome.value for report in reports], [b"1", b"3"], "the ones that are kept")
+
+
 async def check_a_settlement_does_not_replace_an_outcome(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     [task_id] = await kit.fill(queue, 1)
@@ -186,6 +197,7 @@ CHECKS = (
     check_failures_and_other_encodings_are_kept,
     check_dead_with_its_outcome,
     check_stored_once,
+    check_two_outcomes_of_one_task_together,
     check_a_settlement_does_not_replace_an_outcome,
     check_told_when_it_ends,
     check_told_of_what_has_ended_already,

@@ -12,10 +12,21 @@ end
 
 local verbs = { fetch = views.fetch }
 
+-- Two outcomes of one task may come together: the first stays.
 function verbs.store()
-  local written = store(take_pairs())
-  for i = 1, #written do written[i] = written[i] and 1 or 0 end
-  return written
+  local ids, records = take_pairs()
+  local place, first_ids, first_records, answers = {}, {}, {}, {}
+  for i, id in ipairs(ids) do
+    if not place[id] then
+      place[id] = i
+      first_ids[#first_ids + 1], first_records[#first_records + 1] = id, records[i]
+    end
+    answers[i] = 0
+  end
+  for i, fresh in ipairs(store(first_ids, first_records)) do
+    if fresh then answers[place[first_ids[i]]] = 1 end
+  end
+  return answers
 end
 
 -- The outcomes that are there of these; who asks is told of the others when they are.
