@@ -40,8 +40,8 @@ class Load:
     ) -> None:
         self._stopped.set()
         self._thread.join()
-        if self._failed is not None and error is None:
-            raise self._failed
+        if self._failed is not None:
+            raise self._failed from error  # if the test failed, too, it did by that
 
     def longest_gap(self, since: float) -> float:
         """The longest time between two accepted publishes, in seconds, of which the later came after `since`
