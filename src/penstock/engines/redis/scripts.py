@@ -9,7 +9,7 @@ from msgspec import Struct
 
 BASE = ("prelude", "lanes", "keys", "ending")
 VERBS = {
-    "publish": (*BASE, "accepting"),
+    "publish": ("lone", *BASE, "accepting"),
     "follow_up": (*BASE, "accepting"),
     "step": (*BASE, "accepting", "leasing", "settling", "claiming"),
     "unwait": ("prelude", "lanes"),
