@@ -16,7 +16,7 @@ from tests.servers.process import program
 
 PORT = 5672
 BIN = "/usr/lib/rabbitmq/bin"
-ALONE = 25.0
+ALONE = 12.0
 """Seconds that a node has to come back by itself."""
 
 
