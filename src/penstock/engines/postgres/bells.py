@@ -103,6 +103,10 @@ class Bells:
             self._registered[queue] = until
         return True
 
+    def registered(self) -> bool:
+        """Sleepers of this process are woken for some queues."""
+        return bool(self._registered)
+
     async def watch(self) -> None:
         """Tell this process of outcomes for some time to come."""
         await self.listen()
