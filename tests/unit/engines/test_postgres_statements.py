@@ -87,6 +87,12 @@ def test_refusals(row: tuple[object, ...], wanted: object) -> None:
     assert statements.read_answers(made(message()), [(*row, *[None] * 6)]) == [wanted]
 
 
+def test_a_repeat_that_meets_itself_is_a_duplicate_and_no_conflict() -> None:
+    batch = made(message(), message(id="mine"))
+    rows = [(n, "conflict", batch.numbers[n - 1], key, *[None] * 6) for n, key in ((1, "key"), (2, "key\nmine"))]
+    assert statements.read_answers(batch, rows) == [Duplicate(batch.numbers[0]), Duplicate("mine")]
+
+
 def test_a_row_for_all_refuses_all() -> None:
     batch = made(message(), message())
     row = (0, "full", None, None, 10, 10, "tasks", 2, 100, 50.0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -56,7 +57,10 @@ class Core:
         self.orphaned: dict[str, float] = {}
         """Workers for whom a claim may have been made of which the answer was lost, and when that was."""
         self.mending = asyncio.Lock()
-        self.claiming = 0
+        self.claims: Counter[str] = Counter()
+        """Steps under way that claim, by worker."""
+        self.claimed = asyncio.Event()
+        """One of them has ended."""
 
     @classmethod
     async def open(cls, settings: Settings, starts: Starts) -> Core:

@@ -102,7 +102,8 @@ class PostgresBroker:
         while True:
             await self._mend(core, want)
             process = None if asleep or want is None else core.bells.leaving()
-            core.claiming += 1
+            worker = want.worker if want is not None else ""
+            core.claims[worker] += 1
             try:
                 settled, claimed = await core.call(work, repeat=False)
             except BaseException as error:
@@ -112,7 +113,8 @@ class PostgresBroker:
                     raise
                 continue  # a claim that was lost is given back, and made again
             finally:
-                core.claiming -= 1
+                core.claims[worker] -= 1
+                core.claimed.set()
             if claimed.deliveries:
                 core.bells.busy()
             return settled, claimed
@@ -120,11 +122,14 @@ class PostgresBroker:
     async def _mend(self, core: Core, want: Demand | None) -> None:
         """Give back what was claimed for this worker by steps whose answer never came: it is alive, so that these
         leases would be renewed for ever."""
-        if want is None or not core.orphaned:
+        if want is None or want.worker not in core.orphaned:
             return
         async with core.mending:
+            while core.claims[want.worker]:  # of what is under way it is not known yet what it holds
+                core.claimed.clear()
+                await core.claimed.wait()
             broken = core.orphaned.get(want.worker)
-            if broken is None or core.claiming:
+            if broken is None:
                 return
             schema = core.settings.schema
             held = [token for token, lease in core.stepper.leases.items() if lease.worker == want.worker]

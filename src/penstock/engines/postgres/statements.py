@@ -123,7 +123,12 @@ def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]
         for message, number, known in zip(batch.messages, batch.numbers, ids, strict=True)
     ]
     for row in rows:
-        answers[row[0] - 1] = _answer(batch.messages[row[0] - 1], row)
+        place = row[0] - 1
+        answer = _answer(batch.messages[place], row)
+        if isinstance(answer, Conflict) and row[2] in (batch.numbers[place], ids[place]):
+            # It was sent before, and that had not ended when this was looked for: it holds its key itself.
+            answer = Duplicate(answer.key if answer.key is not None else row[2])
+        answers[place] = answer
     return answers
 
 

@@ -188,6 +188,10 @@ class Stepper:
                     await transaction.commit()
                     break
             except BaseException:
+                # Nobody is told of these; whether they are leased is found out later (see `PostgresBroker._mend`).
+                for delivery in claimed.deliveries:
+                    self.leases.pop(delivery.receipt[0], None)
+                self._floors.forget()
                 await _roll_back(transaction)
                 raise
             await transaction.rollback()
