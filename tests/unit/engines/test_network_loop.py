@@ -54,3 +54,17 @@ def test_a_call_that_comes_when_it_has_ended_is_refused() -> None:
     late.start()
     late.join(5)
     assert ended
+
+
+def test_a_call_that_is_cancelled_before_it_began_is_told() -> None:
+    thread = LoopThread("test")
+    told: list[BaseException | None] = []
+
+    async def closing() -> None:
+        thread._hand_in(asyncio.sleep(0), lambda _, error: told.append(error))
+        thread._start_calls()
+        await thread._cancel_others()
+
+    thread.run(closing())
+    thread.close()
+    assert [type(error) for error in told] == [BrokerUnavailable]

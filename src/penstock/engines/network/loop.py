@@ -14,6 +14,8 @@ from penstock.errors import BlockingCallInLoop, BrokerUnavailable
 
 T = TypeVar("T")
 Call = Coroutine[Any, Any, Any]
+Tell = Callable[[Any, BaseException | None], None]
+"""Is given what a call returned, or what it raised; on the loop, once."""
 CLOSING = 5.0
 """Seconds that what still runs has to end when the loop is closed."""
 
@@ -29,13 +31,8 @@ class Waiter:
         self.value: Any = None
         self.error: BaseException | None = None
 
-    def done(self, task: asyncio.Future[Any]) -> None:
-        if task.cancelled():
-            self.error = BrokerUnavailable("the engine was closed meanwhile; it is not known what was done")
-        else:
-            self.error = task.exception()
-            if self.error is None:
-                self.value = task.result()
+    def tell(self, value: Any, error: BaseException | None) -> None:
+        self.value, self.error = value, error
         self.lock.release()
 
 
@@ -44,12 +41,13 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._calls: deque[tuple[Call, Context, Callable[[asyncio.Future[Any]], None]]] = deque()
+        self._calls: deque[tuple[Call, Context, Tell]] = deque()
         self._awake = False
         self._closed = False
         self._ended = False
         """Nothing that is handed in is started any more."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[None], tuple[Call, Tell]] = {}
+        """What runs; the loop itself holds tasks weakly."""
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
@@ -68,7 +66,7 @@ class LoopThread:
             call.close()
             raise BlockingCallInLoop("a blocking call from the network thread would wait for itself")
         waiter = Waiter()
-        self._hand_in(call, waiter.done)
+        self._hand_in(call, waiter.tell)
         waiter.lock.acquire()
         if waiter.error is not None:
             raise waiter.error
@@ -83,26 +81,26 @@ class LoopThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
-        def done(task: asyncio.Future[T]) -> None:
+        def tell(value: T, error: BaseException | None) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_resolve, future, task)
+                loop.call_soon_threadsafe(_resolve, future, value, error)
 
-        self._hand_in(call, done)
+        self._hand_in(call, tell)
         return await future
 
     def spawn(self, call: Coroutine[Any, Any, object]) -> None:
         """Start `call`, from any thread; its errors are its own business."""
-        self._hand_in(call, lambda task: None if task.cancelled() else _forget(task))
+        self._hand_in(call, _forget)
 
     def soon(self, act: Callable[[], object]) -> None:
         """Call `act` on the loop, from any thread or signal handler."""
         self.loop.call_soon_threadsafe(act)
 
-    def _hand_in(self, call: Call, done: Callable[[asyncio.Future[Any]], None]) -> None:
+    def _hand_in(self, call: Call, tell: Tell) -> None:
         if self._closed:
             call.close()
             raise BrokerUnavailable("the engine is closed")
-        self._calls.append((call, copy_context(), done))
+        self._calls.append((call, copy_context(), tell))
         if not self._awake:
             self._awake = True
             with contextlib.suppress(RuntimeError):  # the loop is closed by now: see below
@@ -113,20 +111,36 @@ class LoopThread:
     def _refuse_calls(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                call, _, done = self._calls.popleft()
+                call, _, tell = self._calls.popleft()
                 call.close()
-                refused: asyncio.Future[Any] = asyncio.Future(loop=self.loop)
-                refused.cancel()
-                done(refused)
+                tell(None, _closed_meanwhile())
 
     def _start_calls(self) -> None:
         self._awake = False  # before looking: who comes later rings again
         while self._calls:
-            call, context, done = self._calls.popleft()
-            task = self.loop.create_task(call, context=context)
-            self._tasks.add(task)  # the loop itself holds tasks weakly
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(done)
+            call, context, tell = self._calls.popleft()
+            task = self.loop.create_task(self._carry_out(call, tell), context=context)
+            self._tasks[task] = call, tell
+
+    async def _carry_out(self, call: Call, tell: Tell) -> None:
+        """Tells at the call's own end: a task's done callbacks come a turn of the loop later."""
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = await call
+        except asyncio.CancelledError:
+            error = _closed_meanwhile()
+        except BaseException as raised:
+            error = raised
+        task = asyncio.current_task()
+        assert task is not None
+        del self._tasks[task]
+        try:
+            tell(value, error)
+            if error is not None and not isinstance(error, Exception):
+                raise error
+        finally:
+            del error  # its traceback leads back here
 
     def close(self) -> None:
         """End what runs, and the thread. May be called twice."""
@@ -145,20 +159,24 @@ class LoopThread:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=CLOSING)
+        for task in [task for task in self._tasks if task.done()]:  # cancelled before it began
+            call, tell = self._tasks.pop(task)
+            call.close()
+            tell(None, _closed_meanwhile())
 
 
-def _resolve(future: asyncio.Future[T], task: asyncio.Future[T]) -> None:
+def _resolve(future: asyncio.Future[T], value: T, error: BaseException | None) -> None:
     if future.done():
-        _forget(task)  # its caller was cancelled meanwhile
-    elif task.cancelled():
-        future.set_exception(BrokerUnavailable("the engine was closed meanwhile; it is not known what was done"))
-    elif (error := task.exception()) is not None:
-        future.set_exception(error)
+        return  # its caller was cancelled meanwhile
+    if error is None:
+        future.set_result(value)
     else:
-        future.set_result(task.result())
+        future.set_exception(error)
 
 
-def _forget(task: asyncio.Future[Any]) -> None:
-    """Somebody asked for the error, so that the loop does not complain about it."""
-    if not task.cancelled():
-        task.exception()
+def _forget(value: object, error: BaseException | None) -> None:
+    """Nobody asked."""
+
+
+def _closed_meanwhile() -> BrokerUnavailable:
+    return BrokerUnavailable("the engine was closed meanwhile; it is not known what was done")
