@@ -56,9 +56,9 @@ class Inline:
                     batch.waiting.extend(deliveries)
                     self._run_batch()
                     wait = 0.0
-                elif not settled:
-                    if wait and bench.burst:
-                        break
+                elif wait and not settled and bench.burst:
+                    break
+                else:
                     wait = bench.idle_wait
         finally:
             bench.finish(batch)

@@ -13,7 +13,7 @@ from penstock.engines.postgres.bells import FALLBACK, Horizon
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.core import CALLING, Core
 from penstock.engines.postgres.publishing import MAX_BATCH
-from penstock.engines.postgres.stepping import Claimed, Idle
+from penstock.engines.postgres.stepping import NOTHING, Claimed, Idle
 from penstock.errors import BrokerError, OutcomeUnknown
 from penstock.message import Message
 
@@ -51,12 +51,15 @@ class PostgresBroker:
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         core, interrupts = self._engine.core, self._interrupts
-        if want is not None and not settle and want.wait > 0 and (left := core.bells.quiet(want)) > 0:
-            # Nothing has happened since the last look.
-            settled: list[Done | LeaseLost] = []
-            claimed = Claimed([], Idle(left, 0, 0))
-        else:
+        settled: list[Done | LeaseLost] = []
+        if want is None or settle or want.wait <= 0:
             settled, claimed = await self._step(core, settle, want)
+        elif (left := core.bells.quiet(want)) > 0:
+            claimed = Claimed([], Idle(left, 0, 0))  # nothing has happened since the last look
+        elif core.bells.registered():
+            settled, claimed = await self._step(core, settle, want)
+        else:
+            claimed = NOTHING  # the look that counts is the one after registering
         if want is None or want.wait <= 0 or claimed.deliveries:
             return Step(settled, claimed.deliveries)
         try:
@@ -84,7 +87,7 @@ class PostgresBroker:
                     core.bells.hush(want, nap)
                 left = end - time.monotonic()
                 rung = bool(nap) and await _rung(bell, min(nap, max(left, 0.0)))
-                if self._interrupts != interrupts or (not rung and nap > left):
+                if self._interrupts != interrupts or (not rung and nap > max(left, 0.0)):
                     break
                 bell.clear()
                 _, claimed = await self._step(core, (), want, asleep=True)
@@ -178,7 +181,8 @@ class PostgresBroker:
 
 async def _rung(bell: asyncio.Event, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(bell.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await bell.wait()
     except TimeoutError:
         return False
     return True
