@@ -396,29 +396,35 @@ def test_what_is_refused_during_an_election_is_sent_again(server: Server) -> Non
     assert sending._channel is not None
     confirm, refusals = sending._on_confirm, 0
 
-    def refuse_twice(tag: int, multiple: bool, accepted: bool) -> None:
+    def refuse_once(tag: int, multiple: bool, accepted: bool) -> None:
         nonlocal refusals
         refusals += 1
-        confirm(tag, multiple, refusals > 2)
+        confirm(tag, multiple, refusals > 1)
 
-    sending._channel.confirmed = refuse_twice
+    sending._channel.confirmed = refuse_once
     assert len(accepted(publish(engine, queue, 1))) == 1
-    assert refusals == 3
+    assert refusals == 2
+    assert engine.run(engine.core.post.link.get(5)) is sending
     engine.close()
 
 
-def test_what_is_refused_for_ever_is_unknown_with_the_reason(engine: RabbitEngine) -> None:
-    queue = name()
+def test_who_refuses_for_ever_is_left_and_the_reason_told(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    engine, queue = open_engine(server.url), name()
     publish(engine, queue, 1)
-    sending = engine.run(engine.core.post.link.get(5))
-    assert sending._channel is not None
-    confirm = sending._on_confirm
-    sending._channel.confirmed = lambda tag, multiple, accepted: confirm(tag, multiple, False)
+    sick = engine.run(engine.core.post.link.get(5))
+    assert sick._channel is not None
+    confirm = sick._on_confirm
+    sick._channel.confirmed = lambda tag, multiple, accepted: confirm(tag, multiple, False)
+    batch = [Message(1, "task", b"x", queue=queue, id=f"{queue}-x")]
     started = time.monotonic()
-    [answer] = engine.run(engine.broker.publish([Message(1, "task", b"x", queue=queue)], 0.5))
-    assert 0.2 < time.monotonic() - started < 2
+    [answer] = engine.run(engine.broker.publish(batch, 5))
+    assert time.monotonic() - started < 2
     assert isinstance(answer, Unknown)
     assert "no majority" in answer.why
+    assert len(accepted(list(engine.run(engine.broker.publish(batch, 5))))) == 1
+    assert engine.run(engine.core.post.link.get(5)) is not sick
+    assert "refuses what its queue has room for" in caplog.text
+    engine.close()
 
 
 def test_a_queue_at_the_hard_limit_is_full(engine: RabbitEngine, monkeypatch: pytest.MonkeyPatch) -> None:

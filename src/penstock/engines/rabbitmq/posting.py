@@ -39,6 +39,8 @@ class Post:
         self._names: dict[tuple[str, str], str] = {}
         self.rooms = Rooms(settings.queues)
         self._patience = Patience()
+        self._pauses = pauses()
+        """Before what was refused is sent again: they grow until it is accepted."""
 
     @property
     def link(self) -> Link[Publisher]:
@@ -125,24 +127,31 @@ class Post:
     async def _send_refused(
         self, publisher: Publisher, parcels: list[Parcel], fates: list[Fate], until: float
     ) -> dict[str, int]:
-        """A queue that is electing its leader refuses, too, and may have stored what it refused: send it again until
-        it takes it. Returns how many messages are in those that refuse; what is full is not sent again."""
+        """A queue that is electing its leader refuses, too, and may have stored what it refused: it is sent once more.
+        A channel that refuses again may never hear of the new leader (3.10), so it is given up, and what it refused is
+        unknown. Returns how many messages are in the queues that refuse; what is full is not sent again."""
+        refused = [number for number, fate in enumerate(fates) if fate is Fate.REFUSED]
         depths: dict[str, int] = {}
-        for pause in pauses():
-            refused = [number for number, fate in enumerate(fates) if fate is Fate.REFUSED]
-            try:
-                for key in {parcels[number].routing_key for number in refused}:
-                    depths[key] = await publisher.topology.ready_or_none(key) or 0
-                refused = [number for number in refused if depths[parcels[number].routing_key] < HARD_LENGTH]
-                if not refused or time.monotonic() + pause >= until:
-                    return depths
-                await asyncio.sleep(pause)
-                again = await publisher.send([parcels[number] for number in refused], until)
-            except BrokerUnavailable:
-                return depths  # unknown, then
-            for number, fate in zip(refused, again, strict=True):
-                fates[number] = fate
-        raise AssertionError("pauses never end")
+        try:
+            for key in {parcels[number].routing_key for number in refused}:
+                depths[key] = await publisher.topology.ready_or_none(key) or 0
+            refused = [number for number in refused if depths[parcels[number].routing_key] < HARD_LENGTH]
+            pause = next(self._pauses)
+            if not refused or time.monotonic() + pause >= until:
+                return depths
+            await asyncio.sleep(pause)
+            again = await publisher.send([parcels[number] for number in refused], until)
+        except BrokerUnavailable:
+            return depths
+        for number, fate in zip(refused, again, strict=True):
+            fates[number] = fate
+        if Fate.REFUSED in again:
+            connection = publisher.connection
+            text = f"{connection.address} refuses what its queue has room for"
+            connection.abort(BrokerUnavailable(f"{self._settings.login.url}: {text}"))
+        else:
+            self._pauses = pauses()
+        return depths
 
     def _why_unknown(self, publisher: Publisher, fates: Sequence[Fate]) -> str:
         url, alarm = self._settings.login.url, publisher.connection.alarm
