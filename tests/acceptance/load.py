@@ -62,11 +62,16 @@ class Load:
     def _publish(self, numbers: range) -> None:
         while True:
             try:
-                self._mill.publish(self._mill.touch, numbers)
+                answers = self._mill.publish(self._mill.touch, numbers)
             except (BrokerError, PublishError) as error:
                 self.errors[type(error).__name__] += 1
                 if self._stopped.wait(PAUSE):
                     return
             else:
-                self.accepted_at.append(time.monotonic())
-                return
+                refused = {type(answer).__name__ for answer in answers} - {"Accepted", "Duplicate"}
+                if not refused:
+                    self.accepted_at.append(time.monotonic())
+                    return
+                self.errors.update(refused)
+                if self._stopped.wait(PAUSE):
+                    return
