@@ -62,6 +62,11 @@ class RedisEngine(NetworkEngine):
         self.broker.forked()
         self.backend.forked()
 
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        # Before anything else: ids are minted without a call, for tasks of another broker.
+        self.broker.renew_names()
+
     def close(self) -> None:
         super().close()
         self.starts.close()
