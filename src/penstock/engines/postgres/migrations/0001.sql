@@ -219,6 +219,8 @@ DECLARE
     q integer;
     size bigint;
     count bigint := cardinality(p_pos);
+    tasks_left bigint;
+    bytes_left bigint;
     full_ record;
 BEGIN
     IF p_ids IS NOT NULL OR p_names IS NOT NULL OR p_dues IS NOT NULL OR p_guards IS NOT NULL
@@ -227,13 +229,21 @@ BEGIN
             p_lanes, p_pos, p_bodies, p_ids, p_names, p_dues, p_guards, p_bound);
         RETURN;
     END IF;
-    SELECT l.queue INTO q FROM penstock.lane l WHERE l.id = p_lanes[1];
     SELECT sum(octet_length(b)) INTO size FROM unnest(p_bodies) b;
-    SELECT * INTO full_ FROM penstock.admit(q, count, size, p_bound = 'exact');
-    IF full_.unit IS NOT NULL THEN
-        RETURN QUERY SELECT 0, 'full', NULL::bigint, NULL::text, full_.depth, full_.bound, full_.unit,
-            full_.excess, full_.settled, full_.age;
-        RETURN;
+    SELECT y.id, y.max_length - y.count - d.count, y.max_bytes - y.bytes - d.bytes INTO q, tasks_left, bytes_left
+        FROM penstock.lane l JOIN penstock.queue y ON y.id = l.queue, LATERAL (
+            SELECT coalesce(sum(x.count)::bigint, 0) AS count, coalesce(sum(x.bytes)::bigint, 0) AS bytes
+            FROM penstock.delta x WHERE x.queue = l.queue) d
+        WHERE l.id = p_lanes[1];
+    -- Far from the bound this look is enough, and cheaper than the function that looks again.
+    IF NOT (count * 128 <= tasks_left AND size * 128 <= bytes_left AND p_bound = 'exact'
+            AND pg_try_advisory_xact_lock_shared(7361, q)) THEN
+        SELECT * INTO full_ FROM penstock.admit(q, count, size, p_bound = 'exact');
+        IF full_.unit IS NOT NULL THEN
+            RETURN QUERY SELECT 0, 'full', NULL::bigint, NULL::text, full_.depth, full_.bound, full_.unit,
+                full_.excess, full_.settled, full_.age;
+            RETURN;
+        END IF;
     END IF;
     INSERT INTO penstock.sent VALUES (p_pos[1], p_pos[count], penstock.now());
     INSERT INTO penstock.task SELECT u.p, u.p, 0, u.b FROM unnest(p_pos, p_bodies) u (p, b);
