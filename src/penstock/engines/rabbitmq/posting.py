@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from penstock.broker import Accepted, Answer, Full, Unknown
@@ -18,7 +18,7 @@ from penstock.engines.rabbitmq.progress import Patience
 from penstock.engines.rabbitmq.publisher import Fate, Parcel, Publisher, alarmed
 from penstock.engines.rabbitmq.rooms import Rooms
 from penstock.engines.rabbitmq.settings import HARD_LENGTH, Settings
-from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, StoreFull, UnknownQueue
+from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, PenstockError, StoreFull, UnknownQueue
 from penstock.message import NORMAL, Message, pack
 
 T = TypeVar("T")
@@ -39,8 +39,8 @@ class Post:
         self._names: dict[tuple[str, str], str] = {}
         self.rooms = Rooms(settings.queues)
         self._patience = Patience()
-        self._pauses = pauses()
-        """Before what was refused is sent again: they grow until it is accepted."""
+        self._pauses: Iterator[float] | None = None
+        """Before what was refused is sent again: they grow until something is accepted."""
 
     @property
     def link(self) -> Link[Publisher]:
@@ -113,6 +113,8 @@ class Post:
         depths: dict[str, int] = {}
         if Fate.REFUSED in fates:
             depths = await self._send_refused(publisher, parcels, fates, until)
+        else:
+            self._pauses = None
         why = self._why_unknown(publisher, fates)
         answers: list[Answer] = []
         for message, parcel, fate in zip(batch, parcels, fates, strict=True):
@@ -125,7 +127,7 @@ class Post:
         return answers
 
     async def _send_refused(
-        self, publisher: Publisher, parcels: list[Parcel], fates: list[Fate], until: float
+        self, publisher: Publisher, parcels: Sequence[Parcel], fates: list[Fate], until: float
     ) -> dict[str, int]:
         """A queue that is electing its leader refuses, too, and may have stored what it refused: it is sent once more.
         A channel that refuses again may never hear of the new leader (3.10), so it is given up, and what it refused is
@@ -136,21 +138,20 @@ class Post:
             for key in {parcels[number].routing_key for number in refused}:
                 depths[key] = await publisher.topology.ready_or_none(key) or 0
             refused = [number for number in refused if depths[parcels[number].routing_key] < HARD_LENGTH]
+            self._pauses = self._pauses or pauses()
             pause = next(self._pauses)
             if not refused or time.monotonic() + pause >= until:
                 return depths
             await asyncio.sleep(pause)
             again = await publisher.send([parcels[number] for number in refused], until)
-        except BrokerUnavailable:
-            return depths
+        except PenstockError:
+            return depths  # it stays unknown
         for number, fate in zip(refused, again, strict=True):
             fates[number] = fate
         if Fate.REFUSED in again:
             connection = publisher.connection
             text = f"{connection.address} refuses what its queue has room for"
             connection.abort(BrokerUnavailable(f"{self._settings.login.url}: {text}"))
-        else:
-            self._pauses = pauses()
         return depths
 
     def _why_unknown(self, publisher: Publisher, fates: Sequence[Fate]) -> str:
@@ -214,7 +215,10 @@ class Post:
         """Returns when all are confirmed; raises otherwise."""
         if not parcels:
             return
-        fates = await publisher.send(parcels, time.monotonic() + timeout)
+        until = time.monotonic() + timeout
+        fates = await publisher.send(parcels, until)
+        if Fate.REFUSED in fates:
+            await self._send_refused(publisher, parcels, fates, until)
         if Fate.UNKNOWN in fates:
             raise OutcomeUnknown(f"{self._settings.login.url}: {fates.count(Fate.UNKNOWN)} messages are not confirmed")
         if Fate.RETURNED in fates:
