@@ -182,6 +182,9 @@ class Client:
         messages = self._outgoing(messages)
         clock, timeout = self._app.clock, self._conf.publish_timeout
         deadline = clock.monotonic() + timeout
+        if self._app.result_url is not None:
+            await self._prepare_results(timeout)
+            timeout = max(0.0, deadline - clock.monotonic())
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
             if type(answer) is Unknown:
@@ -235,6 +238,12 @@ class Client:
             self._name(messages)
         return messages
 
+    async def _prepare_results(self, timeout: float) -> None:
+        """Where results are pushed to, there must be a place for them before the task is sent."""
+        prepare = getattr(self._app.backend, "prepare", None)  # few backends push
+        if prepare is not None and (coming := prepare(timeout)) is not None:
+            await apart.elsewhere(self._app.results, coming)
+
     def _name(self, messages: Sequence[Message]) -> None:
         """Give ids where results find their way by them."""
         mint = self._app.backend.mint
@@ -254,7 +263,12 @@ class Client:
                 why = next((answer.why for answer in unknown.values() if answer.why), "the broker did not say in time")
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {why}", ids)
             again = [replace(messages[i], id=answer.id) for i, answer in unknown.items()]
-            for i, answer in zip(unknown, await self._app.broker.publish(again, left), strict=True):
+            try:
+                answers = await self._app.broker.publish(again, left)
+            except PenstockError as error:  # of this try: nothing was done now, but the first may have been
+                ids = tuple(answer.id for answer in unknown.values())
+                raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
+            for i, answer in zip(unknown, answers, strict=True):
                 known[i] = answer
         return known
 

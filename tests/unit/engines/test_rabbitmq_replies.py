@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
+from pika import spec
 
 from penstock.engines.rabbitmq import open_engine
 from penstock.engines.rabbitmq.engine import RabbitEngine
-from penstock.errors import BrokerError
+from penstock.engines.rabbitmq.replies import reply_queue
+from penstock.errors import BrokerError, BrokerUnavailable
 from penstock.outcome import Outcome, Report, State
 from penstock.testing.conformance.told import Told
 
@@ -44,6 +47,14 @@ class Losses:
 
 def outcome(value: bytes) -> Outcome:
     return Outcome(State.SUCCESS, value, 1.0, retries=2)
+
+
+async def delete_own(engine: RabbitEngine, queue: str) -> None:
+    """The server lets only the connection that declared it delete it."""
+    connection = await engine.core.replies._link.get(PATIENCE)
+    channel = await connection.channel()
+    with contextlib.suppress(BrokerUnavailable):  # it is given up before it answers
+        await channel.call(spec.Queue.Delete(0, queue), spec.Queue.DeleteOk)
 
 
 def minted(engine: RabbitEngine) -> str:
@@ -124,6 +135,32 @@ def test_a_lost_connection_is_reported_and_the_queue_comes_back(asker: RabbitEng
     asker.backend.subscribe([later], told)
     worker.run(worker.backend.store([(later, outcome(b"1"))]))
     told.wait()
+
+
+def test_after_a_loss_later_tasks_have_another_queue_and_earlier_ones_are_known_to_be_lost(
+    asker: RabbitEngine, worker: RabbitEngine
+) -> None:
+    waiting, unasked, lost, late = minted(asker), minted(asker), Losses(), Losses()
+    asker.backend.subscribe([waiting], Told(), lost)
+    queue = reply_queue(asker.core.replies.token)
+    asker.run(delete_own(asker, queue))
+    assert lost.happened.wait(PATIENCE)
+    later, told = minted(asker), Told()
+    if (coming := asker.backend.prepare(PATIENCE)) is not None:
+        asker.run(coming)
+    asker.backend.subscribe([later], told)
+    asker.backend.subscribe([unasked], Told(), late)
+    worker.run(worker.backend.store([(later, outcome(b"1"))]))
+    told.wait()
+    assert late.happened.wait(PATIENCE)
+    assert "was lost after it was sent" in str(late.errors[0])
+
+
+def test_who_asks_for_an_id_of_his_own_choice_is_told_that_no_result_can_come(asker: RabbitEngine) -> None:
+    lost = Losses()
+    asker.backend.subscribe(["my-own-id"], Told(), lost)
+    assert lost.happened.wait(PATIENCE)
+    assert "leave out task_id" in str(lost.errors[0])
 
 
 def test_results_are_bounded(rabbitmq_url: str, worker: RabbitEngine) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
@@ -38,6 +38,12 @@ class RabbitBackend:
         replies = self._engine.here().replies
         replies.wanted = True
         return replies.next_id()
+
+    def prepare(self, timeout: float) -> Coroutine[Any, Any, None] | None:
+        """What is to be awaited on this engine's loop before tasks are published, so that no result is there before
+        its queue; `None`: nothing. It raises `BrokerUnavailable` after `timeout` seconds."""
+        replies = self._engine.here().replies
+        return None if replies.ready else replies.ensure(timeout)
 
     async def forget(self, keys: Sequence[Key]) -> None:
         self._engine.core.replies.forget(ids_of(keys))

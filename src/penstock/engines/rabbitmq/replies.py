@@ -1,11 +1,14 @@
 """Results over RabbitMQ: each client process has one reply queue, and its name is in the ids of its tasks.
 
 Results are transient: they go to the process that asked, once, and are kept there. Another process does not see them.
-When that process loses its connection, its queue is gone, and what it waited for is reported as lost.
+When that process loses its connection, its queue is gone with what was in it: what it waited for is reported as lost,
+and a queue of another name takes the results of later tasks.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import logging
 import re
@@ -67,6 +70,11 @@ class Replies:
         self._settings = settings
         self._soon = soon
         self.token = secrets.token_hex(8)
+        """That of the queue which is there, or comes next."""
+        self._past: set[str] = set()
+        """Those of queues that were lost: nothing can come for their ids."""
+        self._closing = False
+        self._returning: asyncio.Task[None] | None = None
         self.undelivered = 0
         """Results whose asker was gone; they had nowhere to go."""
         self._numbers = itertools.count(1)
@@ -94,11 +102,20 @@ class Replies:
         channel = await connection.channel()
         queue = reply_queue(self.token)
         channel.deliver = self._on_reply
-        # Of the old connection, after a break, until the server has noticed: refused (405) and tried again.
         declare = spec.Queue.Declare(0, queue, exclusive=True, auto_delete=True)
         await channel.call(declare, spec.Queue.DeclareOk)
         await channel.call(spec.Basic.Consume(0, queue, "replies", no_ack=True), spec.Basic.ConsumeOk)
-        channel.ended = self._on_lost
+
+        def gone(consumer: str) -> None:
+            connection.abort(BrokerUnavailable(f"{connection.login.url}: the reply queue {queue!r} was deleted"))
+
+        def ended(error: PenstockError) -> None:
+            connection.abort(error)  # it serves nothing else
+            self._on_lost(error)
+
+        if channel.error is not None:
+            raise channel.error
+        channel.cancelled, channel.ended = gone, ended
         return connection
 
     # -- the worker's side
@@ -171,10 +188,19 @@ class Replies:
         with self._lock:
             waiting = {one for several in self._waiting.values() for one in several}
             self._waiting.clear()
+            self._past.add(self.token)
+            self.token = secrets.token_hex(8)
+        if not self._closing:
+            self._returning = asyncio.get_running_loop().create_task(self._return())
         what = BrokerError(f"the connection with the reply queue was lost, and results that were on their way: {error}")
         for one in waiting:
             if one.lost is not None and one.keys:
                 one.lost(what)
+
+    async def _return(self) -> None:
+        """The next queue is made at once, however long that takes: later results find it."""
+        with contextlib.suppress(PenstockError):  # who publishes next tries again, and is told
+            await self._link.get(float("inf"))
 
     def reports(self, ids: Sequence[str]) -> list[Report]:
         with self._lock:
@@ -201,10 +227,21 @@ class Replies:
         if ended:
             self._soon(lambda: notify(ended))
         if foreign is not None and lost is not None:
-            where = "a result over RabbitMQ goes to the process that sent the task, and this is another"
-            error = BrokerUnavailable(f"task {foreign!r}: {where}; ask there, or keep results elsewhere")
+            error = BrokerUnavailable(f"task {foreign!r}: {self._why_never(foreign)}")
             self._soon(lambda: lost(error))
         return waiting
+
+    def _why_never(self, id: str) -> str:
+        token = token_of(id)
+        if token is None:
+            return (
+                "its id names no reply queue, so that its result goes nowhere: results over RabbitMQ need ids that "
+                "penstock gives; leave out task_id, or keep results elsewhere (result_backend)"
+            )
+        if token in self._past:
+            return "the connection with its reply queue was lost after it was sent, and its result with it"
+        where = "a result over RabbitMQ goes to the process that sent the task, and this is another"
+        return f"{where}; ask there, or keep results elsewhere"
 
     def leave(self, waiting: Waiting) -> None:
         with self._lock:
@@ -227,6 +264,9 @@ class Replies:
         self._link.cut()
 
     async def close(self) -> None:
+        self._closing = True
+        if self._returning is not None:
+            self._returning.cancel()
         await self._link.close()
 
 
