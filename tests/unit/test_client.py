@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from penstock import (
     AlreadyQueued,
+    BrokerUnavailable,
     ConfigError,
     MessageTooLarge,
     OutcomeUnknown,
@@ -283,6 +284,22 @@ def test_an_outcome_that_stays_unknown_is_an_error_with_the_ids(clock: ManualClo
         app.send_task("x")
     assert caught.value.ids == ("minted",)
     assert engine.broker.timeouts == [5.0, 3.0, 1.0]
+
+
+def test_what_is_unknown_stays_so_when_asking_again_fails() -> None:
+    app, engine = fake_app()
+    told: list[str | None] = []
+
+    def answer(message: Message) -> Answer:
+        told.append(message.id)
+        if len(told) > 1:
+            raise BrokerUnavailable("amqp://one: no host has answered yet")
+        return Unknown("minted")
+
+    engine.broker.answer = answer
+    with pytest.raises(OutcomeUnknown, match="may or may not be published: amqp://one: no host") as caught:
+        app.send_task("x")
+    assert caught.value.ids == ("minted",)
 
 
 def test_a_timedelta_as_result_expiry() -> None:
