@@ -66,10 +66,10 @@ class Outage:
             log.warning("%s works again, after %.1f s", self._what, self._now() - since)
 
 
-async def bounded(call: Coroutine[Any, Any, T], seconds: float) -> T:
+async def bounded(call: Coroutine[Any, Any, T], seconds: float, where: str = "") -> T:
     """What `call` of a network engine returns. Raises `BrokerUnavailable` when it takes longer than `seconds`; it goes
     on to its end then, since what was sent cannot be unsent. An embedded engine, which has no loop, bounds its calls by
-    itself."""
+    itself. `where` is the engine's public URL, for the error."""
     if running_loop() is None:
         return await call
     import asyncio  # there is a loop, so it is loaded
@@ -79,7 +79,8 @@ async def bounded(call: Coroutine[Any, Any, T], seconds: float) -> T:
     if running.done():
         return running.result()
     running.add_done_callback(_forget)
-    raise BrokerUnavailable(f"no answer within {seconds:g} s")
+    place = f"{where}: " if where else ""
+    raise BrokerUnavailable(f"{place}no answer within {seconds:g} s; penstock doctor says more")
 
 
 def _forget(ended: asyncio.Future[Any]) -> None:

@@ -12,7 +12,7 @@ from penstock.codec import failure
 from penstock.commit import Committer
 from penstock.delivery import Dead, Delivery, Settlement
 from penstock.engine import Engine
-from penstock.errors import BrokerError
+from penstock.errors import BrokerError, PenstockError
 from penstock.outcome import Outcome, State
 from penstock.worker.outage import Outage, bounded
 
@@ -55,12 +55,16 @@ class Settler:
                         return ()
                 self._pause.wait(pause)
                 continue
-            except Exception:
+            except Exception as error:
+                told = isinstance(error, PenstockError)  # its text says all: a new password, a dropped database
                 if not settled:
-                    log.exception("nothing could be reserved, again in %.0f s", REFUSED_PAUSE)
+                    if told:
+                        self._outage.go_on(error)
+                    else:
+                        log.exception("nothing could be reserved, again in %.0f s", REFUSED_PAUSE)
                     self._pause.wait(REFUSED_PAUSE)
                     return ()
-                log.exception("a settlement cannot be committed; now one by one")
+                log.error("a settlement cannot be committed; now one by one: %s", error, exc_info=not told)
                 self._one_by_one(settled)
                 return ()
             self._outage.over()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from penstock.engine import Engine
-from penstock.errors import BrokerError
+from penstock.errors import PenstockError
 from penstock.worker.outage import Outage, bounded
 
 REAP_INTERVAL = 1.0
@@ -45,13 +45,13 @@ class Upkeep:
                     log.info("%d tasks of dead or silent workers were taken back", taken)
                 self._expire_results()
             self._outage.over()
-        except BrokerError as error:
+        except PenstockError as error:
             self._outage.go_on(error)
         except Exception:  # whatever it is, the children must not lose their supervisor over it
             log.exception("upkeep failed, again in a second")
 
     def _call(self, call: Coroutine[Any, Any, T]) -> T:
-        return self._engine.run(bounded(call, PATIENCE))
+        return self._engine.run(bounded(call, PATIENCE, self._engine.url))
 
     def _expire_results(self) -> None:
         """Where they are apart, nobody else asks that server to drop the old ones."""
@@ -59,7 +59,7 @@ class Upkeep:
         if results is None:
             return
         try:
-            results.run(bounded(results.coordinator.reap(), PATIENCE))
+            results.run(bounded(results.coordinator.reap(), PATIENCE, results.url))
             self._results_outage.over()
-        except BrokerError as error:
+        except PenstockError as error:
             self._results_outage.go_on(error)

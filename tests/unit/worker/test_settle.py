@@ -10,7 +10,7 @@ import pytest
 from penstock.broker import DONE, LEASE_LOST, Demand, Key, Step
 from penstock.delivery import ACK, Dead, Receipt, Settlement
 from penstock.engines.memory import open_engine
-from penstock.errors import BrokerUnavailable
+from penstock.errors import BrokerUnavailable, ConfigError
 from penstock.outcome import Outcome, State
 from penstock.worker import settle
 from penstock.worker.settle import Settler
@@ -68,6 +68,19 @@ def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     settler(Committer(*[BrokerUnavailable("away")] * 3)).step([ITEM], None)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "works again" in caplog.text
+
+
+def test_a_refused_login_is_a_sentence_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "REFUSED_PAUSE", 0.0)
+    tested = settler(Committer(ConfigError("wrong password"), ConfigError("wrong password")))
+    for _ in range(3):
+        assert list(tested.step([], None)) == []
+    first, last = caplog.records
+    assert first.getMessage().endswith("is tried again until it works: wrong password")
+    assert "Traceback" not in caplog.text
+    assert "works again" in last.getMessage()
 
 
 def test_a_refused_settlement_does_not_hold_up_the_others() -> None:

@@ -56,11 +56,13 @@ class Link(Generic[S]):
         making = self._making
         await asyncio.wait({making}, timeout=timeout)
         if not making.done():
-            raise BrokerUnavailable(f"no connection within {timeout:.3g} s: {self._failure}")
+            why = self._failure or f"{self._settings.login.url}: no host has answered yet"
+            raise BrokerUnavailable(f"no connection within {timeout:.3g} s: {why}")
         return making.result()
 
     async def _make(self) -> S:
         if self._connection is not None:
+            self._failure = self._connection.error
             log.warning("connecting again: %s", self._connection.error)
         for pause in pauses():
             try:
