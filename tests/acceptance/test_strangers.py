@@ -124,3 +124,20 @@ def test_a_queue_that_cannot_be_is_not_listed(engine: RabbitEngine) -> None:
     with pytest.raises(ConfigError, match="over 150 bytes"):
         engine.run(engine.broker.publish([Message(VERSION, "t", b"[]", queue="\N{SNOWMAN}" * 60)], 5))
     assert "good" in [one.name for one in engine.run(engine.inspect.queues(None))]
+
+
+def test_a_lane_that_ends_while_a_retry_waits_for_the_publisher(
+    engine: RabbitEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.run(engine.broker.publish([Message(VERSION, "t", b"[]", queue="ended")], 5))
+    [delivery] = receive(engine, "ended")
+    assert engine.core.consumers is not None
+    lane = engine.core.consumers.by_token[delivery.receipt[0]]
+    get = engine.core.post.link.get
+
+    async def slowly(timeout: float) -> object:
+        lane.held.clear()  # as when its channel is lost
+        return await get(timeout)
+
+    monkeypatch.setattr(engine.core.post.link, "get", slowly)
+    engine.run(engine.broker.step([Settlement(delivery.receipt, RetryAt(time.time(), delivery.message))], None))

@@ -69,8 +69,13 @@ class Settler:
     async def _move(self, moves: Sequence[tuple[Lane, int, Settlement]]) -> None:
         """Retries and dead letters: confirmed first, then acknowledged. What was confirmed is not sent again should the
         step be repeated."""
+        # Before anything is awaited: the lanes end with their connection, and what they held is forgotten.
+        moves = [one for one in moves if one[1] in one[0].held]
+        found = [opened(lane.held[tag], str(item.receipt[-1])) for lane, tag, item in moves]
         publisher = await self._post.link.get(TIMEOUT)
-        parcels = [await self._parcel(publisher, lane, tag, item) for lane, tag, item in moves]
+        parcels = [
+            await self._parcel(publisher, lane, one, item) for (lane, _, item), one in zip(moves, found, strict=True)
+        ]
         await self._post.must_send(publisher, parcels, TIMEOUT)
         for lane, tag, _ in moves:
             if tag in lane.held:
@@ -86,8 +91,7 @@ class Settler:
         """Too early: its wait was longer than all wait queues together, or clocks differ."""
         await self._move([(lane, tag, Settlement(receipt, RetryAt(eta)))])
 
-    async def _parcel(self, publisher: Publisher, lane: Lane, tag: int, item: Settlement) -> Parcel:
-        found = opened(lane.held[tag], str(item.receipt[-1]))
+    async def _parcel(self, publisher: Publisher, lane: Lane, found: Opened, item: Settlement) -> Parcel:
         verdict = item.verdict
         if isinstance(verdict, Dead):
             return await self._dead(publisher, lane, found, verdict.reason)
