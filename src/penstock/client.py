@@ -13,7 +13,7 @@ from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
 from penstock.codec import Format, serializer
-from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, QueueFull
+from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, PenstockError, QueueFull
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
