@@ -66,10 +66,17 @@ class PostgresInspect:
             f"INSERT INTO {self._schema}.queue (namespace, name, max_length, max_bytes, opened)"
             f" VALUES ($1, $2, $3, $4, {self._schema}.now())"
             " ON CONFLICT (namespace, name) DO UPDATE SET max_length = $3, max_bytes = $4"
+            " WHERE (queue.max_length, queue.max_bytes) IS DISTINCT FROM ($3, $4)"
         )
+
+        async def work(connection: Connection) -> None:
+            # Apps say it again at every start: that need not wait for a standby.
+            await connection.execute("SET LOCAL synchronous_commit = local")
+            await connection.executemany(sql, rows)
+
         rows = [(namespace, queue.name, queue.max_length, queue.max_bytes) for queue in queues]
         if rows:
-            await self._engine.core.call(lambda c: c.executemany(sql, rows))
+            await self._engine.core.change(work)
 
     async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
         rows = await self._engine.core.read(lambda c: c.fetch(QUEUES.format(s=self._schema), namespace))

@@ -77,6 +77,9 @@ async def _apply(connection: Connection, settings: Settings, known: list[tuple[i
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            # A synchronous standby that is not there would hold up the start for ever. What a failover loses of this is
+            # made anew by the next who opens it; what comes later, and waits for standbys, waits for this before it.
+            await connection.execute("SET LOCAL synchronous_commit = local")
             present = await _present(connection, settings)  # somebody may have been faster
             if not present:
                 await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
