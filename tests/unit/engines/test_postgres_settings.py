@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.engines.postgres.bells import Horizon
-from penstock.engines.postgres.durability import weaknesses
+from penstock.engines.postgres.durability import kept, weaknesses
 from penstock.engines.postgres.settings import Settings, read_settings
 from penstock.errors import ConfigError
 
@@ -77,3 +77,11 @@ def test_a_look_is_the_last_when_all_that_ran_at_the_first_is_over() -> None:
 def test_looks_become_rare() -> None:
     horizon = Horizon()
     assert [horizon.pause() for _ in range(9)][-1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "durability"),
+    [({}, "power"), ({"fsync": "off"}, "process"), ({"synchronous_commit": "off"}, "process")],
+)
+def test_what_is_not_flushed_is_not_said_to_survive_a_power_cut(changes: dict[str, str], durability: str) -> None:
+    assert kept({**SAFE, **changes}) == durability

@@ -37,10 +37,12 @@ CALLING = 30.0
 class Core:
     """Made and used on the loop thread."""
 
-    def __init__(self, settings: Settings, starts: Starts, ids: PublicIds, channel: str) -> None:
+    def __init__(self, settings: Settings, starts: Starts, ids: PublicIds, channel: str, durability: str) -> None:
         loop = asyncio.get_running_loop()
         schema = settings.schema
         self.settings = settings
+        self.durability = durability
+        """What the server keeps: see `Features`."""
         self.starts = starts
         self.ids = ids
         self.links = Links(settings)
@@ -69,11 +71,11 @@ class Core:
         connection = await connect_once(settings, deadline)
         try:
             secret = await migrate(connection, settings)
-            await check_durability(connection, settings)
+            durability = await check_durability(connection, settings)
             channel = await connection.fetchval(f"SELECT {settings.schema}.channel()")
         finally:
             await close(connection)
-        return cls(settings, starts, PublicIds(secret), channel)
+        return cls(settings, starts, PublicIds(secret), channel, durability)
 
     async def call(
         self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = True, seconds: float = CALLING

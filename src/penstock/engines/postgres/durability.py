@@ -14,16 +14,24 @@ log = logging.getLogger("penstock.engine")
 ASKED = ("fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names")
 
 
-async def check_durability(connection: Connection, settings: Settings) -> None:
-    """Warn of what can be lost, and how to fix it. Raises `ConfigError` instead with `durability="strict"`."""
+async def check_durability(connection: Connection, settings: Settings) -> str:
+    """What the server keeps, as in `Features.durability`. Warns of what can be lost, and how to fix it; raises
+    `ConfigError` instead with `durability="strict"`."""
     if settings.durability == "process":
-        return
+        return "process"  # as was asked for
     row = await connection.fetchrow("SELECT " + ", ".join(f"current_setting('{name}') AS {name}" for name in ASKED))
-    found = weaknesses(dict(row), len(settings.address.hosts))
-    for text in found:
+    server = dict(row)
+    for text in weaknesses(server, len(settings.address.hosts)):
         if settings.durability == "strict":
             raise ConfigError(f'{settings.public}: durability="strict" is not kept: {text}')
         log.warning("%s: %s", settings.public, text)
+    return kept(server)
+
+
+def kept(server: Mapping[str, str]) -> str:
+    """What survives with these settings, as in `Features.durability`."""
+    flushed = server["fsync"] == server["full_page_writes"] == "on" and server["synchronous_commit"] != "off"
+    return "power" if flushed else "process"
 
 
 def weaknesses(server: Mapping[str, str], hosts: int) -> list[str]:

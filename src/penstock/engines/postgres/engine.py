@@ -8,7 +8,7 @@ from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import Starts
 from penstock.engines.postgres.coordinating import PostgresCoordinator
 from penstock.engines.postgres.core import Core
-from penstock.engines.postgres.delivering import PostgresBroker
+from penstock.engines.postgres.delivering import PostgresBroker, features
 from penstock.engines.postgres.inspecting import PostgresInspect
 from penstock.engines.postgres.keeping import PostgresBackend
 from penstock.engines.postgres.settings import Settings
@@ -47,6 +47,7 @@ class PostgresEngine(NetworkEngine):
 
     async def connect(self) -> None:
         self._core = await Core.open(self.settings, self.starts)
+        self.broker.features = features(self._core.durability)
         self.transactional = PostgresTransactional(self.settings, self._core.ids, self._learn)
         if self.settings.queues:
             await self.inspect.declare(self.settings.queues)
