@@ -76,7 +76,7 @@ class RedisCoordinator:
 
     async def workers(self) -> Sequence[WorkerInfo]:
         found = await self._engine.link.again("workers", ["list"])
-        return [_decode(info) for info in found if info]
+        return [worker for info in found if info and (worker := _read(info)) is not None]
 
     async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
         token = await self._engine.link.again("shared", ["acquire", escaped(name), holder, ttl])
@@ -93,6 +93,14 @@ class RedisCoordinator:
         args: list[Part] = ["put", key, int(value is None), value or b"", "" if if_version is None else if_version]
         version = await self._engine.link.once("shared", args, TIMEOUT)
         return int(version) if version else None
+
+
+def _read(info: bytes) -> WorkerInfo | None:
+    """`None` for what another release, or a stranger, wrote."""
+    try:
+        return _decode(info)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _noted(receipts: set[Receipt]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,10 +89,13 @@ class RedisEngine(NetworkEngine):
         if push[0] != b"message":
             return
         letter = push[2]
-        if letter[:1] == b"w":
-            self.broker.ring(letter[1:].decode())
-        elif letter[:1] == b"r":
-            self.backend.told(letter[1:])
+        try:
+            if letter[:1] == b"w":
+                self.broker.ring(letter[1:].decode())
+            elif letter[:1] == b"r":
+                self.backend.told(letter[1:])
+        except (struct.error, ValueError) as error:
+            log.warning("%s: a stranger wrote to our channel: %s", self.url, error)
 
     def _back(self) -> None:
         self.broker.ring_all()

@@ -10,6 +10,7 @@ from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
 from penstock.engines.redis.names import check_id
 from penstock.engines.redis.pages import letters, look, pack_outcome, pack_progress, report_of
+from penstock.errors import StoreError
 from penstock.outcome import Outcome, Progress, Report
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ class RedisBackend:
             waiting = self._listeners.pop(task_id, None)
             if not waiting:
                 continue
-            report = report_of(task_id, record)
+            try:
+                report = report_of(task_id, record)
+            except StoreError:
+                continue  # who waits asks for it in a while, and is told that it is damaged
             for listener in waiting:
                 listener.keys.discard(task_id)
                 told.setdefault(id(listener), (listener, []))[1].append(report)

@@ -59,7 +59,7 @@ def report_of(task_id: str, record: bytes) -> Report:
         return Report(task_id, State.REVOKED, Outcome(State.REVOKED, b"", float(done)), None, queue_names(lane)[1])
     try:
         one = _decode(record)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"the stored outcome of {task_id!r} is damaged: {error}") from error
     outcome = Outcome(one.state, one.value, one.done, one.runtime, one.retries, one.content_type)
     return Report(task_id, one.state, outcome, one.task, one.queue, one.retries)
