@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.broker import Demand
 from penstock.engines.network.patience import Deadline, pauses
-from penstock.engines.postgres.connecting import Connection, Links, connect
+from penstock.engines.postgres.connecting import Connection, Links
 from penstock.engines.postgres.faults import translate
 from penstock.errors import BrokerError
 
@@ -152,16 +152,16 @@ class Bells:
 
     async def _keep(self) -> None:
         """Keep the listening connection, or make another."""
-        waits = pauses()
+        waits, told = pauses(), False
         while True:
             connection: Connection | None = None
             try:
-                connection = await connect(self._links.settings, Deadline(RECONNECTING, time.monotonic))
+                connection = await self._links.connect(Deadline(RECONNECTING, time.monotonic))
                 lost = self._lost = asyncio.Event()
                 connection.add_termination_listener(functools.partial(_set, lost))
                 await connection.add_listener(self._own, self._rung)
                 await connection.add_listener(self._channel, self._told)
-                waits = pauses()
+                waits, told = pauses(), False
                 self._all_missed()
                 self._listening.set()
                 await lost.wait()
@@ -170,7 +170,9 @@ class Bells:
                 if connection is not None:
                     connection.terminate()
                 ours = translate(error, self._links.settings.public)
-                log.log(logging.DEBUG if isinstance(ours, BrokerError) else logging.ERROR, "listening failed: %s", ours)
+                quiet = told or isinstance(ours, BrokerError)
+                log.log(logging.DEBUG if quiet else logging.ERROR, "listening failed, and is tried again: %s", ours)
+                told = told or not quiet
                 await asyncio.sleep(next(waits))
             except asyncio.CancelledError:
                 if connection is not None and not connection.is_closed():

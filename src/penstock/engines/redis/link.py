@@ -316,7 +316,8 @@ class Link:
                 async with asyncio.timeout(deadline.left()):
                     await self._up.wait()
             except TimeoutError:
-                raise BrokerUnavailable(f"{self._settings.public}: {self._trouble}") from None
+                trouble = self._trouble.removeprefix(f"{self._settings.public}: ")
+                raise BrokerUnavailable(f"{self._settings.public}: {trouble}") from None
         return self._wire
 
     async def _ask(self, wire: Wire, verb: str, args: Sequence[Part]) -> Any:
