@@ -110,8 +110,8 @@ class Fenced(Struct, frozen=True, gc=False):
 
 
 class Unknown(Struct, frozen=True, gc=False):
-    """The outcome is not known (the connection broke after sending). Publish again with the same `id`. `why` is what the
-    engine knows of the reason, with its remedy."""
+    """The outcome is not known (the connection broke after sending). Publish again with the same `id`. `why` is what
+    the engine knows of the reason, with its remedy."""
 
     id: str
     why: str = ""
@@ -238,7 +238,8 @@ class Peeked(Struct, frozen=True):
 
 
 class Member(Struct, frozen=True):
-    """A server of a replicated engine, as it is now. `role` is "leader", "replica" or "witness"; `lag` is how far it is
+    """A server of a replicated engine, as it is now. `role` is "leader", "replica", "witness", or
+    "node" where the server does not tell; `lag` is how far it is
     behind the leader, in seconds, `lag_bytes` in bytes of its log; `None` where the server does not tell."""
 
     address: str

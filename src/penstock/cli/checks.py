@@ -185,6 +185,8 @@ def check_members(members: Sequence[Member]) -> Iterator[Finding]:
         if not member.alive:
             remedy = "start it, or take it out: until then less can fail without loss"
             yield Finding(Level.WARNING, "servers", f"{member.address} ({member.role}) is not reached", remedy)
+        elif member.role == "node":
+            yield Finding(Level.OK, "servers", f"{member.address} answers; {member.note}")
         elif member.in_sync is False:
             yield Finding(Level.NOTE, "servers", text, "what it lacks is lost if it must take over")
         else:

@@ -25,3 +25,8 @@ def test_the_doctor_warns_of_servers_that_are_gone() -> None:
     found = list(check_members([LEADER, NEAR, FAR, GONE]))
     assert [one.level for one in found] == [Level.OK, Level.OK, Level.NOTE, Level.WARNING]
     assert list(check_members([])) == []
+
+
+def test_a_node_of_unknown_role_is_not_called_a_replica() -> None:
+    [found] = check_members([Member("five:5672", "node", note="AMQP does not tell")])
+    assert found.text == "five:5672 answers; AMQP does not tell"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from msgspec.structs import replace
+
 from penstock.broker import Key
 from penstock.coordinator import Revoked, WorkerInfo
 from penstock.engines.rabbitmq.core import CONNECTING
-from penstock.errors import Unsupported
+from penstock.engines.rabbitmq.publisher import alarmed
+from penstock.errors import BrokerUnavailable, Unsupported
 
 if TYPE_CHECKING:
     from penstock.engines.rabbitmq.engine import RabbitEngine
@@ -49,12 +52,18 @@ class RabbitCoordinator:
         return sum(core.charges.bury(worker) for worker in core.starts.dead())
 
     async def workers(self) -> Sequence[WorkerInfo]:
-        """Those who answer within a quarter of a second; one that holds the interpreter's lock may not."""
+        """Those who answer within a quarter of a second; one that holds the interpreter's lock may not. Raises
+        `BrokerUnavailable` while an alarm of the server keeps everybody from asking and answering."""
         core = self._engine.core
         if core.settings.passive:
             return [core.worker] if core.worker is not None else []
         await core.consuming.get(CONNECTING)
-        return await core.roll_call.ask(core.tell, ROLL_CALL)
+        answered = await core.roll_call.ask(core.tell, ROLL_CALL)
+        connection = core.post.link.connection
+        if not answered and connection is not None and connection.alarm is not None:
+            raise BrokerUnavailable(alarmed(self._engine.url, connection.alarm))  # nobody could be asked
+        now = core.settings.clock.time()
+        return [replace(worker, seen=now) for worker in answered]  # they live: they have just said so
 
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
         self._refuse("remembers no revocations")

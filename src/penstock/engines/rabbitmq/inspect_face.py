@@ -149,7 +149,7 @@ class RabbitInspect:
         connection = self._engine.core.post.link.connection
         address = connection.address if connection is not None else self._engine.url
         note = "AMQP does not tell the members of a queue: see rabbitmq-queues quorum_status"
-        return [Member(address, "replica", alive=connection is not None, note=note)]
+        return [Member(address, "node", alive=connection is not None, note=note)]
 
     async def _pick(self, ids: set[str], again: bool) -> int:
         """Take these out of the dead letters, and put them back into their queues first where `again`."""
