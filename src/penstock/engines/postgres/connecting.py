@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from penstock.engines.postgres.faults import is_broken, sqlstate, translate
 from penstock.engines.postgres.settings import Settings
 from penstock.errors import BrokerUnavailable, OutcomeUnknown
 
+log = logging.getLogger("penstock.engine")
 Connection = Any
 """An `asyncpg.Connection`; the driver's stubs are generic over record classes, which nobody here uses."""
 
@@ -79,13 +81,15 @@ def _close_late(other: asyncio.Future[Connection], chosen: Connection) -> None:
         other.result().terminate()
 
 
-async def connect(settings: Settings, deadline: Deadline, *, patient: bool = True) -> Connection:
-    """The same, again and again until the deadline: during a failover there is no primary for a while."""
+async def connect(settings: Settings, deadline: Deadline, failed: Callable[[BrokerUnavailable], None]) -> Connection:
+    """The same, again and again until the deadline: during a failover there is no primary for a while. `failed` is
+    called with each failure."""
     for pause in pauses():
         try:
             return await connect_once(settings, deadline)
-        except BrokerUnavailable:
-            if not patient or deadline.left() <= pause:
+        except BrokerUnavailable as error:
+            failed(error)
+            if deadline.left() <= pause:
                 raise
             await asyncio.sleep(pause)
     raise AssertionError("pauses never end")
@@ -131,8 +135,24 @@ class Links:
         self._idle: list[Connection] = []
         self._room = asyncio.Semaphore(self.MOST)
         self._closed = False
+        self._missing = False
+        """No primary was found at the last try."""
         self.lost: Callable[[], None] = _nobody
         """Called when the server was lost: whoever has a connection of his own should look after it."""
+
+    async def connect(self, deadline: Deadline) -> Connection:
+        """A connection for the caller alone, once there is a primary. That there is none is logged once, and that it is
+        found again."""
+        connection = await connect(self.settings, deadline, self._missed)
+        if self._missing:
+            self._missing = False
+            log.warning("%s: connected again", self.settings.public)
+        return connection
+
+    def _missed(self, error: BrokerUnavailable) -> None:
+        if not self._missing:
+            self._missing = True
+            log.warning("%s; looking for the primary", error)
 
     async def take(self, deadline: Deadline) -> Connection:
         """An idle connection, or a new one. Raises `BrokerUnavailable` at the deadline."""
@@ -149,7 +169,7 @@ class Links:
                 connection = self._idle.pop()
                 if not connection.is_closed():
                     return connection
-            return await connect(self.settings, deadline)
+            return await self.connect(deadline)
         except BaseException:
             self._room.release()
             raise
