@@ -1,4 +1,4 @@
-"""Numbers of tasks, and the public ids made from them: see migrations/0001.sql.
+"""Numbers of tasks, and the public ids made from them: see migrations/0001_tables.sql.
 
 The public id adds a keyed tag to the number, so that an id of another database, or a guessed one, is never mistaken for
 a task of this one.

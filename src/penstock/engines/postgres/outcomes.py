@@ -1,4 +1,4 @@
-"""Stored outcomes: rows of up to 64 neighbours each, as migrations/0001.sql describes them. Pure."""
+"""Stored outcomes: rows of up to 64 neighbours each, as migrations/0001_tables.sql describes them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing inside a caller's transaction: see `penstock.enlist`, and migrations/0002.sql."""
+"""Publishing inside a caller's transaction: see `penstock.enlist`, and migrations/0005_transactions.sql."""
 
 from __future__ import annotations
 
