@@ -63,3 +63,17 @@ def test_bad_urls(url: str, about: str) -> None:
     with pytest.raises(ConfigError, match=about.replace("?", r"\?")) as caught:
         read_settings(url)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "weak"),
+    [
+        ("redis://a/0", False),
+        ("redis://a,b/0", True),
+        ("redis://a,b/0?wait=1", False),
+        ("sentinel://a/boss", True),
+        ("sentinel://a/boss?wait=1", False),
+    ],
+)
+def test_what_a_failover_can_lose_is_said_with_its_remedy(url: str, weak: bool) -> None:
+    assert ("?wait=1" in read_settings(url).weakness) == weak

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.redis.greeting import info, is_replica
+from penstock.engines.redis.link import PATIENCE
 from penstock.engines.redis.names import escaped, queue_key, queue_names
 from penstock.engines.redis.pages import read
 from penstock.engines.redis.wire import Part
@@ -26,11 +27,11 @@ class RedisInspect:
     def __init__(self, engine: RedisEngine) -> None:
         self._engine = engine
 
-    async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
+    async def declare(self, queues: Sequence[Queue], namespace: str = "", patience: float = PATIENCE) -> None:
         args: list[str | int] = ["declare", len(queues)]
         for queue in queues:
             args += (queue_key(namespace, queue.name), queue.max_length, queue.max_bytes)
-        await self._engine.link.again("inspect", args)
+        await self._engine.link.again("inspect", args, patience)
 
     async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
         args: list[Part] = ["queues", int(namespace is None), escaped(namespace or "")]

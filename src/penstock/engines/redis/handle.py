@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 from collections.abc import Sequence
@@ -9,11 +10,12 @@ from typing import Any
 
 from penstock.clock import Clock
 from penstock.engines.network.engine import NetworkEngine
+from penstock.engines.network.patience import Deadline
 from penstock.engines.network.starts import Starts
 from penstock.engines.redis.console import RedisInspect
 from penstock.engines.redis.crews import RedisCoordinator
 from penstock.engines.redis.greeting import Server
-from penstock.engines.redis.link import Link
+from penstock.engines.redis.link import OPENING, Link
 from penstock.engines.redis.names import random_name
 from penstock.engines.redis.outcomes import RedisBackend
 from penstock.engines.redis.settings import Settings, read_settings
@@ -45,11 +47,12 @@ class RedisEngine(NetworkEngine):
 
     async def connect(self) -> None:
         self.link = Link(self.settings, self.client, self._news, self._back)
-        await self.link.open()
+        deadline = Deadline(OPENING, asyncio.get_running_loop().time)
+        await self.link.open(deadline)
         try:
             self._judge(self.link.server)
             if self.settings.queues:
-                await self.inspect.declare(self.settings.queues)
+                await self.inspect.declare(self.settings.queues, patience=deadline.left())
         except BaseException:
             await self.link.close()
             raise
@@ -106,12 +109,15 @@ class RedisEngine(NetworkEngine):
         if server is None:
             return
         self.broker.features = features_of(server.durability or "process")
-        weak = server.weakness
-        if weak and self.settings.durability == "strict":
-            raise ConfigError(f"{self.url}: durability='strict', but {weak}")
-        if weak and not self._warned and (server.durability, self.settings.durability) != ("process", "process"):
+        weaknesses = [weak for weak in (server.weakness, self.settings.weakness) if weak]
+        if weaknesses and self.settings.durability == "strict":
+            raise ConfigError(f"{self.url}: durability='strict', but {weaknesses[0]}")
+        if (server.durability, self.settings.durability) == ("process", "process"):
+            weaknesses = weaknesses[1:]  # the server's is as was asked for
+        if weaknesses and not self._warned:
             self._warned = True
-            log.warning("%s: %s", self.url, weak)
+            for weak in weaknesses:
+                log.warning("%s: %s", self.url, weak)
 
 
 async def _nothing() -> None:

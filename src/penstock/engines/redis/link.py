@@ -28,8 +28,8 @@ PING = 5.0
 GREETING = 3.0
 """Seconds that a server may take until it is known what it is."""
 SENTINEL_CHECK = 2.0
-OPENING = 3.0
-"""Seconds that the first connection may take, over all tries."""
+OPENING = 10.0
+"""Seconds that opening may take, over all tries: an election takes some of them."""
 
 log = logging.getLogger("penstock.engine")
 
@@ -62,9 +62,8 @@ class Link:
 
     # Opening and keeping.
 
-    async def open(self) -> None:
+    async def open(self, deadline: Deadline) -> None:
         """Connect for the first time. Raises `ConfigError`, `StoreError` and `BrokerUnavailable`."""
-        deadline = Deadline(OPENING, self._loop.time)
         for pause in pauses():
             try:
                 await self._connect()
@@ -72,14 +71,10 @@ class Link:
             except (ConfigError, StoreError):
                 raise
             except BrokerUnavailable:
-                if deadline.left() <= pause or not self._has_rivals():
+                if deadline.left() <= pause or not self._settings.fails_over:
                     raise
             await asyncio.sleep(pause)
         self._keeper = asyncio.create_task(self._keep())
-
-    def _has_rivals(self) -> bool:
-        """Another host may become the leader any moment."""
-        return self._settings.master is not None or len(self._settings.address.hosts) > 1
 
     async def close(self) -> None:
         self._closed = True
@@ -236,10 +231,10 @@ class Link:
             except NotNow as error:
                 await self._try_elsewhere(error, deadline)
 
-    async def again(self, verb: str, args: Sequence[Part]) -> Any:
+    async def again(self, verb: str, args: Sequence[Part], patience: float = PATIENCE) -> Any:
         """Run a script that may run twice. Raises `BrokerUnavailable` when it never ran, `OutcomeUnknown` when it may
         have."""
-        deadline = Deadline(PATIENCE, self._loop.time)
+        deadline = Deadline(patience, self._loop.time)
         lost = ""
         while True:
             try:

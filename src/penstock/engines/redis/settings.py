@@ -54,6 +54,21 @@ class Settings:
     result_max_bytes: int = 1 << 30
 
     @property
+    def fails_over(self) -> bool:
+        """Another host may become the leader any moment."""
+        return self.master is not None or len(self.address.hosts) > 1
+
+    @property
+    def weakness(self) -> str:
+        """What a failover can lose by what the URL says, and how to fix it."""
+        if not self.fails_over or self.wait:
+            return ""
+        return (
+            "a failover can lose what was accepted and is not on the new leader yet (replication is asynchronous): "
+            "put ?wait=1 into the URL, and min-replicas-to-write 1 into redis.conf"
+        )
+
+    @property
     def scope(self) -> str:
         """What tells this store from others."""
         return f"{self.public}#{self.prefix}"
