@@ -11,7 +11,7 @@ from penstock.broker import Demand
 from penstock.delivery import ACK, RELEASE, Delivery, Settlement
 from penstock.engines.postgres import open_engine
 from penstock.engines.postgres.engine import PostgresEngine
-from penstock.errors import OutcomeUnknown
+from penstock.errors import BrokerError, OutcomeUnknown
 from penstock.message import VERSION, Message
 
 WANT = Demand(("orphans",), 1, "0" * 31 + "2", lease=600.0)
@@ -58,3 +58,15 @@ def test_what_was_claimed_with_a_commit_of_unknown_outcome(
     found = [receive(engine), receive(engine)]
     assert {one.key for one in found} == {f"{done} a", f"{done} b"}
     engine.run(engine.broker.step([Settlement(one.receipt, ACK) for one in found], None))
+
+
+def test_a_schema_that_is_somebody_elses_is_an_error_of_ours(engine: PostgresEngine, postgres_url: str) -> None:
+    async def make(connection: Any) -> None:
+        await connection.execute("CREATE SCHEMA elses; CREATE TABLE elses.queue (x int)")
+
+    async def call() -> None:
+        await engine.core.call(make)
+
+    engine.run(call())
+    with pytest.raises(BrokerError, match="queue"):
+        open_engine(f"{postgres_url}?schema=elses")

@@ -15,6 +15,7 @@ from penstock.engines.network.starts import Starts
 from penstock.engines.postgres.bells import Bells
 from penstock.engines.postgres.connecting import Connection, Links, close, connect_once
 from penstock.engines.postgres.durability import check_durability
+from penstock.engines.postgres.faults import translate
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.looking import Lookup
 from penstock.engines.postgres.migrating import migrate
@@ -24,7 +25,7 @@ from penstock.engines.postgres.replica import Replica
 from penstock.engines.postgres.settings import Settings
 from penstock.engines.postgres.stepping import Stepper
 from penstock.engines.postgres.watching import Watching
-from penstock.errors import BrokerError
+from penstock.errors import BrokerError, PenstockError
 
 T = TypeVar("T")
 
@@ -73,6 +74,10 @@ class Core:
             secret = await migrate(connection, settings)
             durability = await check_durability(connection, settings)
             channel = await connection.fetchval(f"SELECT {settings.schema}.channel()")
+        except Exception as error:
+            if isinstance(error, PenstockError):
+                raise
+            raise translate(error, settings.public) from error
         finally:
             await close(connection)
         return cls(settings, starts, PublicIds(secret), channel, durability)
