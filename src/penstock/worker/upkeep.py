@@ -43,8 +43,8 @@ class Upkeep:
                 taken = self._call(self._engine.coordinator.reap())
                 if taken:
                     log.info("%d tasks of dead or silent workers were taken back", taken)
+                self._outage.over()  # only who has called can tell
                 self._expire_results()
-            self._outage.over()
         except PenstockError as error:
             self._outage.go_on(error)
         except Exception:  # whatever it is, the children must not lose their supervisor over it
