@@ -13,7 +13,7 @@ def test_a_tick_with_nothing_to_do_does_not_say_that_it_works_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = open_engine("memory://")
-    upkeep = Upkeep(engine, None, 30.0, lambda: [])
+    upkeep = Upkeep(engine, None, 30.0, list)
 
     async def refused() -> int:
         raise ConfigError("wrong password")
