@@ -23,7 +23,7 @@ from penstock.engines.rabbitmq import consumers, open_engine, posting, progress,
 from penstock.engines.rabbitmq.connection import Connection
 from penstock.engines.rabbitmq.engine import RabbitEngine
 from penstock.engines.rabbitmq.lane import Lane
-from penstock.errors import BrokerUnavailable
+from penstock.errors import BrokerUnavailable, ConfigError
 from penstock.message import Message
 from tests.acceptance.sites import rabbitmqctl
 from tests.servers import NotInstalled, Server, rabbitmq_server
@@ -438,3 +438,15 @@ def test_a_queue_at_the_hard_limit_is_full(engine: RabbitEngine, monkeypatch: py
     assert len(answers) < 200
     [full] = [answer for answer in answers if isinstance(answer, Full)]
     assert (full.limit, full.depth >= 3) == (3, True)
+
+
+def test_a_user_who_may_not_publish_is_told_which_right_is_missing(server: Server) -> None:
+    rabbitmqctl(server, "add_user", "reader", "secret")
+    rabbitmqctl(server, "set_permissions", "reader", ".*", "^breaks-", ".*")
+    reader = open_engine(server.url.replace("guest:guest", "reader:secret"))
+    begun = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="grant write on"):
+            publish(reader, name(), 2)
+    reader.close()
+    assert time.monotonic() - begun < 10

@@ -68,3 +68,11 @@ def test_the_consumer_timeout_is_named() -> None:
 
 def test_a_missing_queue() -> None:
     assert isinstance(faults.of_close(URL, 404, "NOT_FOUND - no queue 'x' in vhost '/'"), UnknownQueue)
+
+
+@pytest.mark.parametrize("words", ["access to exchange", "write access to exchange"])
+def test_a_missing_right_to_publish_names_the_right(words: str) -> None:
+    error = faults.of_close(URL, 403, f"ACCESS_REFUSED - {words} 'amq.default' in vhost '/' refused for user 'web'")
+    assert isinstance(error, faults.NoRight)
+    assert error.exchange == ""
+    assert r"grant write on ^amq\.default$" in str(error)

@@ -62,12 +62,21 @@ DRIVER: dict[type[BaseException], type[PenstockError]] = {
 }
 """Looked up along an error's ancestors."""
 _INEQUIVALENT = re.compile(r"inequivalent arg '(.+?)' for (\w+) '(.+?)' in vhost '.*?': (.*)", re.DOTALL)
+_NO_WRITING = re.compile(r"access to exchange '(.*?)' in vhost")
 CONSUMER_TIMEOUT = "delivery acknowledgement on channel"
 _REMEDIES = {
     402: "create the virtual host, or correct the URL's path",
     403: "correct user and password, or grant the rights (rabbitmqctl set_permissions)",
     530: "create the virtual host (rabbitmqctl add_vhost), or give the user access to it",
 }
+
+
+class NoRight(ConfigError):
+    """The user may not publish to `exchange`; nothing that was sent there is stored."""
+
+    def __init__(self, text: str, exchange: str) -> None:
+        super().__init__(text)
+        self.exchange = exchange
 
 
 def of_close(url: str, code: int, text: str) -> PenstockError:
@@ -84,6 +93,11 @@ def of_close(url: str, code: int, text: str) -> PenstockError:
             f"{url}: a task ran longer than the server's consumer_timeout, and is delivered again: raise "
             f"consumer_timeout in rabbitmq.conf ({text})"
         )
+    no_writing = _NO_WRITING.search(text) if code == 403 else None
+    if no_writing is not None:
+        exchange = no_writing.group(1)
+        remedy = f"grant write on {'^' + re.escape(exchange) + '$'} (rabbitmqctl set_permissions, the second pattern)"
+        return NoRight(f"{url}: {text} ({code}); {remedy}", "" if exchange == "amq.default" else exchange)
     remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
     return CODES.get(code, BrokerError)(f"{url}: {text or 'closed by the server'} ({code}){remedy}")
 

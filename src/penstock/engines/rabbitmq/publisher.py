@@ -13,6 +13,7 @@ from pika import spec
 from penstock.engines.rabbitmq import wire
 from penstock.engines.rabbitmq.channel import Channel
 from penstock.engines.rabbitmq.connection import Connection
+from penstock.engines.rabbitmq.faults import NoRight
 from penstock.engines.rabbitmq.progress import Patience, Watch
 from penstock.engines.rabbitmq.settings import Settings
 from penstock.engines.rabbitmq.topology import Topology
@@ -103,7 +104,7 @@ class Publisher:
 
     async def send(self, parcels: Sequence[Parcel], until: float) -> list[Fate]:
         """Send them in order; returns what became of each by `until` (monotonic). Raises `BrokerUnavailable` when
-        nothing was sent."""
+        nothing was sent, and `ConfigError` when this user may not send."""
         connection = self.connection
         if connection.alarm is not None:
             await self._wait_for_alarm(until)
@@ -135,6 +136,12 @@ class Publisher:
         elif parcels:
             self._watch.start()
             await batch.wait(until)
+        refusal = channel.error
+        if isinstance(refusal, NoRight) and all(
+            parcel.exchange == refusal.exchange and fate is Fate.UNKNOWN
+            for parcel, fate in zip(parcels, batch.fates, strict=True)
+        ):
+            raise refusal
         return batch.fates
 
     async def _has_room(self, channel: Channel, until: float) -> bool:
