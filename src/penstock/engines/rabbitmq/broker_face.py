@@ -26,7 +26,8 @@ SKEW = 1.0
 
 
 def features(settings: Settings) -> Features:
-    """What is not declared by us, we cannot add queues to: no delays and no priorities then."""
+    """What is not declared by us, we cannot add queues to: no delays and no priorities then. Nor does AMQP tell what
+    such a queue keeps: a transient one loses all when its server stops."""
     return Features(
         engine="rabbitmq",
         atomic_settle=False,
@@ -38,6 +39,7 @@ def features(settings: Settings) -> Features:
         delay=not settings.passive,
         priority=not settings.passive,
         bound="soft",
+        durability="process" if settings.passive else "power",
         keeps_place=False,
         partition=False,
         revoke_queued=False,

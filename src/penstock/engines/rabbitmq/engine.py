@@ -64,6 +64,12 @@ class RabbitEngine(NetworkEngine):
         )
         if self._settings.durability == "strict":
             raise ConfigError(f"{self.url}: durability='strict' cannot be verified: {unknown}")
+        if self._settings.passive and not self._abandoned:
+            log.warning(
+                "%s: declare=passive: a queue that is not a quorum queue can lose accepted tasks when its server "
+                "stops or its disk fails, and AMQP does not tell: see 'rabbitmqctl list_queues name type durable'",
+                self.url,
+            )
         if not self._settings.replies and self._settings.members is None and not self._abandoned:
             log.warning("%s: %s", self.url, unknown)
 

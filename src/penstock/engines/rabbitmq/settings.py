@@ -39,9 +39,9 @@ OPTIONS = (
 
 
 class Settings(Struct, frozen=True):
-    """`passive`: queues and exchanges are used as they are, nothing is declared. `exchange`: what tasks of normal
-    priority are published to, with the queue's name as routing key. `members`: nodes that keep each new queue.
-    `connect_timeout` in seconds. `replies`: open for results only."""
+    """`passive`: the queues of tasks are used as they are; what retries and dead letters need is declared beside them.
+    `exchange`: what tasks of normal priority are published to, with the queue's name as routing key. `members`: nodes
+    that keep each new queue. `connect_timeout` in seconds. `replies`: open for results only."""
 
     address: Address
     login: Login

@@ -39,7 +39,10 @@ class Topology:
         if lane in self._declared:
             return lane
         if self._settings.passive:
-            await self.ready(lane)
+            try:
+                await self.ready(lane)
+            except UnknownQueue as error:
+                raise UnknownQueue(f"{error}; create it, or leave out ?declare=passive") from error
             self._declared.add(lane)
             return lane
         if priority != NORMAL:
