@@ -14,6 +14,7 @@ from __future__ import annotations
 from penstock.app import Penstock
 from penstock.completed import as_completed
 from penstock.errors import (
+    AccessRefused,
     AlreadyQueued,
     BlockingCallInLoop,
     BrokerError,
@@ -54,6 +55,7 @@ from penstock.task import Task
 from penstock.unique import Unique
 
 __all__ = [
+    "AccessRefused",
     "AlreadyQueued",
     "AsyncResult",
     "BlockingCallInLoop",

@@ -7,9 +7,9 @@ from asyncpg import exceptions as pg
 
 from penstock.engines.postgres.faults import is_broken, translate
 from penstock.errors import (
+    AccessRefused,
     BrokerError,
     BrokerUnavailable,
-    ConfigError,
     OutcomeUnknown,
     PenstockError,
     StoreError,
@@ -35,8 +35,8 @@ def test_every_error_of_the_driver_becomes_ours(kind: type[Exception]) -> None:
 @pytest.mark.parametrize(
     ("kind", "wanted"),
     [
-        (pg.InvalidPasswordError, ConfigError),
-        (pg.InvalidCatalogNameError, ConfigError),
+        (pg.InvalidPasswordError, AccessRefused),
+        (pg.InvalidCatalogNameError, AccessRefused),
         (pg.InsufficientPrivilegeError, StoreError),
         (pg.DiskFullError, StoreFull),
         (pg.TooManyConnectionsError, BrokerUnavailable),

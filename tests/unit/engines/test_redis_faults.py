@@ -4,7 +4,7 @@ import hiredis
 import pytest
 
 from penstock.engines.redis.faults import CODES, DRIVER, PASSING, Broken, NotNow, code_of, translate
-from penstock.errors import BrokerUnavailable, ConfigError, PenstockError, StoreError, StoreFull
+from penstock.errors import AccessRefused, BrokerUnavailable, PenstockError, StoreError, StoreFull
 
 PUBLIC = "redis://bob@host:6379/0"
 
@@ -34,9 +34,9 @@ def test_every_code_of_the_server_is_known(code: str) -> None:
     [
         ("OOM command not allowed when used memory > 'maxmemory'.", StoreFull),
         ("MISCONF Errors writing to the AOF file: No space left on device", StoreFull),
-        ("WRONGPASS invalid username-password pair or user is disabled.", ConfigError),
-        ("ERR AUTH <password> called without any password configured for the default user.", ConfigError),
-        ("NOAUTH Authentication required.", ConfigError),
+        ("WRONGPASS invalid username-password pair or user is disabled.", AccessRefused),
+        ("ERR AUTH <password> called without any password configured for the default user.", AccessRefused),
+        ("NOAUTH Authentication required.", AccessRefused),
         ("READONLY You can't write against a read only replica.", BrokerUnavailable),
         ("SOMETHING of a later version", StoreError),
     ],

@@ -10,7 +10,7 @@ import pytest
 from penstock.broker import DONE, LEASE_LOST, Demand, Key, Step
 from penstock.delivery import ACK, Dead, Receipt, Settlement
 from penstock.engines.memory import open_engine
-from penstock.errors import BrokerUnavailable, ConfigError
+from penstock.errors import AccessRefused, BrokerUnavailable, ConfigError
 from penstock.outcome import Outcome, State
 from penstock.worker import settle
 from penstock.worker.settle import Settler
@@ -44,6 +44,13 @@ def test_an_outage_is_waited_for_and_the_same_is_tried_again() -> None:
     committer = Committer(BrokerUnavailable("away"), BrokerUnavailable("away"))
     settler(committer).step([ITEM], None)
     assert committer.seen == [[ITEM]] * 3
+
+
+def test_a_password_that_is_refused_is_an_outage() -> None:
+    """What ran meanwhile has ended well, and must not become a dead letter when the password is right again."""
+    committer = Committer(AccessRefused("wrong password"))
+    settler(committer).step([ITEM, ITEM], None)
+    assert committer.seen == [[ITEM, ITEM]] * 2
 
 
 def test_a_stopping_worker_gives_up_on_an_outage(

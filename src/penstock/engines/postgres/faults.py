@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from penstock.errors import (
+    AccessRefused,
     BrokerError,
     BrokerUnavailable,
     ConfigError,
@@ -20,9 +21,9 @@ from penstock.errors import (
 
 # By SQLSTATE, then by its class (the first two characters): our error, and what to do.
 STATES: dict[str, tuple[type[PenstockError], str]] = {
-    "28P01": (ConfigError, "{url}: user or password is wrong ({error})"),
-    "28000": (ConfigError, "{url}: the server lets this user not in ({error}): check its pg_hba.conf, and sslmode"),
-    "3D000": (ConfigError, "{url}: there is no such database: create it (createdb), or name another in the URL"),
+    "28P01": (AccessRefused, "{url}: user or password is wrong ({error})"),
+    "28000": (AccessRefused, "{url}: the server lets this user not in ({error}): check its pg_hba.conf, and sslmode"),
+    "3D000": (AccessRefused, "{url}: there is no such database: create it (createdb), or name another in the URL"),
     "42501": (StoreError, "{url}: missing rights ({error})"),
     "08P01": (
         ConfigError,
@@ -50,7 +51,7 @@ STATES: dict[str, tuple[type[PenstockError], str]] = {
 CLASSES: dict[str, tuple[type[PenstockError], str]] = {
     "08": (OutcomeUnknown, "{url}: the connection broke ({error})"),
     "22": (StoreError, "{url}: the server does not accept a value ({error})"),
-    "28": (ConfigError, "{url}: the server lets this user not in ({error})"),
+    "28": (AccessRefused, "{url}: the server lets this user not in ({error})"),
     "40": (BrokerUnavailable, "{url}: the transaction was rolled back, nothing was done ({error})"),
     "53": (BrokerUnavailable, "{url}: the server lacks resources ({error})"),
     "57": (BrokerUnavailable, "{url}: the server stopped the statement ({error})"),

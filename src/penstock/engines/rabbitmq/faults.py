@@ -8,6 +8,7 @@ import struct
 from pika import exceptions as pika
 
 from penstock.errors import (
+    AccessRefused,
     BrokerError,
     BrokerUnavailable,
     ConfigError,
@@ -24,8 +25,8 @@ CODES: dict[int, type[PenstockError]] = {
     312: UnknownQueue,
     313: BrokerError,
     320: BrokerUnavailable,
-    402: ConfigError,
-    403: ConfigError,
+    402: AccessRefused,
+    403: AccessRefused,
     404: UnknownQueue,
     405: BrokerError,
     406: ConfigError,
@@ -35,15 +36,15 @@ CODES: dict[int, type[PenstockError]] = {
     504: BrokerUnavailable,
     505: BrokerUnavailable,
     506: StoreFull,
-    530: ConfigError,
+    530: AccessRefused,
     540: Unsupported,
     541: BrokerUnavailable,
 }
 """AMQP's reply codes."""
 DRIVER: dict[type[BaseException], type[PenstockError]] = {
-    pika.AuthenticationError: ConfigError,
-    pika.ProbableAuthenticationError: ConfigError,
-    pika.ProbableAccessDeniedError: ConfigError,
+    pika.AuthenticationError: AccessRefused,
+    pika.ProbableAuthenticationError: AccessRefused,
+    pika.ProbableAccessDeniedError: AccessRefused,
     pika.IncompatibleProtocolError: ConfigError,
     pika.ProtocolVersionMismatch: ConfigError,
     pika.ShortStringTooLong: ConfigError,
@@ -99,7 +100,9 @@ def of_close(url: str, code: int, text: str) -> PenstockError:
         remedy = f"grant write on {'^' + re.escape(exchange) + '$'} (rabbitmqctl set_permissions, the second pattern)"
         return NoRight(f"{url}: {text} ({code}); {remedy}", "" if exchange == "amq.default" else exchange)
     remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
-    return CODES.get(code, BrokerError)(f"{url}: {text or 'closed by the server'} ({code}){remedy}")
+    # A right on one queue: what else is settled must not wait until it is granted.
+    kind = ConfigError if code == 403 and "access to" in text else CODES.get(code, BrokerError)
+    return kind(f"{url}: {text or 'closed by the server'} ({code}){remedy}")
 
 
 def of_driver(url: str, error: BaseException) -> PenstockError:

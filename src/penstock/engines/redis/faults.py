@@ -6,7 +6,15 @@ import ssl
 
 import hiredis
 
-from penstock.errors import BrokerError, BrokerUnavailable, ConfigError, PenstockError, StoreError, StoreFull
+from penstock.errors import (
+    AccessRefused,
+    BrokerError,
+    BrokerUnavailable,
+    ConfigError,
+    PenstockError,
+    StoreError,
+    StoreFull,
+)
 
 
 class Broken(Exception):
@@ -29,10 +37,10 @@ PASSING = frozenset(
 CODES: dict[str, tuple[type[PenstockError], str]] = {
     "OOM": (StoreFull, "its memory is full (maxmemory): nothing was done; let workers catch up, or raise maxmemory"),
     "MISCONF": (StoreFull, "it cannot write to its disk, and refuses writes: nothing was done; free space there"),
-    "NOAUTH": (ConfigError, "it wants a password: put it into the URL, redis://user:password@host"),
-    "WRONGPASS": (ConfigError, "the user name or the password is wrong"),
-    "NOPERM": (ConfigError, "its user lacks rights: allow all commands on the keys and channels of the prefix"),
-    "DENIED": (ConfigError, "protected mode: set a password on the server, or bind it to this address"),
+    "NOAUTH": (AccessRefused, "it wants a password: put it into the URL, redis://user:password@host"),
+    "WRONGPASS": (AccessRefused, "the user name or the password is wrong"),
+    "NOPERM": (AccessRefused, "its user lacks rights: allow all commands on the keys and channels of the prefix"),
+    "DENIED": (AccessRefused, "protected mode: set a password on the server, or bind it to this address"),
     "MOVED": (ConfigError, "a Redis Cluster is not supported: use a server that is not in cluster mode, or Sentinel"),
     "ASK": (ConfigError, "a Redis Cluster is not supported: use a server that is not in cluster mode, or Sentinel"),
     "CROSSSLOT": (ConfigError, "a Redis Cluster is not supported: use a server that is not in cluster mode"),
