@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from penstock.broker import Key
 from penstock.errors import BrokerError
@@ -38,6 +38,11 @@ class Backend(Protocol):
 
     def mint(self) -> str | None:
         """An id for a new task, where results find their way by the id; `None`: any id will do. Pure; no I/O."""
+        ...
+
+    def prepare(self, timeout: float) -> Coroutine[Any, Any, None] | None:
+        """What is to be run on this engine before tasks are published, so that their results find a place; `None`:
+        nothing. It raises `BrokerUnavailable` after `timeout` seconds."""
         ...
 
     async def forget(self, keys: Sequence[Key]) -> None:

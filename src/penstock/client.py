@@ -240,8 +240,8 @@ class Client:
 
     async def _prepare_results(self, timeout: float) -> None:
         """Where results are pushed to, there must be a place for them before the task is sent."""
-        prepare = getattr(self._app.backend, "prepare", None)  # few backends push
-        if prepare is not None and (coming := prepare(timeout)) is not None:
+        coming = self._app.backend.prepare(timeout)
+        if coming is not None:
             await apart.elsewhere(self._app.results, coming)
 
     def _name(self, messages: Sequence[Message]) -> None:

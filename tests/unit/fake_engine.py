@@ -75,6 +75,9 @@ class FakeBackend:
         self.watched.set()
         return self
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         return None
 

@@ -43,6 +43,9 @@ def test_a_reply_queue_needs_a_rabbitmq() -> None:
 class MintingBackend(FakeBackend):
     minted = 0
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         self.minted += 1
         return f"minted-{self.minted}"

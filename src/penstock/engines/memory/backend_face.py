@@ -27,6 +27,9 @@ class MemoryBackend:
         with self._store.lock:
             return self._store.shelf.subscribe([str(key) for key in keys], notify)
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         return None
 

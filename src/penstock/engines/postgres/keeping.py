@@ -75,6 +75,9 @@ class PostgresBackend:
         watching.soon(watcher)
         return watcher
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         return None
 

@@ -74,6 +74,9 @@ class RedisBackend:
         self._engine.thread.spawn(self._enter(listener))
         return listener
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         return self._engine.broker.mint()
 

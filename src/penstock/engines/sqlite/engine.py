@@ -106,6 +106,9 @@ class SqliteBackend:
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         return self._engine.store.subscribe(keys, notify)
 
+    def prepare(self, timeout: float) -> None:
+        return None
+
     def mint(self) -> str | None:
         return None
 
