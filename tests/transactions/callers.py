@@ -230,7 +230,10 @@ def django_default(database: dict[str, object]) -> Iterator[Any]:
     try:
         yield connections["default"]
     finally:
+        raw = connections["default"].connection
         connections.close_all()
+        if raw is not None:
+            raw.close()  # Django leaves one in memory open
         del connections["default"], connections.settings
 
 

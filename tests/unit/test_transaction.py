@@ -4,6 +4,7 @@ tests/transactions."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
@@ -161,8 +162,11 @@ def test_what_is_no_connection_is_refused_by_its_class_alone() -> None:
     with pytest.raises(ConfigError, match=r"connection=.*Secret is not a connection .* psycopg 3, asyncpg") as error:
         task.apply_async((1,), connection=Secret())
     assert "password" not in str(error.value)
-    with pytest.raises(ConfigError, match=r"connection=sqlite3\.Connection is not"):
-        asyncio.run(task.aapply_async((1,), connection=sqlite3.connect(":memory:")))
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(ConfigError, match=r"connection=sqlite3\.Connection is not"),
+    ):
+        asyncio.run(task.aapply_async((1,), connection=connection))
     assert how.messages == []
 
 
