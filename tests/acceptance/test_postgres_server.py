@@ -22,6 +22,7 @@ from penstock.engines.postgres import open_engine
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, PenstockError, StoreError
 from penstock.message import Message
 from penstock.outcome import Outcome, Report, State
+from tests.absent import not_tested
 from tests.servers import NotInstalled, postgres_server
 from tests.servers.postgres_node import PostgresServer
 
@@ -35,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[PostgresServer]:
         with postgres_server(tmp_path) as running:
             yield running
     except NotInstalled as missing:
-        pytest.skip(f"NOT TESTED: {missing}")
+        not_tested(missing)
 
 
 @contextlib.contextmanager
@@ -286,7 +287,7 @@ def test_a_server_that_syncs_nothing_is_warned_of_or_refused(tmp_path: Path, cap
             with pytest.raises(ConfigError, match="strict"):
                 open_engine(careless.url, durability="strict")
     except NotInstalled as missing:
-        pytest.skip(f"NOT TESTED: {missing}")
+        not_tested(missing)
 
 
 def test_an_idle_step_asks_little(postgres_url: str) -> None:
