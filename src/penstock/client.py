@@ -269,6 +269,11 @@ class Client:
                 ids = tuple(answer.id for answer in unknown.values())
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
             for i, answer in zip(unknown, answers, strict=True):
+                if isinstance(answer, Full) and not self._app.broker.features.knows_ids:
+                    # Only this try was refused: the first may be in the queue.
+                    why = f"queue {answer.queue!r} was full when it was asked again"
+                    ids = tuple(one.id for one in unknown.values())
+                    raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {why}", ids)
                 known[i] = answer
         return known
 

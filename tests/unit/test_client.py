@@ -302,5 +302,21 @@ def test_what_is_unknown_stays_so_when_asking_again_fails() -> None:
     assert caught.value.ids == ("minted",)
 
 
+@pytest.mark.parametrize(("knows_ids", "error"), [(True, QueueFull), (False, OutcomeUnknown)])
+def test_full_when_asked_again(clock: ManualClock, knows_ids: bool, error: type[Exception]) -> None:
+    """Who does not know ids has refused the repeat, and says nothing of the first try."""
+    app, engine = fake_app(replace(FEATURES, knows_ids=knows_ids), clock=clock)
+    told: list[str | None] = []
+
+    def answer(message: Message) -> Answer:
+        clock.advance(2)
+        told.append(message.id)
+        return Full("default", 1, 1, "tasks", 1.0) if len(told) > 1 else Unknown("minted")
+
+    engine.broker.answer = answer
+    with pytest.raises(error, match="full"):
+        app.send_task("x")
+
+
 def test_a_timedelta_as_result_expiry() -> None:
     assert fake_app(result_expires=timedelta(hours=1))[0].conf.result_expires == 3600
