@@ -15,15 +15,15 @@ MAX_LINES = 500
 LAYERS: dict[str, int] = {
     # 5: surfaces, clients of the app; nothing imports them
     **dict.fromkeys(("cli", "gateway", "console", "contrib", "celery", "__main__", "demo"), 5),
-    # 4: the only place that picks engines; `__init__` exports what users name
-    **dict.fromkeys(("__init__", "app", "config"), 4),
+    # 4: the only places that pick engines: the app, and the broker; `__init__` exports what users name
+    **dict.fromkeys(("__init__", "app", "config", "server"), 4),
     # 1: contracts
     **dict.fromkeys(
-        ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware"), 1
+        ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware", "protocol"), 1
     ),
     # 0: values, pure
     **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors"), 0),
-    **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking"), 0),
+    **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking", "public_ids", "outcome_runs"), 0),
 }
 """The layer of each top-level name; what is not here and not below is runtime: 3."""
 ENGINES = frozenset({"engines", "pools"})

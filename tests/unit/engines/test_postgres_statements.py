@@ -6,9 +6,10 @@ import pytest
 
 from penstock.broker import Accepted, Conflict, Duplicate, Fenced, Full
 from penstock.engines.postgres import statements
-from penstock.engines.postgres.naming import SHIFT, PublicIds
+from penstock.engines.postgres.naming import SHIFT
 from penstock.engines.postgres.statements import Route
 from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.public_ids import PublicIds
 
 IDS = PublicIds(b"s" * 32)
 LANES = {Route("", "default", 5, ""): 3, Route("", "mail", 9, "a"): 4}

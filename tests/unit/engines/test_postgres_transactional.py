@@ -11,11 +11,11 @@ import pytest
 
 from penstock import ConfigError, Queue
 from penstock.broker import Accepted, Conflict, Duplicate, Full
-from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.settings import read_settings
 from penstock.engines.postgres.statements import Route
 from penstock.engines.postgres.transactional import PostgresTransactional
 from penstock.message import Message, Unique
+from penstock.public_ids import PublicIds
 
 IDS = PublicIds(b"secret")
 NO_DETAIL = (None, None, None, None, None, None, None)

@@ -19,13 +19,13 @@ from penstock.engines.postgres.faults import translate
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.looking import Lookup
 from penstock.engines.postgres.migrating import migrate
-from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.publishing import Publisher
 from penstock.engines.postgres.replica import Replica
 from penstock.engines.postgres.settings import Settings
 from penstock.engines.postgres.stepping import Stepper
 from penstock.engines.postgres.watching import Watching
 from penstock.errors import BrokerError, PenstockError
+from penstock.public_ids import PublicIds
 
 T = TypeVar("T")
 

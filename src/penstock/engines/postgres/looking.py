@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.broker import Key
 from penstock.engines.postgres.connecting import Connection
-from penstock.engines.postgres.naming import BUCKET, PublicIds
+from penstock.engines.postgres.naming import BUCKET
 from penstock.engines.postgres.outcomes import Stored, find
 from penstock.errors import DecodeError
 from penstock.message import unpack
 from penstock.outcome import Progress, Report, State
+from penstock.public_ids import PublicIds
 
 
 class Lookup:

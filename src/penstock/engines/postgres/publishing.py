@@ -15,10 +15,10 @@ from penstock.engines.postgres import statements
 from penstock.engines.postgres.connecting import ATTEMPT, Connection, Links
 from penstock.engines.postgres.faults import PASSING, is_broken, sqlstate, translate
 from penstock.engines.postgres.lanes import Lanes, Numbers
-from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.statements import Bound, Outgoing
 from penstock.errors import BrokerUnavailable, OutcomeUnknown, PenstockError
 from penstock.message import Message
+from penstock.public_ids import PublicIds
 
 MAX_BATCH = 1_000
 FOLD_AFTER = 200

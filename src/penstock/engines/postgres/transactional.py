@@ -8,12 +8,12 @@ from typing import Any
 
 from penstock.broker import Answer
 from penstock.engines.postgres import statements
-from penstock.engines.postgres.naming import PublicIds
 from penstock.engines.postgres.settings import Settings
 from penstock.engines.postgres.statements import Outgoing, Route
 from penstock.enlist import Rows, Statement
 from penstock.errors import ConfigError
 from penstock.message import Message
+from penstock.public_ids import PublicIds
 from penstock.queue import Queue
 
 Learn = Callable[[Iterable[Route]], Awaitable[None]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+from typing import Protocol
 
 from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.gate import open_fifo
@@ -41,8 +42,16 @@ class Bell:
         os.close(fifo)
 
 
+class Rings(Protocol):
+    """Who is told of what was committed. None of it blocks, or raises."""
+
+    def work(self, queues: int, tasks: int) -> None: ...
+    def results(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Ringer:
-    """The end that wakes others. Descriptors are kept: opening a FIFO costs more than writing to it."""
+    """The end that wakes other processes. Descriptors are kept: opening a FIFO costs more than writing to it."""
 
     def __init__(self, folder: str, board: Board) -> None:
         self._folder = folder

@@ -18,6 +18,7 @@ from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.faults import translate
 from penstock.engines.sqlite.files import APPLICATION_ID, check_header, check_place
 from penstock.engines.sqlite.gate import Gate
+from penstock.engines.sqlite.owning import Owner
 from penstock.errors import BrokerUnavailable, OutcomeUnknown, StoreError
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Execute(Protocol):
     def __call__(self, statements: str, bindings: Sequence[Any] = ..., /) -> Rows: ...
 
 
-SCHEMA = 1
+SCHEMA = 2
 SAFE_SQLITE = (3, 51, 3)
 """Older versions can corrupt a WAL database when a checkpoint races a commit."""
 BUSY = 5_000
@@ -54,7 +55,9 @@ class Database:
     """`write(work)` runs `work` in a write transaction, `read(work)` in a snapshot. Both may be called from any
     thread."""
 
-    def __init__(self, path: str, *, durable: bool, sync: Sync = os.fdatasync, vfs: str | None = None) -> None:
+    def __init__(
+        self, path: str, *, durable: bool, sole: bool = False, sync: Sync = os.fdatasync, vfs: str | None = None
+    ) -> None:
         self.path = path
         self.durable = durable
         self._sync = sync
@@ -64,11 +67,11 @@ class Database:
         self._closed = False
         self.rolled_back: Callable[[], None] = lambda: None
         try:
-            self._open(vfs)
+            self._open(vfs, sole)
         except BaseException as error:
             raise translate(error, path) from error
 
-    def _open(self, vfs: str | None) -> None:
+    def _open(self, vfs: str | None, sole: bool) -> None:
         if tuple(int(part) for part in apsw.sqlite_lib_version().split(".")) < SAFE_SQLITE:
             raise StoreError(f"SQLite {apsw.sqlite_lib_version()} can corrupt its files: pip install -U apsw")
         check_place(self.path)
@@ -78,6 +81,8 @@ class Database:
         with contextlib.suppress(FileExistsError):  # arguments and results are nobody else's business
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.ExitStack() as undo:  # a place that is never given back would be missing for ever
+            self.owner = Owner(self.run_folder, self.path, sole=sole)
+            undo.callback(self.owner.close)
             self.board = Board(os.path.join(self.run_folder, "board"))
             undo.callback(self.board.close)
             self.gate = Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
@@ -274,6 +279,7 @@ class Database:
                 os.close(self._wal)
             self.gate.close()
             self.board.close()
+            self.owner.close()
 
     def hold_for_fork(self) -> bool:
         """Wait until no transaction runs in this process; then none does in what is forked. `False`: it took too
@@ -302,3 +308,4 @@ class Database:
             os.close(self._wal)
         self.gate.close()
         self.board.close()
+        self.owner.close()

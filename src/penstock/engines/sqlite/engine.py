@@ -17,7 +17,7 @@ from penstock.engines.sqlite.publishing import Wake
 from penstock.engines.sqlite.registry import StartNotes
 from penstock.engines.sqlite.request import PublishRequest, drive
 from penstock.engines.sqlite.settings import Settings
-from penstock.engines.sqlite.store import Store
+from penstock.engines.sqlite.store import Neighbours, Store
 from penstock.errors import StoreError
 from penstock.message import Message
 from penstock.outcome import Outcome, Progress, Report
@@ -141,11 +141,11 @@ class SqliteEngine:
     transactional = None
     """The file is the engine's own: callers have no transactions in it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, neighbours: Neighbours | None = None) -> None:
         self._settings = settings
         self.url = f"sqlite:///{settings.path}"
         self._notes = StartNotes()
-        self._store = Store(settings, self._notes)
+        self._store = Store(settings, self._notes, neighbours)
         self._group: Group | None = None
         self._closed = False
         self._held = self._forked = self._forgotten = False

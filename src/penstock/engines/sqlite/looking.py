@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from penstock.broker import Key
 from penstock.engines.sqlite import results
 from penstock.engines.sqlite.database import Database
-from penstock.engines.sqlite.ids import PublicIds, lane_of
-from penstock.engines.sqlite.registry import Registry
+from penstock.engines.sqlite.ids import lane_of
+from penstock.engines.sqlite.registry import Registered
 from penstock.errors import DecodeError
 from penstock.message import Message, unpack
 from penstock.outcome import Progress, Report, State
+from penstock.public_ids import PublicIds
 
 
 class Lookup:
     """Everything here runs inside `Database.read`."""
 
-    def __init__(self, db: Database, ids: PublicIds, registry: Registry) -> None:
+    def __init__(self, db: Database, ids: PublicIds, registry: Registered) -> None:
         self._db = db
         self._ids = ids
         self._registry = registry
@@ -26,7 +27,7 @@ class Lookup:
         """The row id of a key: minted here, or chosen by somebody. `None`: never seen."""
         if isinstance(key, int):
             return key
-        minted = self._ids.row(key)
+        minted = self._ids.number(key)
         if minted is not None:
             return minted
         found = self._db.query("SELECT id FROM alias WHERE name = ?", (key,)).fetchone()

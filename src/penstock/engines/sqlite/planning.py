@@ -11,8 +11,9 @@ from penstock.delivery import ACK, Ack, Dead, Settlement
 from penstock.effects import Effect
 from penstock.engines.sqlite.ids import runs
 from penstock.engines.sqlite.leases import Held
-from penstock.engines.sqlite.results import PackedRun, pack_plain, pack_runs
+from penstock.engines.sqlite.results import PackedRun, pack_runs
 from penstock.outcome import Outcome
+from penstock.outcome_runs import pack_plain
 
 
 class Plan(Struct):
@@ -55,13 +56,16 @@ def _plan_whole_lease(batch: Sequence[Settlement], held: Mapping[int, Held]) -> 
     if len(rows) != len(batch) or rows != list(lease.tasks) or rows[-1] - rows[0] + 1 != len(rows):
         return None
     packed = pack_plain([item.outcome for item in batch if item.outcome is not None], lease.tasks.values())
-    if packed is None:
-        return None
+    return None if packed is None else plan_packed(lease, rows, packed)
+
+
+def plan_packed(lease: Held, rows: list[int], packed: bytes) -> Plan:
+    """The plan for all of a lease, `rows` that follow each other, acknowledged with these outcomes."""
     return Plan(
         [DONE] * len(rows),
-        (token,),
-        {token: rows},
-        [token],
+        (lease.token,),
+        {lease.token: rows},
+        [lease.token],
         [(rows[0], rows[-1])],
         {lease.lane.queue: (len(rows), sum(size for _, size in lease.tasks.values()))},
         results=[(rows[0], rows[-1], lease.worker, packed)],

@@ -12,11 +12,12 @@ from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full,
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
-from penstock.engines.sqlite.ids import PublicIds, lane_of
+from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
 from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.public_ids import PublicIds
 
 APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
 PARK = "UPDATE lane SET parked = parked + ?1 WHERE id = ?2 RETURNING parked"
@@ -218,7 +219,7 @@ class Publisher:
         delayed = message.eta is not None and message.eta > self._now()
         body = pack(message)
         self._counters.add(queue, 1, len(body), int(delayed))
-        minted = self._ids.row(message.id) if message.id is not None else None
+        minted = self._ids.number(message.id) if message.id is not None else None
         if minted is not None:
             row = self._put_again(minted, message.eta if delayed else None, body)
         else:
@@ -231,7 +232,7 @@ class Publisher:
 
     def _is_known(self, public: str) -> bool:
         """Its task is here, or has ended with a result."""
-        row = self._ids.row(public)
+        row = self._ids.number(public)
         if row is None:
             return self._db.execute("SELECT 1 FROM alias WHERE name = ?", (public,)).fetchone() is not None
         for table in ("task", "dead"):

@@ -8,7 +8,7 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.leases import rows_of
 from penstock.engines.sqlite.publishing import Wake
 from penstock.engines.sqlite.readying import Readier
-from penstock.engines.sqlite.registry import Registry
+from penstock.engines.sqlite.registry import Registered
 from penstock.engines.sqlite.results import Results
 
 KEEP_REVOKED = 7 * 86400.0
@@ -20,7 +20,7 @@ AT_ONCE = 1_000
 
 class Reaper:
     def __init__(
-        self, db: Database, registry: Registry, readier: Readier, results: Results, now: Callable[[], float]
+        self, db: Database, registry: Registered, readier: Readier, results: Results, now: Callable[[], float]
     ) -> None:
         self._db = db
         self._registry = registry

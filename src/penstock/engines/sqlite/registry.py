@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from typing import Protocol
 
 from penstock.delivery import Receipt
 from penstock.engines.presence import Presence
@@ -11,6 +12,17 @@ from penstock.engines.sqlite.faults import translate
 
 _MARK = struct.Struct("=qq")
 _pack_mark = _MARK.pack_into
+
+
+class Registered(Protocol):
+    """What a store knows of the workers that have joined it."""
+
+    def open(self, worker: str, slots: int) -> mmap.mmap | None: ...
+    def is_dead(self, worker: str) -> bool: ...
+    def started(self, worker: str) -> set[tuple[int, int]]: ...
+    def files(self) -> list[str]: ...
+    def remove(self, worker: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Registry(Presence):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Collection, Mapping
-
-import msgspec
-from msgspec import Raw
+from collections.abc import Callable, Mapping
 
 from penstock.codec import failure
 from penstock.engines.sqlite.database import Database, Execute
 from penstock.engines.sqlite.ids import runs
 from penstock.errors import DecodeError, TaskRevoked
 from penstock.outcome import Outcome, State
+from penstock.outcome_runs import RUN_BYTES, encode_run, entry_of, read_entry, read_run
 
-RUN_BYTES = 64 << 10
-"""A run is cut at this size, so that reading one small result never reads megabytes."""
 EXPIRE_AT_ONCE = 64
 """Runs dropped in one transaction."""
 
@@ -25,13 +20,6 @@ INSERT = (
 )
 PackedRun = tuple[int, int, str, bytes]
 """First and last row id, worker, JSON."""
-Entry = tuple[State, float, float, int, str, Raw, str | None]
-
-_DAMAGE = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
-
-_encode = msgspec.json.Encoder().encode
-_decode_run = msgspec.json.Decoder(list[Raw]).decode
-_decode_entry = msgspec.json.Decoder(Entry | None).decode
 
 
 class Results:
@@ -58,9 +46,9 @@ class Results:
                 self._db.execute(INSERT, (low, high, now, worker, value, len(value)))
 
     def _insert_missing(self, low: int, worker: str, value: bytes) -> None:
-        for row, entry in enumerate(_decode_run(value), low):
+        for row, entry in enumerate(read_run(value), low):
             if find(self._db.execute, row) is None:
-                single = _encode([entry])
+                single = encode_run([entry])
                 self._db.execute(INSERT, (row, row, self._now(), worker, single, len(single)))
 
     def forget(self, row: int) -> None:
@@ -71,13 +59,13 @@ class Results:
         if found is None or found[2] < row:
             return
         run, low, _, at, worker, value = found
-        entries = _decode_run(value)
+        entries = read_run(value)
         self._db.execute("DELETE FROM result WHERE run = ?", (run,))
         # Two runs with a gap, not one with a hole: a new result in the hole would hide the end of the run, since
         # look-ups rely on runs that do not overlap.
         for first, part in ((low, entries[: row - low]), (row + 1, entries[row - low + 1 :])):
             if part:
-                text = _encode(part)
+                text = encode_run(part)
                 self._db.execute(INSERT, (first, first + len(part) - 1, at, worker, text, len(text)))
 
     def expire(self) -> int:
@@ -116,64 +104,16 @@ def pack_runs(outcomes: Mapping[int, tuple[str, Outcome]], worker: str) -> list[
         entries: list[object] = []
         for row in range(low, high + 1):
             task, outcome = outcomes[row]
-            entries.append(_entry(task, outcome))
+            entries.append(entry_of(task, outcome))
             size += len(outcome.value) + 60
             if size >= RUN_BYTES:
-                packed.append((start, row, worker, _encode(entries)))
+                packed.append((start, row, worker, encode_run(entries)))
                 start, size, entries = row + 1, 0, []
         if entries:
-            packed.append((start, high, worker, _encode(entries)))
+            packed.append((start, high, worker, encode_run(entries)))
     return packed
-
-
-def pack_plain(outcomes: Collection[Outcome], tasks: Collection[tuple[str, int]]) -> bytes | None:
-    """The JSON of one run of outcomes in JSON, with their tasks' names; `None` when it needs the way of `pack_runs`."""
-    entries = [
-        (one.state, one.done, one.runtime, one.retries, name, Raw(one.value), None)
-        for one, (name, _) in zip(outcomes, tasks, strict=True)
-        if one.content_type == "json" and one.value
-    ]
-    value = _encode(entries)
-    return value if len(value) < RUN_BYTES and len(entries) == len(tasks) else None
 
 
 def revoked(why: str, now: float) -> Outcome:
     """The outcome of a task that was ended before it ran."""
     return Outcome(State.REVOKED, failure(TaskRevoked(why)), now)
-
-
-def read_run(value: str) -> list[Raw]:
-    """Raises `DecodeError`."""
-    try:
-        return _decode_run(value)
-    except _DAMAGE as error:
-        raise DecodeError(f"stored results are damaged: {error}") from error
-
-
-def read_entry(entry: Raw, worker: str) -> tuple[str, str, Outcome] | None:
-    """Raises `DecodeError`."""
-    try:
-        fields = _decode_entry(entry)
-        if fields is None:
-            return None
-        state, done, runtime, retries, task, value, encoding = fields
-        raw = bytes(value) if encoding is None else base64.b64decode(msgspec.json.decode(value, type=str))
-    except _DAMAGE as error:
-        raise DecodeError(f"a stored result is damaged: {error}") from error
-    return task, worker, Outcome(state, raw, done, runtime, retries, encoding or "json")
-
-
-def _entry(task: str, outcome: Outcome) -> tuple[object, ...]:
-    """JSON stays readable in SQL; other encodings go as base64 with their name."""
-    if outcome.content_type == "json":
-        return (
-            outcome.state,
-            outcome.done,
-            outcome.runtime,
-            outcome.retries,
-            task,
-            Raw(outcome.value or b"null"),
-            None,
-        )
-    value = base64.b64encode(outcome.value).decode()
-    return (outcome.state, outcome.done, outcome.runtime, outcome.retries, task, value, outcome.content_type)

@@ -25,6 +25,8 @@ class Settings:
     durability: Durability = "power"
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
+    sole: bool = False
+    """Nobody else may have it open: for a broker."""
     sync: Callable[[int], None] = os.fdatasync
     vfs: str | None = None
 

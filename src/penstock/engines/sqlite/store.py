@@ -7,19 +7,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from penstock.backend import Notify
 from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
 from penstock.delivery import Delivery, Receipt, Settlement
-from penstock.engines.sqlite.bells import Bell, Ringer, result_bell, work_bell
+from penstock.engines.sqlite.bells import Bell, Ringer, Rings, result_bell, work_bell
 from penstock.engines.sqlite.board import mask
 from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
-from penstock.engines.sqlite.ids import FIRST_TASK, PublicIds
+from penstock.engines.sqlite.ids import FIRST_TASK
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
@@ -27,15 +27,16 @@ from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.reaping import Reaper
-from penstock.engines.sqlite.registry import Registry, StartNotes
+from penstock.engines.sqlite.registry import Registered, Registry, StartNotes
 from penstock.engines.sqlite.results import Results, find
 from penstock.engines.sqlite.revoking import Revoker
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.settling import Settler
 from penstock.engines.sqlite.spare import Spare
-from penstock.engines.sqlite.watching import Watch, Watcher
+from penstock.engines.sqlite.watching import Watch, Watcher, Watches
 from penstock.errors import BrokerError, StoreFull
 from penstock.message import Message, Unique
+from penstock.public_ids import PublicIds
 
 T = TypeVar("T")
 
@@ -45,19 +46,36 @@ STEP_TIMEOUT = 30.0
 """Seconds for which a worker waits for the lock before it says so."""
 
 
+class Neighbours(NamedTuple):
+    """Whom a store works for: the processes of its machine, or the clients of a broker. `sync` makes what was committed
+    as durable as it is to be."""
+
+    registry: Registered
+    rings: Rings
+    sync: Callable[[], None]
+
+
 class Store:
     """Composition of the parts, and the hot verbs. Thread-safe."""
 
-    def __init__(self, settings: Settings, notes: StartNotes) -> None:
+    def __init__(self, settings: Settings, notes: StartNotes, neighbours: Neighbours | None = None) -> None:
+        """Without `neighbours` it is for the processes of this machine."""
         self.settings = settings
         self.now = settings.clock.time
-        self.db = Database(settings.path, durable=settings.durability == "power", sync=settings.sync, vfs=settings.vfs)
+        self.db = Database(
+            settings.path,
+            durable=settings.durability == "power",
+            sole=settings.sole,
+            sync=settings.sync,
+            vfs=settings.vfs,
+        )
         self.pid = os.getpid()
         board, folder = self.db.board, self.db.run_folder
         self.ids = PublicIds(self.db.secret)
         self.spare = Spare(os.path.join(folder, "spare"), board)
-        self.ringer = Ringer(folder, board)
-        self.registry = Registry(folder)
+        self.registry, self.rings, self._sync = neighbours or Neighbours(
+            Registry(folder), Ringer(folder, board), self.db.sync
+        )
         self.counters = Counters(self.db)
         self.catalog = Catalog(self.db, self.counters, settings.queues)
         self.leases = Leases()
@@ -75,7 +93,8 @@ class Store:
         )
         self.reaper = Reaper(self.db, self.registry, self.readier, self.results, self.now)
         self.lookup = Lookup(self.db, self.ids, self.registry)
-        self.watcher = Watcher(self.db, self.lookup, board, Bell(os.path.join(folder, result_bell(board.place))))
+        self.watches = Watches(self.db, self.lookup)
+        self.watcher = Watcher(self.watches, board, Bell(os.path.join(folder, result_bell(board.place))))
         self._bell = Bell(os.path.join(folder, work_bell(board.place)))
         self._masks: dict[tuple[str, tuple[str, ...]], int] = {}
         self._waiting = 0
@@ -96,12 +115,12 @@ class Store:
         result = self.db.write(lambda: work(wake), timeout=timeout, heavy=heavy)
         with contextlib.suppress(ValueError):  # another thread has closed the board: what is committed stays so
             if wake.queues:
-                self.ringer.work(wake.queues, wake.tasks)
+                self.rings.work(wake.queues, wake.tasks)
         if durable:
-            self.db.sync()
+            self._sync()
         with contextlib.suppress(ValueError):
             if wake.results:
-                self.ringer.results()
+                self.rings.results()
         return result
 
     def publish(self, batches: Sequence[Sequence[Message]], timeout: float) -> list[list[Answer]]:
@@ -264,13 +283,15 @@ class Store:
         return answers
 
     def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
-        return self.watcher.subscribe(
-            [self.ids.row(key) or key if isinstance(key, str) else key for key in keys], notify
-        )
+        return self.watcher.subscribe([self.watched(key) for key in keys], notify)
+
+    def watched(self, key: Key) -> Key:
+        """The key as `Watches` knows it: the row where it was minted here."""
+        return (self.ids.number(key) or key) if isinstance(key, str) else key
 
     def row_in_write(self, name: str) -> int | None:
         """The row of a public id, inside a write transaction."""
-        minted = self.ids.row(name)
+        minted = self.ids.number(name)
         if minted is not None:
             return minted
         found = self.db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()
@@ -303,7 +324,7 @@ class Store:
         self.watcher.close()
         self._notes.map = None
         self.registry.close()
-        self.ringer.close()
+        self.rings.close()
         self.db.close()
         with self._waiting_lock:
             if not self._waiting:  # else a thread that did not hear the interruption sleeps in it
@@ -315,5 +336,5 @@ class Store:
         self.watcher.close_after_fork()
         self._notes.map = None
         self.registry.close()
-        self.ringer.close()
+        self.rings.close()
         self.db.close_after_fork()

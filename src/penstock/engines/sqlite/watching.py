@@ -1,4 +1,4 @@
-"""Waiting for results by push: one thread per engine, rung by whoever commits a result."""
+"""Waiting for results by push: who waits, and one thread per engine, rung by whoever commits a result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from penstock.backend import Notify
 from penstock.broker import Key
@@ -14,9 +14,9 @@ from penstock.engines.sqlite.bells import Bell
 from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.looking import Lookup
-from penstock.engines.sqlite.results import read_entry, read_run
 from penstock.errors import DecodeError, PenstockError
 from penstock.outcome import Report
+from penstock.outcome_runs import read_entry, read_run
 
 FEW = 16
 """Up to this many awaited tasks are looked up one by one; for more, the new results are read instead."""
@@ -42,21 +42,20 @@ class Watch:
         self._forget(self)
 
 
-class Watcher:
-    def __init__(self, db: Database, lookup: Lookup, board: Board, bell: Bell) -> None:
+class Watches:
+    """Who waits for which results. Thread-safe."""
+
+    def __init__(self, db: Database, lookup: Lookup) -> None:
         self._db = db
         self._lookup = lookup
-        self._board = board
-        self._bell = bell
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._by_row: dict[int, list[Watch]] = {}
         self._fresh: list[Watch] = []
         self._last_run = 0
-        self._thread: threading.Thread | None = None
-        self._closed = False
 
-    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
+    def add(self, keys: Sequence[Key], notify: Notify) -> Watch:
+        """What has ended already is told at the next `look`."""
         watch = Watch(notify, self._forget)
         for key in keys:
             row = key if isinstance(key, int) else None
@@ -71,11 +70,12 @@ class Watcher:
             self._fresh.append(watch)
             for row in watch.rows:
                 self._by_row.setdefault(row, []).append(watch)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="penstock-results", daemon=True)
-                self._thread.start()
-        self._bell.ring()
         return watch
+
+    def state(self) -> tuple[bool, bool]:
+        """Whether anybody waits, and whether for many tasks."""
+        with self._lock:
+            return bool(self._watches), len(self._by_row) > FEW
 
     def _forget(self, watch: Watch) -> None:
         with self._lock:
@@ -91,32 +91,13 @@ class Watcher:
         row = self._db.read(lambda: self._db.query("SELECT max(run) FROM result").fetchone())
         return row[0] or 0
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._bell.empty()
-            with self._lock:
-                waiting = bool(self._watches)
-                many = len(self._by_row) > FEW
-            self._board.wait_for_results(waiting)
-            try:
-                if waiting:
-                    self._look()
-            except PenstockError:
-                pass  # the callers' own calls meet the same error, and tell it
-            except Exception:
-                log.exception("looking for results failed, again in %.0f s", LOOK_AGAIN)  # others wait on this thread
-            if self._closed:  # its ring may have been among those just emptied
-                return
-            if many:
-                time.sleep(PAUSE)
-            self._bell.wait(LOOK_AGAIN if waiting else 3600.0)
-
-    def _look(self) -> None:
-        """Find what has ended since the last look, and tell."""
+    def look(self, ended: Collection[int] = ()) -> None:
+        """Find what has ended since the last look, and tell. `ended`: rows that may have left no result."""
         with self._lock:
             fresh, self._fresh = self._fresh, []
             few = len(self._by_row) <= FEW
             rows = list(self._by_row) if few else [row for watch in fresh for row in watch.rows]
+            rows += [row for row in ended if row in self._by_row]
             named = [watch for watch in self._watches if watch.names]
         self._resolve(named)
         found = self._db.read(lambda: [(row, self._report(row)) for row in rows])
@@ -143,12 +124,13 @@ class Watcher:
 
     def _new_results(self) -> dict[int, Report]:
         ended: dict[int, Report] = {}
-        runs = self._db.query("SELECT run, lo, hi, worker, v FROM result WHERE run > ? ORDER BY run", (self._last_run,))
-        for run, low, high, worker, value in runs:
+        runs = self._db.query("SELECT run, lo, hi FROM result WHERE run > ? ORDER BY run", (self._last_run,)).fetchall()
+        for run, low, high in runs:
             self._last_run = run
             wanted = [row for row in range(low, high + 1) if row in self._by_row]
             if not wanted:
                 continue
+            worker, value = self._db.query("SELECT worker, v FROM result WHERE run = ?", (run,)).fetchone()
             with contextlib.suppress(DecodeError):  # see `_report`
                 entries = read_run(value)
                 for row in wanted:
@@ -170,6 +152,52 @@ class Watcher:
         for watch, reports in told.items():
             _notify(watch, reports)
 
+
+def _notify(watch: Watch, reports: Sequence[Report]) -> None:
+    try:
+        watch.notify(reports)
+    except Exception:  # its loop was closed just now: the others still want to know
+        log.debug("somebody who waited for results is gone", exc_info=True)
+
+
+class Watcher:
+    """The thread of an embedded engine."""
+
+    def __init__(self, watches: Watches, board: Board, bell: Bell) -> None:
+        self._watches = watches
+        self._board = board
+        self._bell = bell
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
+        watch = self._watches.add(keys, notify)
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="penstock-results", daemon=True)
+                self._thread.start()
+        self._bell.ring()
+        return watch
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._bell.empty()
+            waiting, many = self._watches.state()
+            self._board.wait_for_results(waiting)
+            try:
+                if waiting:
+                    self._watches.look()
+            except PenstockError:
+                pass  # the callers' own calls meet the same error, and tell it
+            except Exception:
+                log.exception("looking for results failed, again in %.0f s", LOOK_AGAIN)  # others wait on this thread
+            if self._closed:  # its ring may have been among those just emptied
+                return
+            if many:
+                time.sleep(PAUSE)
+            self._bell.wait(LOOK_AGAIN if waiting else 3600.0)
+
     def close(self) -> None:
         self._closed = True
         self._bell.ring()
@@ -181,10 +209,3 @@ class Watcher:
     def close_after_fork(self) -> None:
         """In a forked child, where the thread does not exist."""
         self._bell.close()
-
-
-def _notify(watch: Watch, reports: Sequence[Report]) -> None:
-    try:
-        watch.notify(reports)
-    except Exception:  # its loop was closed just now: the others still want to know
-        log.debug("somebody who waited for results is gone", exc_info=True)
