@@ -76,24 +76,24 @@ class Features(Struct, frozen=True):
     """Bytes of one packed message."""
 
 
-class Accepted(Struct, frozen=True, gc=False):
+class Accepted(Struct, frozen=True, gc=False, tag="accepted"):
     key: Key
 
 
-class Duplicate(Struct, frozen=True, gc=False):
+class Duplicate(Struct, frozen=True, gc=False, tag="duplicate"):
     """A message with this id (or this `Dedup` key) was accepted before; nothing was added."""
 
     key: Key
 
 
-class Conflict(Struct, frozen=True, gc=False):
+class Conflict(Struct, frozen=True, gc=False, tag="conflict"):
     """The `Unique` key is held, by the task `key`; nothing was added."""
 
     unique: str
     key: Key | None
 
 
-class Full(Struct, frozen=True, gc=False):
+class Full(Struct, frozen=True, gc=False, tag="full"):
     """The queue's bound is reached; nothing was added. `unit` is "tasks" or "bytes"."""
 
     queue: str
@@ -103,13 +103,13 @@ class Full(Struct, frozen=True, gc=False):
     retry_after: float
 
 
-class Fenced(Struct, frozen=True, gc=False):
+class Fenced(Struct, frozen=True, gc=False, tag="fenced"):
     """The lease `name` of a `Fence` is not held with its token, or not any more; nothing was added."""
 
     name: str
 
 
-class Unknown(Struct, frozen=True, gc=False):
+class Unknown(Struct, frozen=True, gc=False, tag="unknown"):
     """The outcome is not known (the connection broke after sending). Publish again with the same `id`. `why` is what
     the engine knows of the reason, with its remedy."""
 
@@ -153,17 +153,17 @@ class Step(Struct, gc=False):
     deliveries: Sequence[Delivery]
 
 
-class Held(Struct, frozen=True):
+class Held(Struct, frozen=True, tag="held"):
     """Until then at least, in Unix time; `None`: as long as the connection lives, whatever `lease` asked for."""
 
     until: float | None
 
 
-class Lost(Struct, frozen=True):
+class Lost(Struct, frozen=True, tag="lost"):
     pass
 
 
-class Cancelled(Struct, frozen=True):
+class Cancelled(Struct, frozen=True, tag="cancelled"):
     """Still held, but revoked: end it (`terminate`: even in the middle), settle it as REVOKED."""
 
     terminate: bool

@@ -37,11 +37,11 @@ class Delivery(Struct, gc=False):
     """It may have been delivered before, and ended: told by engines that do not know ids (see `Features.knows_ids`)."""
 
 
-class Ack(Struct, frozen=True):
+class Ack(Struct, frozen=True, tag="ack"):
     """Done: the message goes."""
 
 
-class RetryAt(Struct, frozen=True):
+class RetryAt(Struct, frozen=True, tag="retry_at"):
     """Not now: the same task, under the same id, becomes ready at `when` (Unix time). `message` replaces what is stored
     (it carries the new `retries`); `None` keeps it, for a message that could not be read; `charge` counts an
     attempt."""
@@ -51,11 +51,11 @@ class RetryAt(Struct, frozen=True):
     charge: bool = False
 
 
-class Release(Struct, frozen=True):
+class Release(Struct, frozen=True, tag="release"):
     """Not started: ready again at once, nothing counted."""
 
 
-class Dead(Struct, frozen=True):
+class Dead(Struct, frozen=True, tag="dead"):
     """Hopeless: it moves to the dead letters with its message, for somebody to look at.
 
     Errors may say anything, at any length. No text of theirs may keep an engine from storing this."""

@@ -10,14 +10,14 @@ from msgspec import Struct
 from penstock.message import Message
 
 
-class Publish(Struct, frozen=True):
+class Publish(Struct, frozen=True, tag="publish"):
     """Publish a follow-up. It is always admitted, even into a full queue. It has an id derived from its parent's, so
     that a repeat is recognised."""
 
     message: Message
 
 
-class Join(Struct, frozen=True):
+class Join(Struct, frozen=True, tag="join"):
     """Member `index` of the join `id` is done with `value`. When `size` members are, publish `then`, whose body is
     the codec's array of the values in order."""
 
@@ -28,13 +28,13 @@ class Join(Struct, frozen=True):
     then: Message
 
 
-class ReleaseKey(Struct, frozen=True):
+class ReleaseKey(Struct, frozen=True, tag="release_key"):
     """Free the unique key, if this task still holds it."""
 
     key: str
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, tag="put"):
     """Set `key` in the small shared state, if its version is still `if_version` (0: not there; `None`: whatever it
     is)."""
 

@@ -195,6 +195,10 @@ class Database:
             self._mutex.release()
         return result
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def check_open(self) -> None:
         if self._closed:
             raise BrokerUnavailable(f"{self.path}: it was closed meanwhile; nothing was done")

@@ -183,9 +183,13 @@ class Store:
             if isinstance(guard, Unique) and guard.until == "start"
         ]
         if keys:
-            # They end with their tasks at the latest; what is claimed must reach its worker.
-            with contextlib.suppress(BrokerError):
-                self.change(lambda wake: self.db.executemany("DELETE FROM unique_key WHERE name = ? AND id = ?", keys))
+            self.free_keys(keys)
+
+    def free_keys(self, keys: Sequence[tuple[str, int]]) -> None:
+        """Free unique keys of started rows. They end with their tasks at the latest; what is claimed must reach its
+        worker."""
+        with contextlib.suppress(BrokerError):
+            self.change(lambda wake: self.db.executemany("DELETE FROM unique_key WHERE name = ? AND id = ?", keys))
 
     def _wait_for_work(self, want: Demand) -> Sequence[Delivery]:
         """Sleep until a publish, a due task or `interrupt` wakes this thread, and claim."""
