@@ -15,8 +15,8 @@ MAX_LINES = 500
 LAYERS: dict[str, int] = {
     # 5: surfaces, clients of the app; nothing imports them
     **dict.fromkeys(("cli", "gateway", "console", "contrib", "celery", "__main__", "demo"), 5),
-    # 4: the only place that picks engines; `__init__` exports what users name
-    **dict.fromkeys(("__init__", "app", "config"), 4),
+    # 4: the only places that pick engines; `__init__` exports what users name
+    **dict.fromkeys(("__init__", "app", "config", "server"), 4),
     # 1: contracts
     **dict.fromkeys(
         ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware"), 1
