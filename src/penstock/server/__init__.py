@@ -1,0 +1,1 @@
+"""`penstock broker`: the embedded engine, served over the network."""
