@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.absent import not_tested
-from tests.servers import NotInstalled, Server, postgres_server, rabbitmq_server, redis_server
+from tests.servers import NotInstalled, Server, broker_server, postgres_server, rabbitmq_server, redis_server
 
-SERVERS = ("redis_url", "rabbitmq_url", "postgres_url")
+SERVERS = ("redis_url", "rabbitmq_url", "postgres_url", "broker")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,6 +44,12 @@ def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from _url(postgres_server, tmp_path_factory.mktemp("postgres"))
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with broker_server(tmp_path_factory.mktemp("broker")) as server:
+        yield server
 
 
 def _url(start: Callable[[Path], AbstractContextManager[Server]], directory: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpa
 
 from penstock.backend import Backend
 from penstock.batch import Batch
-from penstock.broker import Dispatch, Observer
+from penstock.broker import Dispatch, Observer, check_queues
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings, read_config
@@ -36,6 +36,7 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         "sqlite": "penstock.engines.sqlite",
         **dict.fromkeys(("redis", "rediss", "unix", "sentinel"), "penstock.engines.redis"),
         **dict.fromkeys(("postgresql", "postgres"), "penstock.engines.postgres"),
+        **dict.fromkeys(("penstock", "penstocks"), "penstock.engines.server"),
         **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc", "rpcs"), "penstock.engines.rabbitmq"),
     }
 )
@@ -275,6 +276,7 @@ class Penstock:
             if self._engine is None:
                 kept = () if self.result_url is not None else RESULT_SETTINGS
                 engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), self.conf.queues)
+                check_queues(engine.broker.features, self.conf.queues)
                 self._broker = Dispatch(engine.broker, self._observers)
                 self._engine = engine
             return self._engine

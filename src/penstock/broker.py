@@ -70,6 +70,8 @@ class Features(Struct, frozen=True):
     takes it back by itself: `bury` and `reap` only charge what the dead had started, and tell how many that were."""
     sees_delayed: bool = True
     """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
+    blocks: bool = False
+    """A full queue can make its publishers wait (`Queue.overflow`)."""
     durability: str = "power"
     """What an accepted message survives: "power", "process", or "memory"."""
     max_message: int = 16 << 20
@@ -376,6 +378,16 @@ class Dispatch:
             call = Call(verb, items, time.perf_counter() - started, error)
             for observe in self._observers:
                 observe(call)
+
+
+def check_queues(features: Features, queues: Sequence[Queue]) -> None:
+    """Raise `Unsupported` for a queue that the engine cannot keep as it is declared."""
+    for queue in queues:
+        if queue.overflow == "block" and not features.blocks:
+            raise Unsupported(
+                f"queue {queue.name!r}: the {features.engine} engine cannot make publishers wait: leave out "
+                "overflow='block', and try again after QueueFull.retry_after"
+            )
 
 
 def check_batch(features: Features, batch: Sequence[Message]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from penstock.errors import ConfigError
@@ -15,18 +17,22 @@ MAX_BYTES = 1 << 30
 
 class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
-    refused with `QueueFull`. Depth counts ready, leased and delayed tasks. Raises `ConfigError` for a bad name or
-    bound."""
+    refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
+    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. Raises
+    `ConfigError` for a bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH
     max_bytes: int = MAX_BYTES
+    overflow: Literal["reject", "block"] = "reject"
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
         for setting, value in (("max_length", self.max_length), ("max_bytes", self.max_bytes)):
             if value < 1:
                 raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
+        if self.overflow not in ("reject", "block"):
+            raise ConfigError(f"queue {self.name!r}: overflow must be 'reject' or 'block', not {self.overflow!r}")
 
 
 def check_name(what: str, name: object, *, empty: bool = False) -> None:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "purge": ("penstock.cli.purge_queue:purge", "Drop a queue's waiting tasks."),
         "dead": ("penstock.cli.dead_letters:dead", "List, show, retry or drop dead letters."),
         "doctor": ("penstock.cli.doctor:doctor", "Check the set-up, and say what to fix."),
+        "broker": ("penstock.cli.run_broker:broker", "Serve the queues to other processes and machines."),
         "demo": ("penstock.cli.demo.command:demo", "See it work, on your own machine."),
     }
 )

@@ -77,9 +77,8 @@ class Failed(Struct, array_like=True, tag=121):
 
 
 class Told(Struct, array_like=True, tag=130):
-    """Reports of watched tasks that have ended. `keys` are those of the request."""
+    """Reports of watched tasks that have ended."""
 
-    keys: list[int | str]
     reports: list[Report]
 
 

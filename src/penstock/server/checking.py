@@ -22,6 +22,12 @@ def read_message(body: bytes) -> Message:
     if len(body) > MAX_MESSAGE:
         raise MessageTooLarge(f"a message of {len(body):,} bytes; at most {MAX_MESSAGE:,} are taken")
     message = unpack(body)
+    check_message(message)
+    return message
+
+
+def check_message(message: Message) -> None:
+    """Raise `DecodeError` or `ConfigError` for what is not fit to be kept."""
     if message.version < 1:
         raise DecodeError(f"not a message: version {message.version}")
     if not 0 < len(message.task.encode("utf-8", "replace")) <= MAX_NAME:
@@ -34,7 +40,6 @@ def read_message(body: bytes) -> Message:
         if moment is not None and not math.isfinite(moment):
             raise ConfigError(f"{what} must be a finite time, not {moment!r}")
     _check_guards(message)
-    return message
 
 
 def check_route(message: Message) -> None:

@@ -98,12 +98,21 @@ class Catalog:
 
     def by_id(self, lane: int) -> Lane:
         """The lane of a row id, which is known to exist."""
+        found = self.find(lane)
+        if found is None:
+            raise LookupError(f"there is no lane {lane}")
+        return found
+
+    def find(self, lane: int) -> Lane | None:
+        """The lane of that number, if there is one."""
         found = self._by_id.get(lane)
         if found is None:
             row = self._db.execute(
                 "SELECT l.queue, q.name, q.namespace, l.priority, l.partition FROM lane l"
-                " JOIN queue q ON q.id = l.queue WHERE l.id = ?",
+                " JOIN queue q ON q.id = l.queue WHERE l.id = ? AND l.id > 0",
                 (lane,),
             ).fetchone()
+            if row is None:
+                return None
             found = self._by_id[lane] = Lane(lane, *row)
         return found

@@ -35,9 +35,9 @@ class SqliteInspect:
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         def work(wake: Wake) -> None:
             for queue in queues:
-                self._store.counters.bound(
-                    self._store.catalog.queue(namespace, queue.name), queue.max_length, queue.max_bytes
-                )
+                number = self._store.catalog.queue(namespace, queue.name)
+                self._store.counters.bound(number, queue.max_length, queue.max_bytes)
+                self._db.execute("UPDATE queue SET overflow = ? WHERE id = ?", (queue.overflow, number))
 
         self._store.change(work)
 

@@ -281,7 +281,11 @@ class Publisher:
 
 def outgoing(batch: Sequence[Message]) -> Outgoing:
     """Pack a batch, and find out whether it can take the fast way. Pure: done before the lock is taken."""
-    bodies = [pack(message) for message in batch]
+    return packed(batch, [pack(message) for message in batch])
+
+
+def packed(batch: Sequence[Message], bodies: list[bytes]) -> Outgoing:
+    """`outgoing` for messages that came packed."""
     return Outgoing(batch, bodies, sum(map(len, bodies)), _only_route(batch))
 
 

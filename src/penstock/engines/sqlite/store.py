@@ -19,7 +19,7 @@ from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
-from penstock.engines.sqlite.ids import FIRST_TASK
+from penstock.engines.sqlite.ids import FIRST_TASK, PARKED, lane_of
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
@@ -292,6 +292,32 @@ class Store:
     def watched(self, key: Key) -> Key:
         """The key as `Watches` knows it: the row where it was minted here."""
         return (self.ids.number(key) or key) if isinstance(key, str) else key
+
+    def row_of(self, key: Key) -> int | None:
+        """The row of a key; `None` for one that nobody has seen, or that cannot be."""
+        if isinstance(key, int):
+            return key if 0 < key < 1 << 63 else None
+        return self.db.read(lambda: self.lookup.row(key))
+
+    def place(self, row: int) -> tuple[str, str, int, str] | None:
+        """Namespace, queue, priority and partition of a row that was given to a task; `None` for another number."""
+        lane = self.catalog.find(lane_of(row))
+        if lane is None:
+            return None
+        tail, parked = self.db.read(
+            lambda: self.db.query("SELECT tail, parked FROM lane WHERE id = ?", (lane.id,)).fetchone()
+        )
+        known = row < parked if row & PARKED else row < tail
+        return (lane.namespace, lane.queue_name, lane.priority, lane.partition) if known else None
+
+    def lease_of(self, token: int) -> tuple[str, str] | None:
+        """Worker and queue of a lease; `None` when it is lost."""
+        held = self.leases.get(token)
+        if held is not None:
+            return held.worker, held.lane.queue_name
+        row = self.db.read(lambda: self.db.query("SELECT worker, lo FROM lease WHERE token = ?", (token,)).fetchone())
+        lane = None if row is None else self.catalog.find(lane_of(row[1]))
+        return None if row is None or lane is None else (row[0], lane.queue_name)
 
     def row_in_write(self, name: str) -> int | None:
         """The row of a public id, inside a write transaction."""

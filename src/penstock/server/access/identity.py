@@ -99,6 +99,11 @@ class Identity:
         account = self.account
         return account is not None and account.rights.may(right, namespace, name)
 
+    def consumes(self, namespace: str) -> bool:
+        """It may read something there, as workers do."""
+        account = self.account
+        return account is not None and account.rights.consumes(namespace)
+
     def refusal(self, right: Right, kind: str, namespace: str, name: str) -> AccessRefused:
         """The error for a client that lacks `right` on the `kind` ("queue", "state" …) of that name; it is logged. It
         says nothing of whether there is such a thing."""

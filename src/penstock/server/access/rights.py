@@ -75,6 +75,10 @@ class Rights:
         """Whether there is anything in `namespace` for this user."""
         return any(one.namespace in (namespace, EVERYWHERE) for one in self.permissions)
 
+    def consumes(self, namespace: str) -> bool:
+        """Whether there is anything in `namespace` that this user may read: else it only publishes."""
+        return any(one.namespace in (namespace, EVERYWHERE) and one.read for one in self.permissions)
+
     def _decide(self, right: Right, namespace: str, name: str) -> bool:
         return any(one.covers(right, namespace, name) for one in self.permissions)
 

@@ -1,5 +1,6 @@
--- Schema 2: what a broker answered, so that a client that did not hear it can ask again, also after the broker died.
--- One row for each of a session's last 64 answers: slot = mark % 64.
+-- Schema 2: what a broker needs.
+-- Its answers, so that a client that did not hear one can ask again, also after the broker died: one row for each of a
+-- session's last 64, slot = mark % 64.
 
 CREATE TABLE heard (
     session INTEGER NOT NULL,
@@ -9,3 +10,6 @@ CREATE TABLE heard (
     answer BLOB NOT NULL,
     PRIMARY KEY (session, slot)
 ) WITHOUT ROWID;
+
+-- What becomes of the publishers of a full queue: 'reject', or 'block'.
+ALTER TABLE queue ADD COLUMN overflow TEXT NOT NULL DEFAULT 'reject';

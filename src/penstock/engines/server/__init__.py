@@ -1,0 +1,28 @@
+"""The engine behind `penstock://`: a client of `penstock broker`. See docs/engines/penstock.md and docs/protocol.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.clock import Clock
+from penstock.engines.server.engine import ServerEngine
+from penstock.engines.server.settings import read_settings
+from penstock.queue import Queue
+
+__all__ = ["ServerEngine", "open_engine"]
+
+
+def open_engine(
+    url: str, *, clock: Clock | None = None, queues: Sequence[Queue] = (), durability: str | None = None
+) -> ServerEngine:
+    """Connect to a broker: `penstock://user:password@host:7419/namespace`, `penstocks://` with TLS. Without a path the
+    namespace is `/`. A token is given in the place of the password.
+
+    Options in the URL: `socket`, the path of a Unix socket, instead of a host; `timeout`: seconds of silence after
+    which the broker counts as gone (5); with TLS `ca`, a file with the authority of its certificate, and `cert` and
+    `key`, files with the client's own.
+
+    `queues` are declared. The broker's clock counts, not `clock`, and its durability: `durability="strict"` (or
+    "power") refuses one that does not survive a power cut. Raises `ConfigError`, `AccessRefused`,
+    `BrokerUnavailable`."""
+    return ServerEngine(read_settings(url, queues=queues, durability=durability))

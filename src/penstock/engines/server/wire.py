@@ -1,0 +1,165 @@
+"""One connection to a broker: requests go out once a turn of the loop, answers find who asked by their number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from penstock.engines.server.faults import Broken
+from penstock.errors import PenstockError
+from penstock.outcome import Report
+from penstock.protocol.frames import FrameError, Frames, frame
+from penstock.protocol.refusals import error_of
+from penstock.protocol.replies import (
+    Blocked,
+    Failed,
+    Published,
+    Refused,
+    Stepped,
+    Told,
+    Unblocked,
+    Value,
+    Welcome,
+    decode_reply,
+    decode_welcome,
+)
+from penstock.protocol.requests import Hello, Ping, Pong
+
+Tell = Callable[[list[Report]], None]
+ANSWERS = (Published, Stepped, Value)
+
+
+class Wire(asyncio.Protocol):
+    def __init__(self, tell: Tell) -> None:
+        """`tell` is given the reports that the broker pushes."""
+        self._loop = asyncio.get_running_loop()
+        self._tell = tell
+        self._frames = Frames()
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._welcome: asyncio.Future[Welcome] = self._loop.create_future()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done when the connection has ended, with the reason."""
+        self.refusal: PenstockError | None = None
+        """What the broker said when it ended the connection."""
+        self.heard = self._loop.time()
+        self.blocked = False
+        """The broker reads nothing now: a queue to which this connection publishes is full."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    async def greet(self, hello: Hello) -> Welcome:
+        """Sign in. Raises what the broker refuses it with, or `Broken`."""
+        self._send(hello)
+        return await self._welcome
+
+    def ask(self, number: int, request: object) -> asyncio.Future[Any]:
+        """The answer to come. Raises `Broken`; so does the answer, when the connection ends before it is there."""
+        if self.lost.done():
+            raise Broken(self.lost.result(), sent=False)
+        if not self._pending:
+            self.heard = self._loop.time()
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._pending[number] = answer
+        self._send(request)
+        return answer
+
+    def tell(self, request: object) -> None:
+        """Send what is not answered, if the connection is there."""
+        if not self.lost.done():
+            self._send(request)
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for that answer any more."""
+        self._pending.pop(number, None)
+
+    @property
+    def awaits(self) -> bool:
+        return bool(self._pending)
+
+    def _send(self, request: object) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(frame(request))
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._out and not self.lost.done():
+            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self._loop.time()
+        try:
+            for body in self._frames.feed(data):
+                self._take(body)
+        except (FrameError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.close(f"the broker sent something that cannot be read: {error}")
+
+    def _take(self, body: memoryview) -> None:
+        if not self._welcome.done():
+            greeting = decode_welcome(body)
+            if isinstance(greeting, Welcome):
+                self._welcome.set_result(greeting)
+            else:
+                self._refused(greeting)
+            return
+        reply = decode_reply(body)
+        kind = type(reply)
+        if kind in ANSWERS:
+            answer = self._pending.pop(reply.number, None)
+            if answer is not None and not answer.done():
+                answer.set_result(reply)
+        elif kind is Failed:
+            answer = self._pending.pop(reply.number, None)
+            if answer is not None and not answer.done():
+                answer.set_exception(error_of(reply.code, reply.text))
+        elif kind is Told:
+            self._tell(reply.reports)
+        elif kind is Ping:
+            self._send(Pong())
+        elif kind is Refused:
+            self._refused(reply)
+        elif kind is Blocked:
+            self.blocked = True
+        elif kind is Unblocked:
+            self.blocked = False
+
+    def _refused(self, refused: Refused) -> None:
+        self.refusal = error_of(refused.code, refused.text)
+        self.close(f"the broker ended the connection: {refused.text}")
+
+    def ping(self) -> None:
+        self.tell(Ping())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(f"the connection was lost{': ' + str(exc) if exc else ''}")
+
+    def close(self, reason: str = "closed") -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, reason: str) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        if not self._welcome.done():
+            early = f"{reason}, before the broker had said who it is: if it speaks TLS, write penstocks://"
+            self._welcome.set_exception(self.refusal or Broken(early, sent=False))
+            self._welcome.exception()
+        pending, self._pending = self._pending, {}
+        for answer in pending.values():
+            if not answer.done():
+                answer.set_exception(Broken(reason, sent=True))
+                answer.exception()  # it is looked at by who waits, if anybody still does

@@ -1,0 +1,208 @@
+"""The broker: its stores, its connections, and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+import penstock
+from penstock.engines.sqlite.engine import features
+from penstock.errors import AccessRefused, PenstockError
+from penstock.protocol import NEWEST, OLDEST
+from penstock.protocol.frames import MAX_FRAME
+from penstock.protocol.refusals import code_of
+from penstock.protocol.replies import Welcome
+from penstock.protocol.requests import Hello
+from penstock.server.access.book import Book
+from penstock.server.access.identity import Identity
+from penstock.server.access.rights import DEFAULT_NAMESPACE
+from penstock.server.access.signing_in import Credentials, Gatekeeper
+from penstock.server.checking import MAX_MESSAGE
+from penstock.server.peer import Peer
+from penstock.server.session import ClientSession
+from penstock.server.settings import BrokerSettings
+from penstock.server.space import Space
+from penstock.server.syncing import Syncer
+
+TICK = 1.0
+CLOCKS_APART = 5.0
+"""Seconds between the clocks of a client and the broker from which on it is said."""
+
+ENVELOPE = 4 << 10
+"""Bytes of a packed message besides its body, at most."""
+
+log = logging.getLogger("penstock.broker")
+
+
+class Broker:
+    """Made on its loop. Raises `StoreError` when another process has the data, `ConfigError`."""
+
+    def __init__(self, settings: BrokerSettings, stop: Callable[[], None]) -> None:
+        """`stop` is called when nothing can be accepted any more."""
+        settings.check()
+        self._stop = stop
+        self.broken: BaseException | None = None
+        """Why nothing can be accepted any more: the process is to end, and be started anew."""
+        self.settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._loop_time = self._loop.time
+        self.syncer = Syncer(self._loop)
+        self.spaces: dict[str, Space] = {}
+        self.peers: set[Peer] = set()
+        self.sessions: dict[Peer, ClientSession] = {}
+        self._greetings: set[asyncio.Task[None]] = set()
+        self.started = time.time()
+        self.refused = 0
+        self._features = replace(
+            features(settings.durability), engine="penstock", blocks=True, max_message=MAX_MESSAGE - ENVELOPE
+        )
+        self.space(DEFAULT_NAMESPACE)  # first of all: it says whose the data is
+        self.book = Book(settings.data)
+        self.gatekeeper = Gatekeeper(self.book)
+        self._ticking = self._loop.create_task(self._tick())
+
+    def space(self, name: str) -> Space:
+        """The store of a namespace, opened when it is first asked for. Raises `StoreError`."""
+        found = self.spaces.get(name)
+        if found is None:
+            found = self.spaces[name] = Space(name, self.settings, self.syncer, self._failed)
+        return found
+
+    def _failed(self, error: BaseException) -> None:
+        log.critical("%s: the broker ends, and is to be started anew", error)
+        self.broken = self.broken or error
+        self._stop()
+
+    # Connections (`Host`).
+
+    def came(self, peer: Peer) -> bool:
+        if len(self.peers) >= self.settings.max_connections:
+            return False
+        self.peers.add(peer)
+        return True
+
+    def gone(self, peer: Peer) -> None:
+        self.peers.discard(peer)
+        self.sessions.pop(peer, None)
+
+    def greet(self, peer: Peer, hello: Hello) -> None:
+        task = self._loop.create_task(self._greet(peer, hello))
+        self._greetings.add(task)
+        task.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, peer: Peer, hello: Hello) -> None:
+        version = min(hello.newest, NEWEST)
+        if version < max(hello.oldest, OLDEST):
+            older = "client" if hello.newest < OLDEST else "broker"
+            peer.refuse(
+                "config",
+                f"the client speaks versions {hello.oldest} to {hello.newest} of the protocol, this broker "
+                f"({penstock.__version__}) {OLDEST} to {NEWEST}: upgrade the {older}",
+            )
+            return
+        namespace = hello.namespace or DEFAULT_NAMESPACE
+        try:
+            credentials = Credentials(hello.user or (peer.common_name or ""), hello.secret, peer.common_name)
+            identity = await self.gatekeeper.sign_in(credentials, peer.address, namespace)
+            space = self.space(namespace)
+        except PenstockError as error:
+            self.refused += isinstance(error, AccessRefused)
+            peer.refuse(code_of(error), str(error))
+            return
+        except Exception:
+            log.exception("a client could not be greeted")
+            peer.refuse("failed", "the broker could not do this; its log tells why")
+            return
+        if peer.closed:
+            return
+        self._welcome(peer, hello, version, identity, space)
+
+    def _welcome(self, peer: Peer, hello: Hello, version: int, identity: Identity, space: Space) -> None:
+        number = session_number(identity.user, hello.session)
+        if number:
+            self._replace(number, space)
+        client = hello.client[:60]
+        session = ClientSession(peer, space, identity, number, hello.names, client)
+        apart = hello.time - time.time()
+        if hello.time and abs(apart) > CLOCKS_APART:
+            log.warning("%s: its clock is %+.0f s off this one's: its countdowns and expiries are, too", session, apart)
+        self.sessions[peer] = session
+        peer.send(
+            Welcome(
+                version,
+                penstock.__version__,
+                self._features,
+                space.store.db.secret,
+                self.settings.heartbeat,
+                MAX_FRAME,
+                time.time(),
+            )
+        )
+        peer.welcome(session)
+
+    def _replace(self, number: int, space: Space) -> None:
+        """A client that comes back has given its former connection up: what is still in it must not come after."""
+        for peer, session in list(self.sessions.items()):
+            if session.number == number and session.space is space:
+                peer.abort()
+
+    # Time.
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = self._loop_time()
+            try:
+                self.book.refresh()
+                for space in list(self.spaces.values()):
+                    space.tick(now)
+                for peer in list(self.peers):
+                    peer.tick(now, self.settings.heartbeat)
+                self._check_identities()
+            except Exception:  # whatever it is, the next second may do
+                log.exception("upkeep failed, again in a second")
+
+    def _check_identities(self) -> None:
+        """Who was removed, or whose token has expired, is cut off."""
+        now = time.time()
+        for peer, session in list(self.sessions.items()):
+            if not session.identity.still_valid(now):
+                peer.cut("access-refused", f"user {session.identity.user!r} is not let in any more: sign in again")
+
+    # The end.
+
+    async def close(self) -> None:
+        """Answer what has been begun, end all connections, and close the stores."""
+        for space in self.spaces.values():
+            space.turns.close()
+        deadline = self._loop_time() + self.settings.grace
+        # Polling is good enough for what happens once.
+        while not all(space.turns.idle for space in self.spaces.values()) and self._loop_time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
+        for peer in list(self.peers):
+            peer.refuse("unavailable", "the broker stops; it will be back")
+        while self.peers and self._loop_time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for peer in list(self.peers):
+            peer.abort()
+        self._ticking.cancel()
+        self.gatekeeper.close()
+        await asyncio.sleep(0)
+        await self._loop.run_in_executor(None, self.syncer.close)
+        for space in self.spaces.values():
+            space.close()
+        self.book.close()
+
+
+def session_number(user: str, session: int) -> int:
+    """Under which answers are remembered: nobody can ask for another user's."""
+    if not session:
+        return 0
+    digest = hashlib.blake2b(f"{session} {user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1 or 1

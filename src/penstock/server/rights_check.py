@@ -1,0 +1,143 @@
+"""Which right each request needs, on which names. Raises what `Identity.refusal` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from penstock.broker import Demand, Key
+from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.engines.sqlite.ids import FIRST_TASK
+from penstock.errors import AccessRefused, ConfigError
+from penstock.message import Message
+from penstock.server.access.identity import Identity
+from penstock.server.access.rights import Right
+from penstock.server.checking import MAX_KEY, check_message, check_route, check_seconds
+from penstock.server.space import Space
+
+MAX_LIMIT = 10_000
+"""Tasks of one claim."""
+MAX_QUEUES = 1_000
+"""Queues of one demand."""
+MAX_LEASE = 86_400.0
+MAX_WAIT = 60.0
+
+
+class RightsCheck:
+    """For one client in one namespace."""
+
+    def __init__(self, identity: Identity, space: Space) -> None:
+        self._identity = identity
+        self._space = space
+
+    def need(self, right: Right, kind: str, name: str) -> None:
+        if not self._identity.may(right, self._space.name, name):
+            raise self._identity.refusal(right, kind, self._space.name, name)
+
+    def may(self, right: Right, name: str) -> bool:
+        return self._identity.may(right, self._space.name, name)
+
+    def consumer(self) -> None:
+        """What is always admitted is for workers: not for those who may only publish."""
+        if not self._identity.consumes(self._space.name):
+            raise self._identity.refusal(Right.READ, "queue", self._space.name, "(any)")
+
+    # Publishing.
+
+    def publish(self, messages: Sequence[Message], *, worker: bool) -> None:
+        """New work, or what follows from some: write on its queues, configure where there is no such queue yet."""
+        known = self._space.store.catalog.known_queue
+        seen: set[tuple[str, str]] = set()
+        for message in messages:
+            name = (message.namespace, message.queue)
+            if name not in seen:
+                seen.add(name)
+                self.need(Right.WRITE, "queue", message.queue)
+                if known(*name) is None:
+                    check_route(message)
+                    self.need(Right.CONFIGURE, "queue", message.queue)
+            if message.partition:
+                check_route(message)
+            if message.id is not None:
+                self._check_minted(message, worker=worker)
+
+    def _check_minted(self, message: Message, *, worker: bool) -> None:
+        """An id of ours names a place: only a worker may put a task back there, and only where one was."""
+        row = self._space.store.ids.number(message.id or "")
+        if row is None:
+            return
+        place = self._space.store.place(row)
+        wanted = (message.namespace, message.queue, message.priority, message.partition)
+        if not worker or place != wanted:
+            raise ConfigError(f"task id {message.id!r} was given by this broker to another task: choose another id")
+
+    # Consuming.
+
+    def demand(self, want: Demand) -> None:
+        if not 0 <= want.limit <= MAX_LIMIT:
+            raise ConfigError(f"limit must be between 0 and {MAX_LIMIT:,}, not {want.limit!r}")
+        if len(want.queues) > MAX_QUEUES:
+            raise ConfigError(f"{len(want.queues):,} queues in one demand; at most {MAX_QUEUES:,} are taken")
+        check_seconds("lease", want.lease, MAX_LEASE)
+        check_seconds("wait", want.wait, MAX_WAIT)
+        if not want.max_bytes > 0:
+            raise ConfigError(f"max_bytes must be at least 1, not {want.max_bytes!r}")
+        self.queues(want.queues, want.namespace)
+        self.worker(want.worker)
+
+    def queues(self, names: Iterable[str], namespace: str) -> None:
+        known = self._space.store.catalog.known_queue
+        for name in names:
+            self.need(Right.READ, "queue", name)
+            if known(namespace, name) is None:
+                check_route(Message(1, "task", b"", queue=name, namespace=namespace))
+                self.need(Right.CONFIGURE, "queue", name)
+
+    def worker(self, worker: str) -> None:
+        """Nobody acts for the worker of another user."""
+        if not 0 < len(worker) <= 200:
+            raise ConfigError(f"a worker's id has 1 to 200 characters, not {len(worker):,}")
+        owner = self._space.crew.user_of(worker)
+        if owner is not None and owner != self._identity.user:
+            raise AccessRefused("this worker was signed on by another user")
+
+    def lease(self, token: int) -> None:
+        """To settle or extend needs the right to read the queue, and that nobody else's worker has it."""
+        held = self._space.store.lease_of(token)
+        if held is None:
+            return  # lost, which is told as such
+        worker, queue = held
+        self.need(Right.READ, "queue", queue)
+        self.worker(worker)
+
+    def effects(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish(message=message):
+                    check_message(message)
+                    self.publish([message], worker=True)
+                case Join(id=name, size=size, then=then):
+                    self._key(name)
+                    if size < 1:
+                        raise ConfigError(f"the size of a join must be at least 1, not {size!r}")
+                    check_message(then)
+                    self.publish([then], worker=True)
+                case Put(key=key):
+                    self._key(key)
+                    self.need(Right.WRITE, "state", key)
+                case ReleaseKey(key=key):
+                    self._key(key)
+
+    def _key(self, key: str) -> None:
+        if not 0 < len(key) <= MAX_KEY:
+            raise ConfigError(f"a key has 1 to {MAX_KEY} characters, not {len(key):,}")
+
+    # Results.
+
+    def sees(self, key: Key) -> bool:
+        """Who may write to a task's queue, or read it, may know what became of the task. Of a task that is elsewhere,
+        and whose result only is kept here, whoever knows its id."""
+        row = self._space.store.row_of(key)
+        if row is None or row < FIRST_TASK:
+            return True
+        place = self._space.store.place(row)
+        return place is not None and (self.may(Right.WRITE, place[1]) or self.may(Right.READ, place[1]))

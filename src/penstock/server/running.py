@@ -1,0 +1,101 @@
+"""The life of a broker process: open, say that it serves, obey signals, end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+
+from penstock.errors import ConfigError
+from penstock.server.broker import Broker
+from penstock.server.listening import Listeners
+from penstock.server.peer import Peer
+from penstock.server.settings import BrokerSettings
+
+EXIT_BROKEN = 1
+
+log = logging.getLogger("penstock.broker")
+
+
+def run(settings: BrokerSettings, say: Callable[[str], None]) -> int:
+    """Serve until told to stop; returns the exit code. `say` shows a line to who started it. Raises `ConfigError` and
+    `StoreError` when it cannot begin."""
+    settings.check()
+    try:
+        os.makedirs(settings.data, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--data {settings.data} cannot be made: {error.strerror}") from error
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(settings, say))
+
+
+async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(caught, stopping.set)
+    broker = Broker(settings, stopping.set)
+    listeners = Listeners(settings, lambda: Peer(broker))
+    loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
+    try:
+        await listeners.open([])
+        _welcome(broker, listeners, say)
+        gc.collect()
+        gc.freeze()  # what is there now is there to stay
+        await stopping.wait()
+    finally:
+        listeners.close()
+        log.info("stopping")
+        await broker.close()
+    log.info("stopped")
+    return EXIT_BROKEN if broker.broken is not None else 0
+
+
+def _welcome(broker: Broker, listeners: Listeners, say: Callable[[str], None]) -> None:
+    say(f"penstock broker: {broker.settings.data}, survives {_survives(broker.settings.durability)}")
+    for address in listeners.addresses:
+        say(f"  listening on {address}")
+    credential = broker.book.bootstrap()
+    if credential is not None:
+        host = listeners.addresses[0].partition("://")[2]
+        say("  There is no administrator yet. Make one, with this one-time credential (24 h):")
+        say(f"    penstock -b penstock://{credential.user}:{credential.secret}@{host}/ users add admin")
+        say("  or here, as the owner of the files:")
+        say(f"    penstock users add admin --data {broker.settings.data}")
+    log.info("serving %s on %s", broker.settings.data, ", ".join(listeners.addresses))
+
+
+def _survives(durability: str) -> str:
+    return "loss of power" if durability == "power" else "the death of processes, not loss of power"
+
+
+def _reload(listeners: Listeners) -> None:
+    try:
+        listeners.reload()
+    except ConfigError as error:
+        log.error("not reloaded: %s", error)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if sys.platform != "win32" and importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < 4096:
+        log.warning("this process may have %d files open, and so about as many connections (ulimit -n)", soft)

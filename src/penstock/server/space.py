@@ -1,0 +1,115 @@
+"""One namespace: a store of its own, so that nothing of one is ever seen in another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from penstock.clock import SystemClock
+from penstock.engines.sqlite.engine import SqliteEngine
+from penstock.engines.sqlite.settings import Settings
+from penstock.engines.sqlite.store import Neighbours
+from penstock.errors import ConfigError, PenstockError
+from penstock.server.access.rights import DEFAULT_NAMESPACE
+from penstock.server.blocking import BlockedPublishers
+from penstock.server.crew import Crew
+from penstock.server.settings import BrokerSettings
+from penstock.server.syncing import Syncer
+from penstock.server.turns import Turns
+
+FILE = "queue.db"
+FOLDER = "namespaces"
+REMEMBERED = 3600.0
+"""Seconds for which an answer is kept for a client that did not hear it."""
+
+log = logging.getLogger("penstock.broker")
+
+
+def path_of(data: Path, namespace: str) -> Path:
+    """The database of a namespace. Raises `ConfigError` for a name that is too long for a file's."""
+    if namespace == DEFAULT_NAMESPACE:
+        return data / FILE
+    name = "n-" + quote(namespace, safe="")
+    if len(name) > 200:
+        raise ConfigError(f"namespace {namespace[:40]!r}… is too long")
+    return data / FOLDER / name / FILE
+
+
+class Neighbourhood:
+    """What the store tells of changes goes to the turns, once there are some."""
+
+    def __init__(self) -> None:
+        self.turns: Turns | None = None
+
+    def work(self, queues: int, tasks: int) -> None:
+        if self.turns is not None:
+            self.turns.work(queues, tasks)
+
+    def results(self) -> None:
+        if self.turns is not None:
+            self.turns.results()
+
+    def sync(self) -> None:
+        if self.turns is not None:
+            self.turns.changed()
+
+    def close(self) -> None:
+        pass
+
+
+class Space:
+    def __init__(
+        self, name: str, settings: BrokerSettings, syncer: Syncer, failed: Callable[[BaseException], None]
+    ) -> None:
+        """Opens the database. Raises `StoreError`."""
+        self.name = name
+        loop = asyncio.get_running_loop()
+        self.crew = Crew(loop.time)
+        path = path_of(settings.data, name)
+        os.makedirs(path.parent, mode=0o700, exist_ok=True)
+        told = Neighbourhood()
+        self.engine = SqliteEngine(
+            Settings(
+                str(path),
+                SystemClock(),
+                durability=settings.durability,
+                result_expires=settings.result_expires,
+                result_max_bytes=settings.result_max_bytes,
+                sole=True,
+            ),
+            Neighbours(self.crew, told, told.sync),
+        )
+        self.store = self.engine.store
+        self.turns = told.turns = Turns(self.store, syncer, slow=settings.slow, failed=failed)
+        self.blocked = BlockedPublishers(self.overflow)
+        self._cleared = loop.time()
+
+    def tick(self, now: float) -> None:
+        """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
+        try:
+            taken = self.engine.run(self.engine.coordinator.reap())
+            if taken:
+                log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
+            if now - self._cleared >= REMEMBERED / 6:
+                self._cleared = now
+                self.turns.joint.forget_heard(self.store.now() - REMEMBERED)
+        except PenstockError as error:
+            log.error("namespace %s: upkeep failed, again in a second: %s", self.name, error)
+
+    def overflow(self, namespace: str, queue: str) -> str:
+        """What becomes of those who publish to this queue when it is full."""
+        db = self.store.db
+        row = db.read(
+            lambda: db.query(
+                "SELECT overflow FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)
+            ).fetchone()
+        )
+        return row[0] if row else "reject"
+
+    def close(self) -> None:
+        self.turns.close()
+        self.engine.close()

@@ -1,0 +1,308 @@
+"""What a broker does for each verb of a `CallRequest`: the right it needs, and the engine's own call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from penstock.broker import Key
+from penstock.coordinator import WorkerInfo
+from penstock.errors import ConfigError, PenstockError
+from penstock.outcome import Outcome, Progress, Report, State
+from penstock.protocol import calls
+from penstock.protocol.replies import Value
+from penstock.protocol.requests import CallRequest
+from penstock.queue import Queue
+from penstock.server.access.rights import Right
+from penstock.server.checking import MAX_KEY, check_seconds
+from penstock.server.rights_check import MAX_LEASE
+
+if TYPE_CHECKING:
+    from penstock.server.session import ClientSession
+
+MAX_ITEMS = 10_000
+"""Items of one call."""
+MAX_LISTED = 10_000
+MAX_VALUE = 4 << 20
+"""Bytes of a value of the shared state."""
+
+
+class Call:
+    """One call, until it is answered."""
+
+    __slots__ = ("request", "session", "size")
+
+    def __init__(self, session: ClientSession, request: CallRequest, size: int) -> None:
+        self.session, self.request, self.size = session, request, size
+
+    def answer(self, value: object) -> None:
+        """When what it changed is durable."""
+        session, number, data = self.session, self.request.number, calls.raw(value)
+        session.peer.began(self.size)
+
+        def send() -> None:
+            session.peer.answered(self.size)
+            session.peer.send(Value(number, data))
+
+        session.space.turns.after_sync(send)
+
+    def fail(self, error: BaseException) -> None:
+        self.session.fail(self.request.number, error)
+
+
+def verb(act: Callable[..., object]) -> Callable[[Call], None]:
+    """A handler from a function of the session and the verb's arguments."""
+    name = act.__name__
+
+    def handle(call: Call) -> None:
+        try:
+            arguments = calls.VERBS[name].read_arguments(call.request.arguments)
+            value = act(call.session, *arguments)
+        except (PenstockError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            call.fail(error)
+        except Exception as error:  # one client's request is not another's trouble
+            call.fail(error)
+        else:
+            call.answer(value)
+
+    return handle
+
+
+def _run(session: ClientSession, call: Coroutine[Any, Any, Any]) -> Any:
+    return session.space.engine.run(call)
+
+
+def _few(items: Sequence[object], what: str) -> None:
+    if len(items) > MAX_ITEMS:
+        raise ConfigError(f"{len(items):,} {what} in one call; at most {MAX_ITEMS:,} are taken")
+
+
+def extend(s: ClientSession, pairs: Sequence[tuple[int, int]], lease: float) -> object:
+    _few(pairs, "receipts")
+    check_seconds("lease", lease, MAX_LEASE)
+    for token in {token for token, _ in pairs}:
+        s.rights.lease(token)
+    return _run(s, s.space.engine.broker.extend(pairs, lease))
+
+
+def depth(s: ClientSession, queue: str, namespace: str) -> object:
+    if not s.rights.may(Right.WRITE, queue):
+        s.rights.need(Right.READ, "queue", queue)
+    return _run(s, s.space.engine.broker.depth(queue, namespace))
+
+
+# Results.
+
+
+def store(s: ClientSession, outcomes: Sequence[tuple[Key, Outcome]]) -> object:
+    _few(outcomes, "outcomes")
+    for key, outcome in outcomes:
+        _seen(s, key)
+        if not outcome.state.terminal or not math.isfinite(outcome.done) or not math.isfinite(outcome.runtime):
+            raise ConfigError(f"an outcome has a terminal state and finite times, not {outcome.state}")
+    return _run(s, s.space.engine.backend.store(outcomes))
+
+
+def fetch(s: ClientSession, keys: Sequence[Key]) -> object:
+    _few(keys, "ids")
+    seen = [key for key in keys if s.rights.sees(key)]
+    reports = iter(_run(s, s.space.engine.backend.fetch(seen)))
+    visible = set(seen)
+    return [next(reports) if key in visible else Report(_id(s, key), State.UNKNOWN) for key in keys]
+
+
+def forget(s: ClientSession, keys: Sequence[Key]) -> object:
+    _few(keys, "ids")
+    return _run(s, s.space.engine.backend.forget([key for key in keys if s.rights.sees(key)]))
+
+
+def note(s: ClientSession, key: Key, progress: Progress) -> object:
+    _seen(s, key)
+    if len(progress.note) > MAX_KEY:
+        raise ConfigError(f"a note of {len(progress.note):,} characters; at most {MAX_KEY:,} are taken")
+    return _run(s, s.space.engine.backend.note(key, progress))
+
+
+def _seen(s: ClientSession, key: Key) -> None:
+    if not s.rights.sees(key):
+        raise ConfigError(f"task {_id(s, key)} is not known here")
+    if isinstance(key, str) and not 0 < len(key) <= MAX_KEY:
+        raise ConfigError(f"a task's id has 1 to {MAX_KEY} characters, not {len(key):,}")
+
+
+def _id(s: ClientSession, key: Key) -> str:
+    if isinstance(key, str):
+        return key
+    return s.space.store.ids.make(key) if 0 < key < 1 << 63 else str(key)
+
+
+# Coordination.
+
+
+def revoke(s: ClientSession, keys: Sequence[Key], terminate: bool) -> object:
+    _few(keys, "ids")
+    for key in keys:
+        _seen(s, key)
+        row = s.space.store.row_of(key)
+        place = None if row is None else s.space.store.place(row)
+        if place is not None:
+            s.rights.need(Right.WRITE, "queue", place[1])
+    return _run(s, s.space.engine.coordinator.revoke(keys, terminate))
+
+
+def join(s: ClientSession, worker: WorkerInfo) -> object:
+    s.rights.worker(worker.id)
+    _few(worker.queues, "queues")
+    if max(map(len, (worker.name, worker.host, worker.pool))) > MAX_KEY:
+        raise ConfigError(f"a worker's name, host and pool have at most {MAX_KEY:,} characters")
+    for queue in worker.queues:
+        s.rights.need(Right.READ, "queue", queue)
+    s.space.crew.join(worker.id, s.identity.user)
+    s.workers.add(worker.id)
+    return _run(s, s.space.engine.coordinator.join(worker))
+
+
+def renew(s: ClientSession, workers: Sequence[str], lease: float) -> object:
+    _few(workers, "workers")
+    check_seconds("lease", lease, MAX_LEASE)
+    for worker in workers:
+        s.rights.worker(worker)
+    return _run(s, s.space.engine.coordinator.renew(workers, lease))
+
+
+def leave(s: ClientSession, worker: str) -> object:
+    s.rights.worker(worker)
+    s.workers.discard(worker)
+    return _run(s, s.space.engine.coordinator.leave(worker))
+
+
+def bury(s: ClientSession, worker: str, started: Sequence[tuple[int, int]]) -> object:
+    s.rights.worker(worker)
+    _few(started, "starts")
+    if s.space.crew.user_of(worker) is None:  # it joined before this broker was started
+        s.space.crew.join(worker, s.identity.user)
+    s.space.crew.note(worker, started)
+    s.workers.discard(worker)
+    return _run(s, s.space.engine.coordinator.bury(worker))
+
+
+def reap(s: ClientSession) -> object:
+    return _run(s, s.space.engine.coordinator.reap())
+
+
+def workers(s: ClientSession) -> object:
+    return list(_run(s, s.space.engine.coordinator.workers()))
+
+
+def acquire(s: ClientSession, name: str, holder: str, ttl: float) -> object:
+    _key(s, Right.WRITE, name)
+    if not 0 < len(holder) <= MAX_KEY:
+        raise ConfigError(f"a holder's name has 1 to {MAX_KEY} characters, not {len(holder):,}")
+    check_seconds("ttl", ttl, MAX_LEASE)
+    return _run(s, s.space.engine.coordinator.acquire(name, holder, ttl))
+
+
+def resign(s: ClientSession, name: str, holder: str) -> object:
+    _key(s, Right.WRITE, name)
+    return _run(s, s.space.engine.coordinator.resign(name, holder))
+
+
+def get(s: ClientSession, key: str) -> object:
+    _key(s, Right.READ, key)
+    return _run(s, s.space.engine.coordinator.get(key))
+
+
+def put(s: ClientSession, key: str, value: bytes | None, if_version: int | None) -> object:
+    _key(s, Right.WRITE, key)
+    if value is not None and len(value) > MAX_VALUE:
+        raise ConfigError(f"a value of {len(value):,} bytes; at most {MAX_VALUE:,} are kept")
+    return _run(s, s.space.engine.coordinator.put(key, value, if_version))
+
+
+def _key(s: ClientSession, right: Right, key: str) -> None:
+    if not 0 < len(key) <= MAX_KEY:
+        raise ConfigError(f"a name has 1 to {MAX_KEY} characters, not {len(key):,}")
+    s.rights.need(right, "state", key)
+
+
+# Looking into queues.
+
+
+def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object:
+    _few(queues, "queues")
+    for queue in queues:
+        s.rights.need(Right.CONFIGURE, "queue", queue.name)
+    return _run(s, s.space.engine.inspect.declare(queues, namespace))
+
+
+def queues(s: ClientSession, namespace: str | None) -> object:
+    found = _run(s, s.space.engine.inspect.queues(namespace))
+    if s.identity.monitors:
+        return list(found)
+    rights = (Right.READ, Right.WRITE, Right.CONFIGURE)
+    return [info for info in found if any(s.rights.may(right, info.name) for right in rights)]
+
+
+def peek(s: ClientSession, queue: str, limit: int, namespace: str) -> object:
+    s.rights.need(Right.READ, "queue", queue)
+    return list(_run(s, s.space.engine.inspect.peek(queue, _limit(limit), namespace)))
+
+
+def purge(s: ClientSession, queue: str, namespace: str) -> object:
+    s.rights.need(Right.READ, "queue", queue)
+    return _run(s, s.space.engine.inspect.purge(queue, namespace))
+
+
+def dead_letters(s: ClientSession, queue: str | None, limit: int, namespace: str) -> object:
+    if queue is not None:
+        s.rights.need(Right.READ, "queue", queue)
+    found = _run(s, s.space.engine.inspect.dead_letters(queue, _limit(limit), namespace))
+    return [letter for letter in found if s.rights.may(Right.READ, letter.queue)]
+
+
+def retry_dead(s: ClientSession, ids: Sequence[str]) -> object:
+    return _run(s, s.space.engine.inspect.retry_dead(_dead(s, ids, Right.WRITE)))
+
+
+def drop_dead(s: ClientSession, ids: Sequence[str]) -> object:
+    return _run(s, s.space.engine.inspect.drop_dead(_dead(s, ids, Right.READ)))
+
+
+def _dead(s: ClientSession, ids: Sequence[str], right: Right) -> list[str]:
+    """Those of the dead letters that there are; the right on the queue of each is needed."""
+    _few(ids, "ids")
+    found = []
+    for one in ids:
+        row = s.space.store.row_of(one)
+        place = None if row is None else s.space.store.place(row)
+        if place is not None:
+            s.rights.need(Right.READ, "queue", place[1])
+            s.rights.need(right, "queue", place[1])
+            found.append(one)
+    return found
+
+
+def members(s: ClientSession) -> object:
+    return []
+
+
+def _limit(limit: int) -> int:
+    if not 0 <= limit <= MAX_LISTED:
+        raise ConfigError(f"limit must be between 0 and {MAX_LISTED:,}, not {limit!r}")
+    return limit
+
+
+VERBS: Mapping[str, Callable[[Call], None]] = MappingProxyType(
+    {
+        act.__name__: verb(act)
+        for act in (
+            *(extend, depth, store, fetch, forget, note),
+            *(revoke, join, renew, leave, bury, reap, workers, acquire, resign, get, put),
+            *(declare, queues, peek, purge, dead_letters, retry_dead, drop_dead, members),
+        )
+    }
+)
