@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "peek": ("penstock.cli.peek_queue:peek", "Look at a queue's tasks without taking them."),
         "purge": ("penstock.cli.purge_queue:purge", "Drop a queue's waiting tasks."),
         "dead": ("penstock.cli.dead_letters:dead", "List, show, retry or drop dead letters."),
+        "users": ("penstock.cli.manage_users:users", "Users of a broker, and what they may do."),
+        "tokens": ("penstock.cli.manage_tokens:tokens", "Tokens in place of passwords."),
+        "namespaces": ("penstock.cli.manage_namespaces:namespaces", "Namespaces of a broker."),
         "doctor": ("penstock.cli.doctor:doctor", "Check the set-up, and say what to fix."),
         "demo": ("penstock.cli.demo.command:demo", "See it work, on your own machine."),
     }

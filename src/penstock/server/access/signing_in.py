@@ -236,6 +236,6 @@ class Gatekeeper:
 
 def _unspecific(user: str, namespace: str) -> str:
     return (
-        f"access refused for user {user!r} in namespace {namespace!r}: the name, the secret or the rights are not what is "
-        "needed; who runs the broker finds in its log which"
+        f"access refused for user {user!r} in namespace {namespace!r}: the name, the secret or the rights are not what "
+        "is needed; who runs the broker finds in its log which"
     )
