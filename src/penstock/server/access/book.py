@@ -51,7 +51,7 @@ class Book:
         self.path = str(Path(folder, FILE).absolute())
         self.snapshot = Snapshot()
         """What was granted, as of now. Ask it anew each time, and keep none."""
-        self._clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._connection = open_database(self.path)
         self._version = -1
@@ -141,7 +141,7 @@ class Book:
     def add_token(self, user: str, life: float) -> tuple[Token, str]:
         """A new token, which lives for so many seconds, and its text, to be shown once: only a hash is kept. Tokens of
         the same user that have expired go, to make room."""
-        moment = self._clock.time()
+        moment = self.clock.time()
         token_id, text, digest = mint()
         token = Token(token_id, user, digest, moment, moment + check_life(life))
 
@@ -199,7 +199,7 @@ class Book:
         kept.
         """
         secret = secrets.token_urlsafe(32)
-        kept = (digest_of(secret), self._clock.time() + BOOTSTRAP_LIFE)
+        kept = (digest_of(secret), self.clock.time() + BOOTSTRAP_LIFE)
 
         def work(now: Snapshot) -> bool:
             if not now.owned:

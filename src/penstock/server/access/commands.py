@@ -37,8 +37,8 @@ def run(book: Book, command: str, arguments: Mapping[str, object], by: Identity 
     except msgspec.ValidationError as error:
         raise ConfigError(f"{command}: {error}") from error
     book.refresh()
-    if by is not None and not by.administrator and not asked.is_own(book, by):
-        raise by.untagged(ADMINISTRATOR, command)
+    if by is not None:
+        _check_asker(book, asked, command, by)
     answer = asked.answer(book, by)
     log.info("%r by %s", asked, by or "the owner of the files")
     return answer
@@ -218,6 +218,13 @@ COMMANDS: Mapping[str, type[Command]] = MappingProxyType(
         "namespaces delete": DeleteNamespace,
     }
 )
+
+
+def _check_asker(book: Book, asked: Command, command: str, by: Identity) -> None:
+    if not by.still_valid(book.clock.time()):
+        raise by.refused(f"user {by.user!r} is signed out", "sign in again")
+    if not by.administrator and not asked.is_own(book, by):
+        raise by.untagged(ADMINISTRATOR, command)
 
 
 def _knows_its_password(by: Identity) -> bool:
