@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -180,13 +181,15 @@ class Held(Counted):
 
     def __init__(self) -> None:
         super().__init__()
-        import threading
+        self._begun, self.go = threading.Semaphore(0), threading.Event()
 
-        self.begun, self.go = threading.Semaphore(0), threading.Event()
+    async def begun(self) -> None:
+        """Until one more run has begun."""
+        assert await asyncio.to_thread(self._begun.acquire, timeout=5)
 
     def verify(self, kept: str | None, password: str) -> bool:
-        self.begun.release()
-        assert self.go.wait(30)
+        self._begun.release()
+        assert self.go.wait(10)
         return super().verify(kept, password)
 
 
@@ -196,10 +199,10 @@ def test_a_password_that_changes_while_it_is_verified_is_the_former_one(door: Do
     async def work() -> None:
         keeper = Gatekeeper(door.book, clock=door.clock, passwords=held)
         first = asyncio.create_task(keeper.sign_in(Credentials("ada", PASSWORD), HERE, "/"))
-        await asyncio.to_thread(held.begun.acquire)
+        await held.begun()
         door.book.set_password("ada", held.hash("another horse"))
         second = asyncio.create_task(keeper.sign_in(Credentials("ada", PASSWORD), HERE, "/"))
-        await asyncio.to_thread(held.begun.acquire)
+        await held.begun()
         held.go.set()
         for attempt in (first, second):
             with pytest.raises(AccessRefused):
@@ -215,7 +218,7 @@ def test_who_goes_away_while_it_is_verified_takes_nobody_along(door: Door) -> No
     async def work() -> None:
         keeper = Gatekeeper(door.book, clock=door.clock, passwords=held)
         first, second = (asyncio.create_task(keeper.sign_in(Credentials("ada", PASSWORD), HERE, "/")) for _ in "ab")
-        await asyncio.to_thread(held.begun.acquire)
+        await held.begun()
         first.cancel()
         held.go.set()
         assert (await second).user == "ada" and first.cancelled()
@@ -233,7 +236,7 @@ def test_passwords_that_wait_are_bounded_and_closing_refuses_them(door: Door, mo
         waiting = [
             asyncio.create_task(keeper.sign_in(Credentials(f"user{at}", "wrong horse"), HERE, "/")) for at in range(3)
         ]
-        await asyncio.to_thread(held.begun.acquire)
+        await held.begun()
         with pytest.raises(AccessRefused, match="try again in 1 s"):
             await keeper.sign_in(Credentials("ada", PASSWORD), HERE, "/")
         keeper.close()
