@@ -74,6 +74,13 @@ class Target:
         return bool(self.name or self._broker)
 
     @property
+    def named(self) -> bool:
+        """A broker is named, by option, app or environment, and not only found in the folder."""
+        from penstock.locate import VARIABLE
+
+        return self.given or bool(self._environ.get(VARIABLE))
+
+    @property
     def namespace(self) -> str | None:
         """The namespace to list queues of; `None`: all of them."""
         return None if self.name is None and not self._namespace else self.queues().conf.namespace

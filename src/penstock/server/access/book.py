@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
+from msgspec.structs import astuple
 
 from penstock.clock import Clock, SystemClock
 from penstock.errors import ConfigError
@@ -24,7 +25,7 @@ from penstock.server.access.rights import (
     check_permission,
     check_tags,
 )
-from penstock.server.access.tokens import DAY, digest_of
+from penstock.server.access.tokens import DAY, check_life, digest_of, mint
 from penstock.spelling import hint
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Book:
         self.path = str(Path(folder, FILE).absolute())
         self.snapshot = Snapshot()
         """What was granted, as of now. Ask it anew each time, and keep none."""
-        self._clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._connection = open_database(self.path)
         self._version = -1
@@ -114,13 +115,12 @@ class Book:
     def permit(self, user: str, permission: Permission) -> None:
         """Takes the place of what the user had in that namespace."""
         check_permission(permission)
-        row = (user, permission.namespace, permission.configure, permission.write, permission.read)
 
         def work(now: Snapshot) -> None:
             _check_known("user", user, now.users)
             if permission.namespace != EVERYWHERE:
                 _check_known("namespace", permission.namespace, now.namespaces)
-            self._execute("REPLACE INTO permission VALUES (?, ?, ?, ?, ?)", row)
+            self._execute("REPLACE INTO permission VALUES (?, ?, ?, ?, ?)", (user, *astuple(permission)))
 
         self._change(work)
 
@@ -138,19 +138,22 @@ class Book:
 
     # -- tokens
 
-    def add_token(self, token: Token) -> None:
-        """Tokens of the same user that have expired go, to make room."""
-        moment = self._clock.time()
+    def add_token(self, user: str, life: float) -> tuple[Token, str]:
+        """A new token, which lives for so many seconds, and its text, to be shown once: only a hash is kept. Tokens of
+        the same user that have expired go, to make room."""
+        moment = self.clock.time()
+        token_id, text, digest = mint()
+        token = Token(token_id, user, digest, moment, moment + check_life(life))
 
         def work(now: Snapshot) -> None:
-            _check_known("user", token.user, now.users)
-            self._execute("DELETE FROM token WHERE user = ? AND expires <= ?", (token.user, moment))
-            alive = [one for one in now.tokens_of(token.user) if one.expires > moment]
-            _check_room(f"tokens of {token.user!r}", len(alive), MAX_TOKENS)
-            row = (token.id, token.user, token.digest, token.created, token.expires)
-            self._execute("INSERT INTO token VALUES (?, ?, ?, ?, ?)", row)
+            _check_known("user", user, now.users)
+            self._execute("DELETE FROM token WHERE user = ? AND expires <= ?", (user, moment))
+            alive = [one for one in now.tokens_of(user) if one.expires > moment]
+            _check_room(f"tokens of {user!r}", len(alive), MAX_TOKENS)
+            self._execute("INSERT INTO token VALUES (?, ?, ?, ?, ?)", astuple(token))
 
         self._change(work)
+        return token, text
 
     def revoke_token(self, token_id: str) -> None:
         def work(now: Snapshot) -> None:
@@ -196,7 +199,7 @@ class Book:
         kept.
         """
         secret = secrets.token_urlsafe(32)
-        kept = (digest_of(secret), self._clock.time() + BOOTSTRAP_LIFE)
+        kept = (digest_of(secret), self.clock.time() + BOOTSTRAP_LIFE)
 
         def work(now: Snapshot) -> bool:
             if not now.owned:

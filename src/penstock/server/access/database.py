@@ -63,8 +63,11 @@ def _keep_private(path: str) -> None:
     """The owner's only, before SQLite makes a log and an index of the same mode."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        if stat.S_IMODE(os.fstat(file).st_mode) != 0o600:
+        found, folder = os.fstat(file), os.stat(os.path.dirname(path))
+        if stat.S_IMODE(found.st_mode) != 0o600:
             os.fchmod(file, 0o600)
+        if os.geteuid() == 0 and found.st_uid != folder.st_uid:
+            os.fchown(file, folder.st_uid, folder.st_gid)  # root may look after a broker that is not root
     finally:
         os.close(file)
 

@@ -90,6 +90,11 @@ class Identity:
         """May see the state of everything; an administrator may."""
         return bool(self.tags & {ADMINISTRATOR, MONITORING})
 
+    @property
+    def has_token(self) -> bool:
+        """It signed in with a token."""
+        return isinstance(self.proof, ByToken)
+
     def still_valid(self, now: float) -> bool:
         """Whether what it signed in with would still let it in at the Unix time `now`; if not, cut it off."""
         return self.account is not None and (self.expires is None or now < self.expires)
@@ -107,20 +112,22 @@ class Identity:
     def refusal(self, right: Right, kind: str, namespace: str, name: str) -> AccessRefused:
         """The error for a client that lacks `right` on the `kind` ("queue", "state" …) of that name; it is logged. It
         says nothing of whether there is such a thing."""
-        account = self.account
-        lack = f"user {self.user!r} has no {right.value} right on {kind} {name[:MAX_SHOWN]!r} in namespace " + repr(
-            namespace[:MAX_SHOWN]
+        place = f"{kind} {name[:MAX_SHOWN]!r} in namespace {namespace[:MAX_SHOWN]!r}"
+        return self.refused(
+            f"user {self.user!r} has no {right.value} right on {place}",
+            "an administrator can give it with penstock users permit",
         )
-        log.warning(
-            "refused %s: %s; %s",
-            self.address,
-            lack,
-            "it is signed out" if account is None else f"it has {list(account.rights.permissions)}",
-        )
-        return AccessRefused(f"{lack}: an administrator can give it with penstock users permit")
 
     def untagged(self, tag: str, what: str) -> AccessRefused:
         """The error for a client that lacks `tag`, which `what` ("users add", say) needs; it is logged."""
-        lack = f"{what} needs the tag {tag}, which user {self.user!r} does not have"
-        log.warning("refused %s: %s; it has %s", self.address, lack, sorted(self.tags))
-        return AccessRefused(f"{lack}: an administrator can give it with penstock users tag")
+        return self.refused(
+            f"{what} needs the tag {tag}, which user {self.user!r} does not have",
+            "an administrator can give it with penstock users tag",
+        )
+
+    def refused(self, why: str, remedy: str) -> AccessRefused:
+        """The error that tells the client `why`, and what to do; it is logged, with all that the user has."""
+        account = self.account
+        has = f"it has {sorted(account.tags)} {list(account.rights.permissions)}" if account else "it is signed out"
+        log.warning("refused %s: %s; %s", self.address, why, has)
+        return AccessRefused(f"{why}: {remedy}")

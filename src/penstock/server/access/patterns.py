@@ -11,7 +11,7 @@ from penstock.message import MAX_NAME
 
 MAX_PATTERN = 200
 """Characters of a pattern."""
-MAX_WAYS = MAX_NAME**3
+MAX_WAYS = (MAX_NAME + 1) ** 3
 """Ways to try one name: as many as three stars have, some milliseconds at the very worst."""
 
 

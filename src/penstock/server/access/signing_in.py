@@ -184,7 +184,9 @@ class Gatekeeper:
         if run.cancelled():
             raise Refused("the broker stops")
         if not run.result():
-            raise Refused("the password is wrong" if account else "there is no such user")
+            if account is None:
+                raise Refused("there is no such user")
+            raise Refused("the password is wrong" if account.password else "it signs in without a password")
 
     async def _verify(self, user: str, kept: str | None, secret: str) -> bool:
         loop = asyncio.get_running_loop()
@@ -236,6 +238,6 @@ class Gatekeeper:
 
 def _unspecific(user: str, namespace: str) -> str:
     return (
-        f"access refused for user {user!r} in namespace {namespace!r}: the name, the secret or the rights are not "
-        "what is needed; who runs the broker finds in its log which"
+        f"access refused for user {user!r} in namespace {namespace!r}: the name, the secret or the rights are not what "
+        "is needed; who runs the broker finds in its log which"
     )
