@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.engines.network.engine import NetworkEngine
-from penstock.engines.network.starts import Starts
+from penstock.engines.network.starts import PairStarts
 from penstock.engines.server.backend_face import ServerBackend
 from penstock.engines.server.broker_face import ServerBroker, features_before
 from penstock.engines.server.coordinator_face import ServerCoordinator
@@ -32,7 +32,7 @@ class ServerEngine(NetworkEngine):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.public)
         self.settings = settings
-        self.starts = Starts(settings.public)
+        self.starts = PairStarts(settings.public)
         self.ids = PublicIds(b"")
         self.broker = ServerBroker(self, features_before())
         self.backend = ServerBackend(self)

@@ -63,11 +63,14 @@ class Wire(asyncio.Protocol):
         """The answer to come. Raises `Broken`; so does the answer, when the connection ends before it is there."""
         if self.lost.done():
             raise Broken(self.lost.result(), sent=False)
+        alone = not self._pending and not self._out
         if not self._pending:
             self.heard = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending[number] = answer
         self._send(request)
+        if alone:
+            self._flush()  # nobody else's to wait for
         return answer
 
     def tell(self, request: object) -> None:
