@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,14 @@ mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
 "$0" --user & wait
 """
 """The shell stays: as the first process of its namespace systemd would take itself for the machine's."""
+
+CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
+"""Where its processes are counted, by the two versions of cgroups."""
+ENTER = """
+while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done
+shift
+exec "$@"
+"""
 
 
 class SystemdBox:
@@ -40,13 +49,34 @@ class SystemdBox:
             "SYSTEMD_LOG_TARGET": "console",
         }
         self._log = (folder / "systemd.log").open("w")
+        self._cgroups = [top / f"penstock-test-{os.getpid()}" for top in CGROUPS if (top / "cgroup.procs").exists()]
+        for group in self._cgroups:
+            group.mkdir(exist_ok=True)
         self._unshare = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup", "sh", "-c", BOOT, program],
+            [
+                "sh",
+                "-c",
+                ENTER,
+                "sh",
+                *map(str, self._cgroups),
+                "--",
+                "unshare",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount",
+                "--mount-proc",
+                "--cgroup",
+                "sh",
+                "-c",
+                BOOT,
+                program,
+            ],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-        )  # fmt: skip
+        )
         try:
             wait_until(self._serves, 20.0, "systemd serves", pause=0.1)
         except AssertionError as error:
@@ -73,11 +103,23 @@ class SystemdBox:
         self._unshare.kill()
         self._unshare.wait()
         self._log.close()
+        for group in self._cgroups:
+            wait_until(lambda group=group: _removed(group), 10.0, f"{group} is empty", pause=0.05)
 
     def _serves(self) -> bool:
         if len(children(self._unshare.pid)) != 1:
             return False
         return self.run("systemctl", "--user", "list-units").returncode == 0
+
+
+def _removed(group: Path) -> bool:
+    """Remove a control group with all below it; False while one of its processes still ends."""
+    for folder in sorted((one for one in group.rglob("*") if one.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def _source() -> dict[str, str]:
