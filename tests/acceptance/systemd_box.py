@@ -29,6 +29,8 @@ shift
 exec "$@"
 """
 
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup")
+
 
 class SystemdBox:
     """Raises `NotInstalled` where there is no systemd, or no right to start it."""
@@ -53,25 +55,7 @@ class SystemdBox:
         for group in self._cgroups:
             group.mkdir(exist_ok=True)
         self._unshare = subprocess.Popen(
-            [
-                "sh",
-                "-c",
-                ENTER,
-                "sh",
-                *map(str, self._cgroups),
-                "--",
-                "unshare",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount",
-                "--mount-proc",
-                "--cgroup",
-                "sh",
-                "-c",
-                BOOT,
-                program,
-            ],
+            ["sh", "-c", ENTER, "sh", *map(str, self._cgroups), "--", *UNSHARE, "sh", "-c", BOOT, program],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

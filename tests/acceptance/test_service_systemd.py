@@ -52,7 +52,7 @@ with socket.socket(kind) as connection:
     connection.connect(sys.argv[1] if kind == socket.AF_UNIX else ("127.0.0.1", int(sys.argv[1])))
     print(connection.recv(1000).decode())
 """
-SECRET = "it's $1 \"x\" \\ `y` %h"
+SECRET = 'it\'s $1 "x" \\ `y` %h'
 
 
 @pytest.fixture
