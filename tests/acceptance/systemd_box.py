@@ -1,4 +1,7 @@
-"""A real systemd of its own, in namespaces of its own: a user's manager, with a home in a folder of the test."""
+"""A real systemd of its own, in namespaces of its own: a user's manager, or one that takes itself for the machine's.
+
+What it writes to /etc, /run and /var/lib is gone with it. Of the machine's units it knows only empty targets.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,35 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from penstock.cli.services.systemd import closed_to_others
 from tests.acceptance.processes import wait_until
 from tests.servers.process import NotInstalled, children
 
 SYSTEMD = ("/lib/systemd/systemd", "/usr/lib/systemd/systemd")
-BOOT = """
-mount -t tmpfs tmpfs /run
+USERS = """
+set -e
+mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/systemd/system "$XDG_RUNTIME_DIR"
 "$0" --user & wait
 """
 """The shell stays: as the first process of its namespace systemd would take itself for the machine's."""
-
+MACHINES = """
+set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/systemd/system /run/lock
+for top in etc var/lib; do
+    mkdir -p /run/over/$top/upper /run/over/$top/work
+    mount -t overlay -o lowerdir=/$top,upperdir=/run/over/$top/upper,workdir=/run/over/$top/work overlay /$top
+done
+mount -t tmpfs tmpfs "$(dirname "$0")/system"
+mount -t tmpfs tmpfs /etc/systemd
+mkdir -p /etc/systemd/system
+for target in sysinit basic shutdown network-online sockets multi-user default umount; do
+    printf '[Unit]\\nDefaultDependencies=no\\n' >"$(dirname "$0")/system/$target.target"
+done
+exec "$0" --system --unit=basic.target
+"""
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup", "--uts", "--ipc")
 CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
 """Where its processes are counted, by the two versions of cgroups."""
 ENTER = """
@@ -29,16 +50,15 @@ shift
 exec "$@"
 """
 
-UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup")
-
 
 class SystemdBox:
-    """Raises `NotInstalled` where there is no systemd, or no right to start it."""
+    """`boot` is USERS or MACHINES. Raises `NotInstalled` where there is no systemd, or no right to start it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, boot: str) -> None:
         program = next((one for one in SYSTEMD if Path(one).exists()), None)
         if program is None or shutil.which("nsenter") is None or os.geteuid() != 0:
-            raise NotInstalled("systemd cannot be started here (it needs root and Linux with systemd installed)")
+            raise NotInstalled("systemd cannot be started here (it needs root, and Linux with systemd installed)")
+        self._systemctl = ("systemctl", "--user") if boot == USERS else ("systemctl",)
         self.home = folder / "home"
         self.project = folder / "project"
         self.units = self.home / ".config/systemd/user"
@@ -49,13 +69,14 @@ class SystemdBox:
             "PATH": os.environ["PATH"],
             "XDG_RUNTIME_DIR": "/run/user/test",
             "SYSTEMD_LOG_TARGET": "console",
+            "container": "penstock-test",
         }
         self._log = (folder / "systemd.log").open("w")
         self._cgroups = [top / f"penstock-test-{os.getpid()}" for top in CGROUPS if (top / "cgroup.procs").exists()]
         for group in self._cgroups:
             group.mkdir(exist_ok=True)
         self._unshare = subprocess.Popen(
-            ["sh", "-c", ENTER, "sh", *map(str, self._cgroups), "--", *UNSHARE, "sh", "-c", BOOT, program],
+            ["sh", "-c", ENTER, "sh", *map(str, self._cgroups), "--", *UNSHARE, "sh", "-c", boot, program],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -68,20 +89,42 @@ class SystemdBox:
             said = Path(self._log.name).read_text()
             raise NotInstalled(f"systemd does not run in this container: {error}: {said}") from error
 
-    def run(self, *command: str, environment: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, typed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         (inside,) = children(self._unshare.pid)
         return subprocess.run(
-            ["nsenter", "--target", str(inside), "--pid", "--mount", f"--wd={self.project}", *command],
-            env={**self._environment, **environment},
+            ["nsenter", "--target", str(inside), "--pid", "--mount", "--cgroup", f"--wd={self.project}", *command],
+            env={**self._environment, **(environment or {})},
+            input=typed,
             capture_output=True,
             text=True,
             timeout=60,
         )
 
-    def penstock(self, *arguments: str, expect: int = 0, environment: Mapping[str, str] = {}) -> str:
-        done = self.run(sys.executable, "-m", "penstock.cli", *arguments, environment={**_source(), **environment})
-        assert done.returncode == expect, done.stdout + done.stderr
+    def systemctl(self, *arguments: str) -> str:
+        done = self.run(*self._systemctl, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def penstock(
+        self,
+        *arguments: str,
+        expect: int | None = 0,
+        environment: Mapping[str, str] | None = None,
+        program: str = sys.executable,
+    ) -> str:
+        """What it prints. `expect`: its exit code, `None` for any. `program`: the Python of the service."""
+        run = f"import sys; sys.executable = {program!r}; from penstock.cli.main import main; main()"
+        given = {**source(), **(environment or {})}
+        done = self.run(sys.executable, "-c", run, *arguments, environment=given)
+        assert expect in (None, done.returncode), done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def put(self, path: str, text: str) -> None:
+        """Write a file as it is seen inside, which anybody may read."""
+        done = self.run("sh", "-c", 'umask 022; mkdir -p "$(dirname "$0")"; cat >"$0"', path, typed=text)
+        assert done.returncode == 0, done.stderr
 
     def close(self) -> None:
         self._unshare.kill()
@@ -91,9 +134,25 @@ class SystemdBox:
             wait_until(lambda group=group: _removed(group), 10.0, f"{group} is empty", pause=0.05)
 
     def _serves(self) -> bool:
-        if len(children(self._unshare.pid)) != 1:
-            return False
-        return self.run("systemctl", "--user", "list-units").returncode == 0
+        if self._unshare.poll() is not None:
+            raise AssertionError(f"it ended with exit code {self._unshare.returncode}")
+        return len(children(self._unshare.pid)) == 1 and self.run(*self._systemctl, "list-units").returncode == 0
+
+
+def source() -> dict[str, str]:
+    """Where penstock is, if it is not installed."""
+    return {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+
+
+def anybodys_python(modules: str) -> tuple[str, str]:
+    """A Python that every user may run, and the PYTHONPATH with which it has `modules`, e.g. "penstock, apsw"."""
+    path = os.pathsep.join([*source().values(), *(one for one in sys.path if one.endswith("site-packages"))])
+    for python in (sys.executable, "/usr/bin/python3"):
+        if Path(python).exists() and closed_to_others(python) is None:
+            command = [python, "-c", f"import {modules}"]
+            if subprocess.run(command, env={"PYTHONPATH": path}, cwd="/", capture_output=True).returncode == 0:
+                return python, path
+    raise NotInstalled("there is no Python with Penstock that every user of this machine may run")
 
 
 def _removed(group: Path) -> bool:
@@ -104,7 +163,3 @@ def _removed(group: Path) -> bool:
     with contextlib.suppress(OSError):
         group.rmdir()
     return not group.exists()
-
-
-def _source() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ class Systemd:
         planned = self.plan(service, sockets)
         for file in planned:
             self._check_ours(file.path)
+        if self.name == "system" and service.user is None:
+            check_reachable(service.program[0])
         socket_file = self._unit_file(service.name).with_suffix(".socket")
         if not sockets and socket_file.exists():
             self._check_ours(socket_file)
@@ -162,6 +165,26 @@ class Systemd:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise ServiceFailed(f"systemctl {' '.join((*self._scope, *arguments))}: {said}")
         return done.stdout
+
+
+def closed_to_others(program: str) -> str | None:
+    """The folder, or file, on the way to `program` or to what it links to, that a stranger may not pass; `None`: all
+    may run it."""
+    for path in (Path(program), Path(program).resolve()):
+        for one in (*reversed(path.parents), path):
+            if not one.stat().st_mode & stat.S_IXOTH:
+                return str(one)
+    return None
+
+
+def check_reachable(program: str) -> None:
+    """Raise `ConfigError` if a user that owns nothing cannot run `program`."""
+    closed = closed_to_others(program)
+    if closed is not None:
+        raise ConfigError(
+            f"the broker has a user of its own, which cannot run {program}: {closed} is closed to it; install Penstock "
+            "where everybody may read it, e.g. in /srv/penstock, or say with --as USER who runs it"
+        )
 
 
 def read_status(name: str, manager: str, told: str, log: str) -> Status:

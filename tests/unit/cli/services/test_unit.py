@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from penstock.cli.services.definition import BIND, DATA, Service
-from penstock.cli.services.systemd import Systemd, read_status, system_place, user_place
+from penstock.cli.services.systemd import (
+    Systemd,
+    check_reachable,
+    closed_to_others,
+    read_status,
+    system_place,
+    user_place,
+)
 from penstock.cli.services.unit import MARK, listen_stream, quoted, service_unit, socket_unit
 from penstock.errors import ConfigError
 
@@ -156,3 +163,18 @@ def test_what_systemctl_tells() -> None:
     assert status.note == "activating (auto-restart); ended by exit-code; started anew 5 times after it died"
     unset = "MemoryCurrent=18446744073709551615\nActiveState=inactive\nSubState=dead\n"
     assert read_status("worker", "system", unset, "log").memory is None
+
+
+def test_a_program_that_a_stranger_cannot_run_is_refused(tmp_path: Path) -> None:
+    assert closed_to_others("/bin/sh") is None
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    program = home / "python"
+    program.touch(mode=0o755)
+    link = Path("/tmp") / f"penstock-test-{tmp_path.name}-{id(program)}"
+    link.symlink_to(program)
+    try:
+        with pytest.raises(ConfigError, match=r"which cannot run .* is closed to it; install Penstock where everybody"):
+            check_reachable(str(link))
+    finally:
+        link.unlink()
