@@ -70,9 +70,9 @@ def service() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), metavar="DIRECTORY", help="Of a worker. [default: this one]")
 @click.option("--socket", "sockets", is_flag=True, help="systemd opens the broker's sockets.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be written.")
-@click.pass_obj
+@click.pass_context
 def install(
-    target: Target,
+    ctx: click.Context,
     name: str,
     options: Sequence[str],
     manager: str | None,
@@ -84,7 +84,7 @@ def install(
 ) -> None:
     """Write what the system needs to run it, and have it started at boot; not yet now.
 
-    What was in its environment file stays, unless --env says something else.
+    What was in its environment file stays, unless -A, --env or the options say something else.
     """
     chosen = manager_named(manager or usual_manager())
     broker = kind_of(name) == "broker"
@@ -93,8 +93,10 @@ def install(
     if not broker and sockets:
         raise ConfigError("--socket is a broker's: a worker has no sockets")
     path = chosen.environment_file(name)
-    wanted = {} if broker else of_worker(target)
-    new = {**variables(given, os.environ), **({OPTIONS: options_value(options)} if options else {})}
+    wanted = {} if broker else of_worker(ctx.obj)
+    new = variables(given, os.environ) | ({OPTIONS: options_value(options)} if options else {})
+    named = ctx.find_root().params["app"]
+    new |= {APP_VARIABLE: named} if named and not broker else {}
     environment = {**chosen.defaults(name), **wanted, **environment_file.read(path), **new}
     if not broker and APP_VARIABLE not in environment:
         raise ConfigError(f"a worker needs your app: penstock -A MODULE service install {name}")
