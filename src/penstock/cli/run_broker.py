@@ -6,14 +6,11 @@ from pathlib import Path
 
 import click
 
+from penstock.cli.look_at_broker import COMMANDS
 from penstock.cli.run_worker import LEVELS
 
 
-class BrokerCommands(click.Group):
-    """Without a command of its own, `broker` serves."""
-
-
-@click.group(cls=BrokerCommands, invoke_without_command=True)
+@click.group(invoke_without_command=True, commands=COMMANDS)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

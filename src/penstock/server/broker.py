@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 import penstock
 from penstock.engines.sqlite.engine import features
-from penstock.errors import AccessRefused, PenstockError
-from penstock.protocol import NEWEST, OLDEST
+from penstock.errors import AccessRefused, ConfigError, PenstockError
+from penstock.protocol import NEWEST, OLDEST, calls
 from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.refusals import code_of
-from penstock.protocol.replies import Welcome
-from penstock.protocol.requests import Hello
+from penstock.protocol.replies import Value, Welcome
+from penstock.protocol.requests import CallRequest, Hello
 from penstock.server.access.book import Book
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.access.signing_in import Credentials, Gatekeeper
+from penstock.server.administration import administer
 from penstock.server.checking import MAX_MESSAGE
 from penstock.server.peer import Peer
-from penstock.server.session import ClientSession
+from penstock.server.session import ClientSession, session_number
 from penstock.server.settings import BrokerSettings
+from penstock.server.sight import Sight
 from penstock.server.space import Space
 from penstock.server.syncing import Syncer
+from penstock.spelling import hint
 
 TICK = 1.0
 CLOCKS_APART = 5.0
@@ -37,6 +42,17 @@ ENVELOPE = 4 << 10
 """Bytes of a packed message besides its body, at most."""
 
 log = logging.getLogger("penstock.broker")
+
+
+class Hot(Struct, forbid_unknown_fields=True):
+    """Settings that may be changed while it runs."""
+
+    heartbeat: float
+    slow: float
+    max_connections: int
+
+
+HOT = frozenset(Hot.__struct_fields__)
 
 
 class Broker:
@@ -64,6 +80,9 @@ class Broker:
         self.space(DEFAULT_NAMESPACE)  # first of all: it says whose the data is
         self.book = Book(settings.data)
         self.gatekeeper = Gatekeeper(self.book)
+        self.heartbeat, self.slow = settings.heartbeat, settings.slow
+        self.max_connections = settings.max_connections
+        self.sight = Sight(self)
         self._ticking = self._loop.create_task(self._tick())
 
     def space(self, name: str) -> Space:
@@ -81,7 +100,7 @@ class Broker:
     # Connections (`Host`).
 
     def came(self, peer: Peer) -> bool:
-        if len(self.peers) >= self.settings.max_connections:
+        if len(self.peers) >= self.max_connections:
             return False
         self.peers.add(peer)
         return True
@@ -127,7 +146,7 @@ class Broker:
         if number:
             self._replace(number, space)
         client = hello.client[:60]
-        session = ClientSession(peer, space, identity, number, hello.names, client)
+        session = ClientSession(self, peer, space, identity, number, hello.names, client)
         apart = hello.time - time.time()
         if hello.time and abs(apart) > CLOCKS_APART:
             log.warning("%s: its clock is %+.0f s off this one's: its countdowns and expiries are, too", session, apart)
@@ -138,7 +157,7 @@ class Broker:
                 penstock.__version__,
                 self._features,
                 space.store.db.secret,
-                self.settings.heartbeat,
+                self.heartbeat,
                 MAX_FRAME,
                 time.time(),
             )
@@ -151,6 +170,44 @@ class Broker:
             if session.number == number and session.space is space:
                 peer.abort()
 
+    def administer(self, session: ClientSession, request: CallRequest) -> None:
+        task = self._loop.create_task(self._administer(session, request))
+        self._greetings.add(task)
+        task.add_done_callback(self._greetings.discard)
+
+    async def _administer(self, session: ClientSession, request: CallRequest) -> None:
+        try:
+            verb = calls.VERBS["administer"]
+            answer = await administer(self, session, *verb.read_arguments(request.arguments))
+        except Exception as error:
+            session.fail(request.number, error)
+        else:
+            session.peer.send(Value(request.number, calls.raw(answer)))
+
+    # Settings that may be changed while it runs.
+
+    def hot(self) -> dict[str, Any]:
+        return {"heartbeat": self.heartbeat, "slow": self.slow, "max_connections": self.max_connections}
+
+    def change(self, given: Mapping[str, Any]) -> None:
+        """Raises `ConfigError`, and changes nothing, for what is unknown or may not be."""
+        for name in given:
+            if name not in HOT:
+                raise ConfigError(f"{name!r} cannot be changed while the broker runs{hint(name, HOT)}")
+        try:
+            changed = msgspec.convert({**self.hot(), **given}, Hot)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"broker set: {error}") from error
+        replace(
+            self.settings,
+            heartbeat=changed.heartbeat,
+            slow=changed.slow,
+            max_connections=changed.max_connections,
+        ).check()
+        self.heartbeat, self.slow, self.max_connections = changed.heartbeat, changed.slow, changed.max_connections
+        for space in self.spaces.values():
+            space.turns.slow = changed.slow
+
     # Time.
 
     async def _tick(self) -> None:
@@ -162,7 +219,8 @@ class Broker:
                 for space in list(self.spaces.values()):
                     space.tick(now)
                 for peer in list(self.peers):
-                    peer.tick(now, self.settings.heartbeat)
+                    peer.tick(now, self.heartbeat)
+                self.sight.sample(now)
                 self._check_identities()
             except Exception:  # whatever it is, the next second may do
                 log.exception("upkeep failed, again in a second")
@@ -198,11 +256,3 @@ class Broker:
         for space in self.spaces.values():
             space.close()
         self.book.close()
-
-
-def session_number(user: str, session: int) -> int:
-    """Under which answers are remembered: nobody can ask for another user's."""
-    if not session:
-        return 0
-    digest = hashlib.blake2b(f"{session} {user}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1 or 1

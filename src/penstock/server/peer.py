@@ -201,6 +201,11 @@ class Peer(asyncio.Protocol):
         return self._unanswered
 
     @property
+    def age(self) -> float:
+        """Seconds since it connected."""
+        return self._loop.time() - self.since
+
+    @property
     def unread(self) -> int:
         """Bytes that it has not read."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

@@ -18,6 +18,7 @@ from penstock.server.broker import Broker
 from penstock.server.listening import Listeners
 from penstock.server.peer import Peer
 from penstock.server.settings import BrokerSettings
+from penstock.server.supervision import inherited_sockets, notify, watchdog_interval
 
 EXIT_BROKEN = 1
 
@@ -46,17 +47,33 @@ async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
     listeners = Listeners(settings, lambda: Peer(broker))
     loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
     try:
-        await listeners.open([])
+        await listeners.open(inherited_sockets())
         _welcome(broker, listeners, say)
+        notify(f"READY=1\nSTATUS=serving on {', '.join(listeners.addresses)}")
+        watched = _keep_watchdog(loop)
         gc.collect()
         gc.freeze()  # what is there now is there to stay
         await stopping.wait()
+        watched.cancel()
     finally:
+        notify("STOPPING=1")
         listeners.close()
         log.info("stopping")
         await broker.close()
     log.info("stopped")
     return EXIT_BROKEN if broker.broken is not None else 0
+
+
+def _keep_watchdog(loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    """Tell systemd that the loop goes round, as often as it wants."""
+
+    async def tell() -> None:
+        interval = watchdog_interval()
+        while interval is not None:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+    return loop.create_task(tell())
 
 
 def _welcome(broker: Broker, listeners: Listeners, say: Callable[[str], None]) -> None:
@@ -78,10 +95,12 @@ def _survives(durability: str) -> str:
 
 
 def _reload(listeners: Listeners) -> None:
+    notify("RELOADING=1")
     try:
         listeners.reload()
     except ConfigError as error:
         log.error("not reloaded: %s", error)
+    notify("READY=1")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,7 +20,7 @@ from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
 from penstock.outcome import Report
 from penstock.protocol.refusals import code_of
-from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, span_or_each
+from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
     CallRequest,
     FollowUpRequest,
@@ -43,6 +45,7 @@ MAX_BATCH = 1_000
 MAX_WATCHED = 1_000_000
 """Tasks whose results one client waits for."""
 MAX_PAIRS = 10_000
+UNANSWERED = re.compile(r"@(\d{1,19})\.(\d{1,15})\.(\d{1,4})\.(\d{1,6})\Z")
 
 log = logging.getLogger("penstock.broker")
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,9 +53,18 @@ _read_published = msgspec.msgpack.Decoder(Published).decode
 _read_step = msgspec.msgpack.Decoder(tuple[list[bool], list[int]]).decode
 
 
+class Host(Protocol):
+    """What a session needs of its broker."""
+
+    def administer(self, session: ClientSession, request: CallRequest) -> None: ...
+
+
 class ClientSession:
-    def __init__(self, peer: Peer, space: Space, identity: Identity, session: int, names: bool, client: str) -> None:
+    def __init__(
+        self, host: Host, peer: Peer, space: Space, identity: Identity, session: int, names: bool, client: str
+    ) -> None:
         """`session` is the number under which its answers are remembered, 0 for none."""
+        self._host = host
         self.peer, self.space, self.identity = peer, space, identity
         self.number = session
         self.client = client
@@ -71,6 +83,11 @@ class ClientSession:
 
     def __str__(self) -> str:
         return f"{self.identity.user}@{self.peer.address} ({self.client})"
+
+    @property
+    def watched(self) -> int:
+        """Tasks whose results it waits for."""
+        return len(self._watches)
 
     def handle(self, request: Any, size: int) -> None:
         if self._turns.closed:
@@ -94,6 +111,21 @@ class ClientSession:
             return
         self.peer.began(size)
         Publishing(self, request, batches, size).submit()
+
+    def earlier(self, task_id: str) -> Answer | None:
+        """What became of a publish that was not answered in time, and is asked for by the id that its client made
+        of it: `@session.mark.batch.place`."""
+        found = UNANSWERED.match(task_id)
+        if found is None:
+            return None
+        session, mark, batch, place = map(int, found.groups())
+        blob = self._turns.joint.heard(session_number(self.identity.user, session), mark)
+        batches = [] if blob is None else _read_published(blob).batches
+        if batch >= len(batches):
+            return None
+        answers = answers_of(batches[batch])
+        answer = answers[place] if place < len(answers) else None
+        return Duplicate(answer.key) if isinstance(answer, Accepted | Duplicate) else None
 
     def _send_published(self, number: int, blob: bytes) -> None:
         self.peer.send(Published(number, _read_published(blob).batches))
@@ -254,6 +286,9 @@ class ClientSession:
             self.space.crew.note(note.worker, note.pairs)
 
     def _call(self, request: CallRequest, size: int) -> None:
+        if request.verb == "administer":
+            self._host.administer(self, request)
+            return
         verb = VERBS.get(request.verb)
         if verb is None:
             text = f"this broker has no verb {request.verb[:40]!r}: it may be older than the client; upgrade it"
@@ -310,14 +345,32 @@ class Publishing:
         self, session: ClientSession, request: PublishRequest, batches: list[list[Message]], size: int
     ) -> None:
         self._session, self._request, self._size = session, request, size
-        self._outgoing = [packed(batch, bodies) for batch, bodies in zip(batches, request.batches, strict=True)]
+        self._known: dict[int, dict[int, Answer]] = {}
+        """By batch and place: answers to what was asked before."""
+        self._outgoing = []
+        for number, (batch, bodies) in enumerate(zip(batches, request.batches, strict=True)):
+            known = {
+                place: earlier
+                for place, message in enumerate(batch)
+                if message.id is not None
+                and message.id.startswith("@")
+                and (earlier := session.earlier(message.id)) is not None
+            }
+            if known:
+                self._known[number] = known
+                batch = [message for place, message in enumerate(batch) if place not in known]
+                bodies = [body for place, body in enumerate(bodies) if place not in known]
+            self._outgoing.append(packed(batch, bodies))
         self._answers: list[list[Answer]] = [[] for _ in batches]
-        self._open = list(range(len(batches)))
+        self._open = [number for number, one in enumerate(self._outgoing) if one.messages]
         self._held = Held(session.peer, session.space.blocked.deadline(request.timeout), self.submit, self._answer)
 
     def submit(self) -> None:
         """Publish what is not answered."""
         session = self._session
+        if not self._open:
+            self._answer()
+            return
         work = Work(
             publish=[self._outgoing[number] for number in self._open],
             mark=session.mark(self._request.mark),
@@ -336,7 +389,17 @@ class Publishing:
         return answers
 
     def _spans(self, answers: list[list[Answer]]) -> list[Any]:
-        return [span_or_each(self._session.named(one)) for one in answers]
+        return [
+            span_or_each(self._session.named(self._whole(number, answers[number]))) for number in range(len(answers))
+        ]
+
+    def _whole(self, number: int, answers: list[Answer]) -> list[Answer]:
+        """With those that were known before."""
+        known = self._known.get(number)
+        if not known:
+            return answers
+        fresh = iter(answers)
+        return [known[place] if place in known else next(fresh) for place in range(len(known) + len(answers))]
 
     def _published(self, work: Work) -> None:
         session = self._session
@@ -360,6 +423,14 @@ class Publishing:
         session.peer.answered(self._size)
         session.published += sum(len(found) for found in self._answers)
         session.peer.send(Published(self._request.number, self._spans(self._answers)))
+
+
+def session_number(user: str, session: int) -> int:
+    """Under which answers are remembered: nobody can ask for another user's."""
+    if not session:
+        return 0
+    digest = hashlib.blake2b(f"{session} {user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1 or 1
 
 
 def _encode_step(work: Work) -> bytes:

@@ -4,6 +4,7 @@ truth."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from msgspec import Struct
 
@@ -65,6 +66,16 @@ class Leases:
         """Not settled here before. A lease that this process does not know is its row's business."""
         held = self._held.get(token)
         return held is None or row in held.tasks
+
+    def size(self) -> int:
+        """Tasks that are held."""
+        with self._lock:
+            return sum(len(held.tasks) for held in self._held.values())
+
+    def held_by(self, workers: Collection[str]) -> int:
+        """Tasks that these workers hold."""
+        with self._lock:
+            return sum(len(held.tasks) for held in self._held.values() if held.worker in workers)
 
     def tokens(self) -> list[int]:
         with self._lock:
