@@ -8,11 +8,11 @@ import sys
 import time
 
 from bench import machine, report
-from bench.broker import drain
+from bench.broker import crowd, drain, quick
 from bench.measure import Measure, Result
 from bench.place import open_place
 
-MEASURES: tuple[Measure, ...] = (*drain.MEASURES,)
+MEASURES: tuple[Measure, ...] = (*drain.MEASURES, *crowd.MEASURES, *quick.MEASURES)
 PREFIX = "broker-"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -51,8 +51,7 @@ class Wire(asyncio.Protocol):
         """The broker reads nothing now: a queue to which this connection publishes is full."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     async def greet(self, hello: Hello) -> Welcome:
         """Sign in. Raises what the broker refuses it with, or `Broken`."""
