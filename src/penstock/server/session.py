@@ -282,7 +282,7 @@ class ClientSession:
     # The rest.
 
     def _started(self, note: StartedNote, size: int) -> None:
-        if note.worker in self.workers and len(note.pairs) <= MAX_PAIRS:
+        if self.space.crew.user_of(note.worker) == self.identity.user and len(note.pairs) <= MAX_PAIRS:
             self.space.crew.note(note.worker, note.pairs)
 
     def _call(self, request: CallRequest, size: int) -> None:

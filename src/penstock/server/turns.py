@@ -238,11 +238,14 @@ class Turns:
             then()
 
     def _tell_results(self, entries: Sequence[Entry]) -> None:
-        if not self._results:
-            return
-        self._results = False
+        watches = self._store.watches
+        works = [entry.work for entry in entries if entry.work.plans]
         try:
-            self._store.watches.look([row for entry in entries for row in dead_rows(entry.work)])
+            watches.tell_runs([run for work in works for _, made in work.plans for run in made.results])
+            ended = [row for work in works for row in dead_rows(work)]
+            if self._results or ended or (works and watches.names_awaited):
+                self._results = False
+                watches.look(ended)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
 

@@ -163,6 +163,14 @@ class Joint:
                 work.answers[number] = answer
 
     def _settle(self, work: Work, wake: Wake) -> None:
+        """What this stores itself is told from its plans (`Work.plans`), so that nobody need look for it; what its
+        effects bring about is not."""
+        others = wake.results
+        self._settle_all(work, wake)
+        if not any(made.effects for _, made in work.plans):
+            wake.results = others
+
+    def _settle_all(self, work: Work, wake: Wake) -> None:
         settler = self._store.settler
         for finished in work.finished:
             held = settler.held(finished.token)

@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from msgspec import Raw
+
 from penstock.backend import Notify
 from penstock.broker import Key
 from penstock.engines.sqlite.bells import Bell
 from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.results import PackedRun
 from penstock.errors import DecodeError, PenstockError
 from penstock.outcome import Report
 from penstock.outcome_runs import read_entry, read_run
@@ -37,6 +40,9 @@ class Watch:
         self.rows: set[int] = set()
         self.names: set[str] = set()
         self._forget = forget
+
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
 
     def close(self) -> None:
         self._forget(self)
@@ -72,6 +78,12 @@ class Watches:
                 self._by_row.setdefault(row, []).append(watch)
         return watch
 
+    @property
+    def names_awaited(self) -> bool:
+        """Somebody waits for an id that is no row's: only a look finds it."""
+        with self._lock:
+            return any(watch.names for watch in self._watches)
+
     def state(self) -> tuple[bool, bool]:
         """Whether anybody waits, and whether for many tasks."""
         with self._lock:
@@ -106,6 +118,31 @@ class Watches:
             ended.update(self._db.read(self._new_results))
         self._tell(ended)
 
+    def tell_runs(self, runs: Sequence[PackedRun]) -> None:
+        """Tell of outcomes that were just stored, without reading them again."""
+        ended: dict[int, Report] = {}
+        with self._lock:
+            awaited = [
+                (row, low, worker, packed)
+                for low, high, worker, packed in runs
+                for row in (range(low, high + 1) if high - low < len(self._by_row) else list(self._by_row))
+                if row in self._by_row and low <= row <= high
+            ]
+        for row, low, worker, packed in awaited:
+            with contextlib.suppress(DecodeError):  # see `_report`
+                report = self._stored(row, worker, read_run(packed)[row - low])
+                if report is not None:
+                    ended[row] = report
+        if ended:
+            self._tell(ended)
+
+    def _stored(self, row: int, worker: str, entry: Raw) -> Report | None:
+        read = read_entry(entry, worker)
+        if read is None:
+            return None
+        task, _, outcome = read
+        return Report(self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker)
+
     def _resolve(self, watches: list[Watch]) -> None:
         """Names become row ids once their task is there."""
         for watch in watches:
@@ -134,12 +171,9 @@ class Watches:
             with contextlib.suppress(DecodeError):  # see `_report`
                 entries = read_run(value)
                 for row in wanted:
-                    entry = read_entry(entries[row - low], worker)
-                    if entry is not None:
-                        task, _, outcome = entry
-                        ended[row] = Report(
-                            self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker
-                        )
+                    report = self._stored(row, worker, entries[row - low])
+                    if report is not None:
+                        ended[row] = report
         return ended
 
     def _tell(self, ended: dict[int, Report]) -> None:
