@@ -259,10 +259,12 @@ class ClientSession:
         if len(self._watches) + len(keys) > MAX_WATCHED:
             self.peer.cut("malformed", f"more than {MAX_WATCHED:,} results are waited for")
             return
-        watch = self.space.store.watches.add([self.space.store.watched(key) for key in keys], self._tell)
+        watched = [self.space.store.watched(key) for key in keys]
+        watch = self.space.store.watches.add(watched, self._tell)
         for key in keys:
             self._watches[key] = watch
-        self._turns.results()
+        if not all(isinstance(key, int) and self.space.store.leases.is_held(key) for key in watched):
+            self._turns.results()
 
     def _unwatch(self, request: UnwatchRequest, size: int) -> None:
         dropped = [watch for key in request.keys if (watch := self._watches.pop(key, None)) is not None]

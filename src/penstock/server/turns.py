@@ -67,6 +67,8 @@ class Turns:
         self._works: dict[int, Entry] = {}
         self._unsynced = self._results = False
         self._due: asyncio.TimerHandle | None = None
+        self._delays = True
+        """Since the last look something may have been delayed, or come due."""
         self.wakes = 0
         """Counts up whenever there may be new work for somebody."""
         self.closed = False
@@ -118,7 +120,8 @@ class Turns:
     # What a store tells (`Rings`), and its sync.
 
     def work(self, queues: int, tasks: int) -> None:
-        """Other calls made tasks ready."""
+        """Other calls made tasks ready, or delayed some."""
+        self._delays = True
         self._woken.queues |= queues
         self._woken.tasks += tasks
         self.wakes += 1
@@ -162,6 +165,7 @@ class Turns:
             started = time.perf_counter()
             served = self._joint.commit([entry.work for entry in entries], woken, self._waiting)
             self._tell_slow(time.perf_counter() - started, entries)
+            self._delays |= any(_delays(entry.work) for entry in entries)
         if woken.queues:
             self.wakes += 1
         self._results |= woken.results
@@ -283,8 +287,9 @@ class Turns:
 
     def _look_when_due(self) -> None:
         """Wake up when the next delayed task is due, if somebody waits."""
-        if not self._parked:
+        if not self._parked or not self._delays:
             return
+        self._delays = False
         due = self._store.readier.next_due()
         if self._due is not None:
             self._due.cancel()
@@ -293,13 +298,22 @@ class Turns:
             self._due = self._loop.call_later(max(0.0, due - self._store.now()), self._come_due)
 
     def _come_due(self) -> None:
-        self._due = None
+        self._due, self._delays = None, True
         self.work(ALL, MOST_TASKS)
 
     def _tell_slow(self, seconds: float, entries: Sequence[Entry]) -> None:
         if seconds >= self.slow:
             tasks = sum(entry.size for entry in entries)
             log.warning("applied %d calls of %d tasks: took %.0f ms", len(entries), tasks, seconds * 1000)
+
+
+def _delays(work: Work) -> bool:
+    """It may have delayed something: a task with an eta, a retry, a follow-up."""
+    return (
+        bool(work.follow_up)
+        or any(one.lane is None for one in work.publish)
+        or any(made.others or made.effects for _, made in work.plans)
+    )
 
 
 def dead_rows(work: Work) -> Iterator[int]:

@@ -25,6 +25,7 @@ from penstock.outcome_runs import RUN_BYTES, read_entry, read_run
 
 IN_VAIN = 64
 """Looks for those who wait, one after the other, that found nothing: what is there is not for them."""
+MAX_CLAIMERS = 20_000
 UNTIL_START = b"unique"
 """Part of every packed message with a `Unique` guard."""
 
@@ -75,6 +76,9 @@ class Joint:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._db = store.db
+        self._claimed_for: dict[int, tuple[int, bytes]] = {}
+        """The last answer of each session that told of claims only. It need not survive this process: nothing was
+        promised, and what was claimed comes back when its lease ends."""
 
     def commit(self, batch: Sequence[Work], wake: Wake, parked: Parked) -> list[Work]:
         """Do all of it, or note in each part why not. `wake` collects whom it concerns; of those that are `parked`, the
@@ -208,9 +212,15 @@ class Joint:
         now = self._store.now()
         rows = []
         for work in works:
-            if work.mark is not None and not self._all_full(work):
-                session, mark = work.mark
+            if work.mark is None or self._all_full(work):
+                continue
+            session, mark = work.mark
+            if work.answers or work.plans:
                 rows.append((session, mark & 63, mark, now, work.encode(work)))
+            elif work.claims:
+                self._claimed_for[session] = (mark, work.encode(work))
+                if len(self._claimed_for) > MAX_CLAIMERS:
+                    self._claimed_for.pop(next(iter(self._claimed_for)))
         if rows:
             self._db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -234,6 +244,9 @@ class Joint:
 
     def heard(self, session: int, mark: int) -> bytes | None:
         """What was answered under this mark, if that is remembered."""
+        claimed = self._claimed_for.get(session)
+        if claimed is not None and claimed[0] == mark:
+            return claimed[1]
         row = self._db.read(
             lambda: self._db.query(
                 "SELECT mark, answer FROM heard WHERE session = ? AND slot = ?", (session, mark & 63)
@@ -264,6 +277,7 @@ class Joint:
         return self._db.write(work, heavy=False)
 
     def forget_session(self, session: int) -> None:
+        self._claimed_for.pop(session, None)
         self._db.write(lambda: self._db.execute("DELETE FROM heard WHERE session = ?", (session,)), heavy=False)
 
     def forget_heard(self, before: float) -> None:

@@ -58,7 +58,8 @@ class Watches:
         self._watches: set[Watch] = set()
         self._by_row: dict[int, list[Watch]] = {}
         self._fresh: list[Watch] = []
-        self._last_run = 0
+        self._last_run: int | None = None
+        """The newest run that was looked at; `None`: whoever waits now is looked up for himself first."""
 
     def add(self, keys: Sequence[Key], notify: Notify) -> Watch:
         """What has ended already is told at the next `look`."""
@@ -71,7 +72,7 @@ class Watches:
                 watch.rows.add(row)
         with self._lock:
             if not self._watches:
-                self._last_run = self._newest_run()
+                self._last_run = None
             self._watches.add(watch)
             self._fresh.append(watch)
             for row in watch.rows:
@@ -112,7 +113,9 @@ class Watches:
             rows += [row for row in ended if row in self._by_row]
             named = [watch for watch in self._watches if watch.names]
         self._resolve(named)
-        found = self._db.read(lambda: [(row, self._report(row)) for row in rows])
+        if self._last_run is None:
+            self._last_run = self._newest_run()
+        found = self._db.read(lambda: [(row, self._report(row)) for row in rows if self._lookup.may_have_ended(row)])
         ended = {row: report for row, report in found if report is not None and report.state.terminal}
         if not few:
             ended.update(self._db.read(self._new_results))
