@@ -26,7 +26,7 @@ from penstock.server.access.identity import (
 )
 from penstock.server.access.passwords import MAX_PASSWORD, Passwords, encoded
 from penstock.server.access.rights import DEFAULT_NAMESPACE
-from penstock.server.access.throttle import Throttle
+from penstock.server.access.throttle import Throttle, origin
 from penstock.server.access.verified import Verified
 
 THREADS = 2
@@ -130,7 +130,7 @@ class Gatekeeper:
             why = "is not known" if token is None else "has another secret" if not right else f"is {token.user!r}'s"
             raise self._wrong(user, address, f"the token pst_{token_id} {why}")
         self._check_time(f"the token pst_{token_id}", token.expires, "create another one with penstock tokens create")
-        self._pairs.forgive((address, user))
+        self._pairs.forgive((origin(address), user))
         return Identity(self._book, user, ByToken(token_id), address, token.expires)
 
     def _by_one_time(self, secret: str, address: str) -> Identity:
@@ -139,7 +139,7 @@ class Gatekeeper:
             why = "that is not the one-time credential" if kept else "there is no one-time credential any more"
             raise self._wrong(BOOTSTRAP, address, why)
         self._check_time("the one-time credential", kept.expires, "restart the broker, which prints another one")
-        self._pairs.forgive((address, BOOTSTRAP))
+        self._pairs.forgive((origin(address), BOOTSTRAP))
         return Identity(self._book, BOOTSTRAP, ByOneTime(kept.digest), address, kept.expires)
 
     def _check_time(self, what: str, expires: float, remedy: str) -> None:
@@ -151,7 +151,7 @@ class Gatekeeper:
 
     def _wrong(self, user: str, address: str, reason: str) -> Refused:
         self._check_throttles(user, address, False)
-        self._failed(user, address, self._pairs.charge((address, user)))
+        self._failed(user, address, self._pairs.charge((origin(address), user)))
         return Refused(reason)
 
     async def _by_password(self, user: str, secret: str, address: str) -> Identity:
@@ -163,7 +163,7 @@ class Gatekeeper:
             await self._run(user, account, secret, address)
             self._verified.learn(generation, user, secret)
         self._verified.learn(generation, user, secret, address)
-        self._pairs.forgive((address, user))
+        self._pairs.forgive((origin(address), user))
         return Identity(self._book, user, ByPassword(generation), address)
 
     async def _run(self, user: str, account: Account | None, secret: str, address: str) -> None:
@@ -174,7 +174,7 @@ class Gatekeeper:
             if len(self._runs) >= MOST_WAITING:
                 raise Refused("too many passwords are being verified", "too many clients sign in: try again in 1 s")
             # Charged before it is known, or guesses made at the same time would all be free.
-            within = self._pairs.charge((address, user))
+            within = self._pairs.charge((origin(address), user))
             run = self._runs[digest] = asyncio.create_task(
                 self._verify(user, account.password if account else None, secret)
             )
@@ -215,12 +215,13 @@ class Gatekeeper:
         """One client that goes on failing has only itself to wait for: its address and its user are charged while it is
         within its own allowance."""
         if within:
-            self._addresses.charge(address)
+            self._addresses.charge(origin(address))
             self._users.charge(user)
 
     def _check_throttles(self, user: str, address: str, known_here: bool) -> None:
         """`known_here`: this very password was right from this address, which others who guess do not spoil."""
-        wait = max(self._pairs.wait((address, user)), self._addresses.wait(address))
+        place = origin(address)
+        wait = max(self._pairs.wait((place, user)), self._addresses.wait(place))
         if not known_here:
             wait = max(wait, self._users.wait(user))
         if wait:

@@ -82,9 +82,22 @@ def test_what_was_changed_is_there_when_it_is_opened_again(book: Book, open_book
 def test_a_token_s_secret_is_nowhere_in_the_files(book: Book) -> None:
     book.add_user("ada", None)
     _, text = book.add_token("ada", DAY)
-    secret = text.rpartition("_")[2].encode()
+    secret = text.split("_", 2)[2].encode()
     for file in Path(book.path).parent.iterdir():
         assert secret not in file.read_bytes()
+
+
+def test_a_hash_that_was_replaced_is_nowhere_in_the_file(book: Book) -> None:
+    book.add_user("ada", "the-former-hash")
+    book.set_password("ada", "the-present-hash")
+    book.close()
+    content = Path(book.path).read_bytes()
+    assert b"the-present-hash" in content and b"the-former-hash" not in content
+
+
+def test_a_hash_is_in_no_repr(book: Book) -> None:
+    book.add_user("ada", "the-hash")
+    assert "the-hash" not in repr(book.snapshot)
 
 
 def test_another_process_is_seen_after_a_refresh(book: Book, open_book: Callable[[], Book]) -> None:
