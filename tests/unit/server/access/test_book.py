@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from penstock.clock import ManualClock
 from penstock.errors import BrokerUnavailable, ConfigError, StoreError
 from penstock.server.access import book as book_module
+from penstock.server.access.accounts import Snapshot
 from penstock.server.access.book import Book
 from penstock.server.access.rights import Permission, Right
 from penstock.server.access.tokens import DAY
@@ -107,6 +110,25 @@ def test_another_process_is_seen_after_a_refresh(book: Book, open_book: Callable
     assert other.refresh() and "ada" in other.snapshot.users
     assert not other.refresh()
     assert not book.refresh()  # it knows what it did itself
+
+
+def test_a_refresh_does_not_wait_for_a_change_in_another_thread(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    real = book_module.snapshot_of
+
+    def slow(*arguments: Any) -> Snapshot:
+        begun.set()
+        assert go.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(book_module, "snapshot_of", slow)
+    thread = threading.Thread(target=book.add_user, args=("ada", None))
+    thread.start()
+    assert begun.wait(10)
+    assert not book.refresh() and not book.snapshot.users
+    go.set()
+    thread.join()
+    assert "ada" in book.snapshot.users
 
 
 def test_a_change_is_made_to_what_the_file_says_now(book: Book, open_book: Callable[[], Book]) -> None:
