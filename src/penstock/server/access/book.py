@@ -61,9 +61,7 @@ class Book:
         """Read again if another process has changed the file; whether it has. Costs some microseconds if not, and never
         waits: it may be called on an event loop."""
         if not self._lock.acquire(blocking=False):
-            return (
-                False  # a change is being made in another thread, which may wait for the disk; it reads the file, too
-            )
+            return False  # another thread changes the file, and reads it, too; it may wait for the disk
         try:
             with reading(self.path):
                 version = self._connection.pragma("data_version")

@@ -353,6 +353,10 @@ def test_a_network_of_ipv6_is_one_address(door: Door) -> None:
             await door.refused(secret=f"wrong horse {at}", address=f"2001:db8::{at}")
         assert "too many" in await door.refused(address="2001:db8::ffff")
         await door.enter(address="2001:db8:0:1::1")
+        for at in range(signing_in.USER_ALLOWANCE):
+            await door.refused(secret=f"wrong horse {at}", address=f"10.0.0.{at}")
+        assert (await door.enter(address="2001:db8:0:1::2")).address == "2001:db8:0:1::2"
+        assert "too many" in await door.refused(address="2001:db8:0:3::1")
 
     door.run(work)
 
