@@ -63,14 +63,16 @@ def penstock(*words: str, code: int = 0, typed: str = "") -> str:
 def test_who_may_only_publish_does_that_and_nothing_else(broker: Server) -> None:
     worker = app_of(broker.url, Queue("default"), Queue("mail", max_length=1_000))
     send(worker)
+    worker.engine.run(worker.engine.inspect.declare([Queue("hidden")]))
     web = app_of(url_of(broker, "web"), Queue("default"), Queue("mail", max_length=1_000))
     task_id = send(web)
     assert web.AsyncResult(task_id).state == "PENDING"
     for call in (
-        web.engine.inspect.peek("mail", 1, "/"),
-        web.engine.inspect.purge("mail", "/"),
-        web.engine.inspect.declare([Queue("mail", max_length=1_001)], "/"),
-        web.engine.inspect.declare([Queue("another")], "/"),
+        web.engine.inspect.peek("mail", 1),
+        web.engine.inspect.purge("mail"),
+        web.engine.inspect.declare([Queue("mail", max_length=1_001)]),
+        web.engine.inspect.declare([Queue("another")]),
+        web.engine.inspect.declare([Queue("hidden")]),  # as it is: that it is there is not told
     ):
         with pytest.raises(AccessRefused, match=r"has no (read|configure) right on queue"):
             web.engine.run(call)
