@@ -14,7 +14,7 @@ PenstockError
 │   └── AlreadyQueued           a unique task of that key is there
 ├── BrokerError                 the engine failed
 │   ├── BrokerUnavailable       it could not be reached, or not within the deadline
-│   ├── AccessRefused           it does not let this user in (also a ConfigError)
+│   ├── AccessRefused           it does not let this user in, or do this (also a ConfigError)
 │   ├── OutcomeUnknown          it may or may not have done what was asked; repeat with the same id
 │   ├── StoreFull               no space left where it keeps its data
 │   └── StoreError              its file or schema cannot be used
@@ -112,8 +112,8 @@ class BrokerUnavailable(BrokerError, ConnectionError):
 
 
 class AccessRefused(BrokerError, ConfigError):
-    """The engine does not let this user in, or the database or virtual host is not there; nothing was done. What was
-    right yesterday may be again tomorrow: a worker goes on trying."""
+    """The engine does not let this user in, or do this, or the database or virtual host is not there; nothing was done.
+    What was right yesterday may be again tomorrow: a worker goes on trying."""
 
 
 class OutcomeUnknown(BrokerError):

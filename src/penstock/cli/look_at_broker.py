@@ -23,9 +23,9 @@ broker_option = click.option(
 def reach(target: Target, url: str | None) -> Any:
     """The engine of a running broker. Raises `ConfigError` where there is none."""
     if url is not None:
-        from penstock.app import Penstock
+        from penstock.cli.bare_app import BareApp
 
-        engine: Any = Penstock("penstock", broker=url).engine
+        engine: Any = BareApp("penstock", broker=url).engine
     else:
         if not target.named:
             raise ConfigError("name the broker: penstock broker status -b penstock://user@host/")

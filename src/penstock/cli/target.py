@@ -90,7 +90,7 @@ class Target:
             self._app.close()
 
     def _bare(self) -> Penstock:
-        from penstock.app import Penstock
+        from penstock.cli.bare_app import BareApp
         from penstock.locate import VARIABLE, broker_url
 
         # Resolved here: from inside the console script, "the caller's project" would be the virtual environment's.
@@ -103,7 +103,7 @@ class Target:
                     if self._broker is None
                     else f"there is no queue at {file}: check --broker (nothing was ever published there)"
                 )
-        return Penstock("penstock", broker=url, namespace=self._namespace)
+        return BareApp("penstock", broker=url, namespace=self._namespace)
 
 
 def load_app(name: str, folder: str) -> Penstock:

@@ -14,6 +14,7 @@ from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours
 from penstock.errors import ConfigError, PenstockError
+from penstock.queue import Queue
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.blocking import BlockedPublishers
 from penstock.server.crew import Crew
@@ -102,13 +103,20 @@ class Space:
 
     def overflow(self, namespace: str, queue: str) -> str:
         """What becomes of those who publish to this queue when it is full."""
+        found = self.declared(namespace, queue)
+        return found.overflow if found else "reject"
+
+    def declared(self, namespace: str, queue: str) -> Queue | None:
+        """The queue as it is declared now, if it is there."""
         db = self.store.db
         row = db.read(
             lambda: db.query(
-                "SELECT overflow FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)
+                "SELECT q.name, l.max_length, l.max_bytes, q.overflow FROM queue q JOIN lane l ON l.id = -q.id"
+                " WHERE q.namespace = ? AND q.name = ?",
+                (namespace, queue),
             ).fetchone()
         )
-        return row[0] if row else "reject"
+        return Queue(*row) if row else None
 
     def close(self) -> None:
         self.turns.close()

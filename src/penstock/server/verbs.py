@@ -233,10 +233,19 @@ def _key(s: ClientSession, right: Right, key: str) -> None:
 
 
 def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object:
+    """Each client declares its queues when it opens. One that is there, and stays as it is, needs no right to configure
+    of who may use it."""
     _few(queues, "queues")
-    for queue in queues:
+    changed = [queue for queue in queues if not _stays(s, queue, namespace)]
+    for queue in changed:
         s.rights.need(Right.CONFIGURE, "queue", queue.name)
-    return _run(s, s.space.engine.inspect.declare(queues, namespace))
+    return _run(s, s.space.engine.inspect.declare(changed, namespace))
+
+
+def _stays(s: ClientSession, queue: Queue, namespace: str) -> bool:
+    """Asked only for a user who may see the queue: whether it is there is not told to others."""
+    used = s.rights.may(Right.WRITE, queue.name) or s.rights.may(Right.READ, queue.name)
+    return used and s.space.declared(namespace, queue.name) == queue
 
 
 def queues(s: ClientSession, namespace: str | None) -> object:
