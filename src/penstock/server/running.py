@@ -17,7 +17,7 @@ from penstock.errors import ConfigError
 from penstock.server.broker import Broker
 from penstock.server.listening import Listeners
 from penstock.server.peer import Peer
-from penstock.server.settings import BrokerSettings
+from penstock.server.settings import BrokerSettings, bind_of
 from penstock.server.supervision import inherited_sockets, notify, watchdog_interval
 
 EXIT_BROKEN = 1
@@ -39,6 +39,9 @@ def run(settings: BrokerSettings, say: Callable[[str], None]) -> int:
 
 
 async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
+    inherited = inherited_sockets()
+    for listener in inherited:
+        settings.check_bind(bind_of(listener))
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for caught in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +50,7 @@ async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
     listeners = Listeners(settings, lambda: Peer(broker))
     loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
     try:
-        await listeners.open(inherited_sockets())
+        await listeners.open(inherited)
         _welcome(broker, listeners, say)
         notify(f"READY=1\nSTATUS=serving on {', '.join(listeners.addresses)}")
         watched = _keep_watchdog(loop)
