@@ -41,7 +41,7 @@ import signal, sys, time
 from penstock.server.supervision import notify
 print("arguments", sys.argv[1:], flush=True)
 notify("STATUS=recovering")
-time.sleep(0.3)
+time.sleep(2.0)  # longer than a worker is watched
 print("serves", flush=True)
 assert notify("READY=1")
 signal.pause()
