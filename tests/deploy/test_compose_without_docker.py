@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -79,6 +80,13 @@ class Composed:
                     typed.close()
                 assert done.returncode == 0, done.stderr
 
+    def health(self) -> int:
+        """The exit code of the image's own health check."""
+        found = re.search(r"HEALTHCHECK.*\n\s*CMD (\[.*\])", self._image())
+        assert found is not None
+        _, *words = json.loads(self.here(found[1]))
+        return subprocess.run([*PENSTOCK, *words], capture_output=True, timeout=60).returncode
+
     def stop(self) -> list[int]:
         for process in reversed(self._running):
             process.terminate()
@@ -103,9 +111,12 @@ def composed(tmp_path: Path) -> Iterator[Composed]:
 @pytest.mark.slow
 def test_the_example_works(composed: Composed) -> None:
     composed.tell_the_user()
+    assert composed.health() == 75
     broker = composed.start("broker")
     wait_until(lambda: "serving" in broker.read_text(), 30.0, "the broker serves")
     assert f"listening on penstocks://127.0.0.1:{composed.port}" in broker.read_text()
+    assert composed.health() == 0
+    assert "refused" not in broker.read_text()
     assert "one-time credential" in broker.read_text()
     worker, app = composed.start("worker"), composed.start("app")
     wait_until(lambda: "Hello, visitor 1!" in app.read_text(), 30.0, f"a greeting: {app.read_text()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import ssl
@@ -248,7 +249,10 @@ def test_there_is_one_broker_with_a_disk_of_its_own() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
     (container,) = broker["spec"]["template"]["spec"]["containers"]
     assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/penstock"} in container["volumeMounts"]
-    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "penstock"}
+    health = (DEPLOY / "Dockerfile").read_text().partition("HEALTHCHECK")[2].partition("CMD ")[2].splitlines()[0]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["exec"]["command"] == json.loads(health)
     names = {one["name"] for one in container["env"]}
     assert {one for one in names if one.startswith("PENSTOCK")} <= VARIABLES
 
