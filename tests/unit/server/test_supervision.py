@@ -200,7 +200,8 @@ def broker(folder: Path, *listeners: Listener) -> subprocess.Popen[str]:
 def test_a_broker_refuses_an_inherited_socket_where_passwords_could_be_read(tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as listener:
         running = broker(tmp_path, listener)
-    _, told = running.communicate(timeout=30)
+    with killed_at_the_end(running):
+        _, told = running.communicate(timeout=30)
     assert running.returncode == 2
     assert "passwords would cross the network readable" in told
     assert not (tmp_path / "data/queue.db").exists()
