@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,13 @@ class Call:
     def fail(self, error: BaseException) -> None:
         self.session.fail(self.request.number, error)
 
+    async def answer_later(self, value: Awaitable[object]) -> None:
+        """For what takes long, in steps between which others have their turns."""
+        try:
+            self.answer(await value)
+        except Exception as error:  # one client's request is not another's trouble
+            self.fail(error)
+
 
 def verb(act: Callable[..., object]) -> Callable[[Call], None]:
     """A handler from a function of the session and the verb's arguments."""
@@ -67,7 +75,10 @@ def verb(act: Callable[..., object]) -> Callable[[Call], None]:
         except Exception as error:  # one client's request is not another's trouble
             call.fail(error)
         else:
-            call.answer(value)
+            if isinstance(value, Awaitable):
+                call.session.spawn(call.answer_later(value))
+            else:
+                call.answer(value)
 
     return handle
 
@@ -261,9 +272,13 @@ def peek(s: ClientSession, queue: str, limit: int, namespace: str) -> object:
     return list(_run(s, s.space.engine.inspect.peek(queue, _limit(limit), namespace)))
 
 
-def purge(s: ClientSession, queue: str, namespace: str) -> object:
+async def purge(s: ClientSession, queue: str, namespace: str) -> object:
     s.rights.need(Right.READ, "queue", queue)
-    return _run(s, s.space.engine.inspect.purge(queue, namespace))
+    total = 0
+    while gone := s.space.engine.inspect.purge_some(queue, namespace):
+        total += gone
+        await asyncio.sleep(0)
+    return total
 
 
 def dead_letters(s: ClientSession, queue: str | None, limit: int, namespace: str) -> object:

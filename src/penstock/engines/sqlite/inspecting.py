@@ -93,15 +93,18 @@ class SqliteInspect:
 
     async def purge(self, queue: str, namespace: str = "") -> int:
         total = 0
-        while True:
-            gone = self._store.change(lambda wake: self._purge_some(queue, namespace, wake))
+        while gone := self.purge_some(queue, namespace):
             total += gone
-            if not gone:
-                return total
+        return total
 
-    def _purge_some(self, queue: str, namespace: str, wake: Wake) -> int:
-        found = self._store.catalog.known_queue(namespace, queue)
-        return 0 if found is None else self._store.revoker.purge(found, wake)
+    def purge_some(self, queue: str, namespace: str = "") -> int:
+        """One transaction's worth of `purge`; 0 when it is done."""
+
+        def work(wake: Wake) -> int:
+            found = self._store.catalog.known_queue(namespace, queue)
+            return 0 if found is None else self._store.revoker.purge(found, wake)
+
+        return self._store.change(work)
 
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""
