@@ -47,7 +47,7 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.outcome import Progress, State
-from penstock.queue import Queue
+from penstock.queue import Queue, worker_direct
 from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
 from penstock.signature import Signature
@@ -97,6 +97,7 @@ __all__ = [
     "WorkerError",
     "WorkerLost",
     "as_completed",
+    "worker_direct",
 ]
 
 

@@ -13,21 +13,25 @@ MAX_LENGTH = 1_000_000
 """Tasks in a queue that declares no other bound."""
 MAX_BYTES = 1 << 30
 """Bytes of messages in a queue that declares no other bound."""
+DIRECT = ".direct"
+"""How the names of queues end that one worker serves."""
 
 
 class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
     refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
-    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. Raises
-    `ConfigError` for a bad name or bound."""
+    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. `alias` is
+    another name that this app calls it by. Raises `ConfigError` for a bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH
     max_bytes: int = MAX_BYTES
     overflow: Literal["reject", "block"] = "reject"
+    alias: str = ""
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
+        check_name("queue", self.alias, empty=True)
         for setting, value in (("max_length", self.max_length), ("max_bytes", self.max_bytes)):
             if value < 1:
                 raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
@@ -43,6 +47,12 @@ def check_name(what: str, name: object, *, empty: bool = False) -> None:
         raise ConfigError(f"{what} name {name[:40]!r}… is over {MAX_NAME} bytes")
     if not name.isprintable() or name != name.strip():
         raise ConfigError(f"{what} name {name!r} has control characters, or spaces around it")
+
+
+def worker_direct(worker: str) -> str:
+    """The queue of one worker alone, by its full name (`mail@host`). Workers of an app with `worker_direct=True` serve
+    theirs first."""
+    return f"{worker}{DIRECT}"
 
 
 class QueueInfo(Struct, frozen=True):

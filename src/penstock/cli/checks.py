@@ -274,7 +274,7 @@ def check_queues(queues: Sequence[QueueInfo]) -> Iterator[Finding]:
                 "start more workers, or see penstock peek",
             )
         if queue.paused:
-            yield Finding(Level.NOTE, "queue", f"{queue.name} is paused")
+            yield Finding(Level.NOTE, "queue", f"{queue.name} is paused", f"penstock queues resume {queue.name}")
         if queue.dead:
             yield Finding(
                 Level.WARNING,

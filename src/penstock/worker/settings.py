@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.queue import worker_direct
+from penstock.routing import fixed
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -19,9 +21,9 @@ COROUTINES = 100
 
 
 class WorkerOptions(Struct, frozen=True, kw_only=True):
-    """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app, or to the number
-    of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in seconds. `burst`:
-    end when there is nothing ready to start (what is due later stays)."""
+    """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app's settings, and then
+    to the number of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in
+    seconds. `burst`: end when there is nothing ready to start (what is due later stays)."""
 
     concurrency: int | None = None
     pool: str | None = None
@@ -44,19 +46,19 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     def settle(self, app: Penstock) -> Settled:
         """Nothing left open. Raises `ConfigError`, `UnknownQueue`."""
         conf = app.conf
-        pool = self.pool or DEFAULT_POOL
+        pool, name = self.pool or conf.worker_pool or DEFAULT_POOL, self.full_name()
         queues = tuple(dict.fromkeys(conf.check_queue(name) for name in self.queues)) or _all_queues(app)
         return Settled(
-            name=self.full_name(),
+            name=name,
             pool=pool,
             concurrency=self.concurrency or conf.worker_concurrency or _default_concurrency(pool),
-            queues=queues,
+            queues=(worker_direct(name), *queues) if conf.worker_direct else queues,
             in_turn=not self.queues,
             namespace=conf.namespace,
             lease=self.lease or conf.lease,
             burst=self.burst,
-            max_tasks_per_child=self.max_tasks_per_child,
-            max_memory_per_child=self.max_memory_per_child,
+            max_tasks_per_child=self.max_tasks_per_child or conf.worker_max_tasks_per_child,
+            max_memory_per_child=self.max_memory_per_child or conf.worker_max_memory_per_child,
         )
 
     def full_name(self) -> str:
@@ -83,9 +85,14 @@ class Settled(Struct, frozen=True, kw_only=True):
 
 
 def _all_queues(app: Penstock) -> tuple[str, ...]:
-    """The declared queues, and those that registered tasks go to."""
-    declared = [queue.name for queue in app.conf.queues]
-    return tuple(dict.fromkeys([*declared, *(task.options.queue for task in app.tasks.values() if task.options.queue)]))
+    """The declared queues, and those that registered tasks go to, by what they or the tables of routes say. What a
+    function would say of a call is not known."""
+    conf = app.conf
+    found = [queue.name for queue in conf.queues]
+    for task in app.tasks.values():
+        said = task.options.queue if "queue" in task.own else fixed(conf.task_routes, task.name).get("queue")
+        found.append(conf.check_queue(said or conf.task_default_queue))
+    return tuple(dict.fromkeys(found))
 
 
 def _default_concurrency(pool: str) -> int:
