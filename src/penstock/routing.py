@@ -60,8 +60,7 @@ def read_routes(given: Any) -> tuple[Route, ...]:
     """The setting as it is asked: one route, or a list of them. Raises `ConfigError`."""
     if given is None:
         return ()
-    alone = isinstance(given, Mapping | str) or callable(given)
-    return tuple(_read_route(one) for one in ((given,) if alone else given))
+    return tuple(_read_route(one) for one in (given if isinstance(given, list | tuple) else (given,)))
 
 
 def _read_route(given: Any) -> Route:
