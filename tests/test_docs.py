@@ -153,6 +153,8 @@ def commands_of(group: click.Group, path: str = "") -> Iterator[tuple[str, click
         command = group.get_command(context, found)
         assert command is not None
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{path}{found}", command
             yield from commands_of(command, f"{path}{found} ")
         else:
             yield f"{path}{found}", command

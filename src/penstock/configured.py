@@ -80,8 +80,8 @@ class Configured:
         object in one (`django.conf:settings`), or a TOML file below the project's root. A string is followed when
         settings are first needed.
 
-        With a namespace, "PENSTOCK", names begin with it in upper case, `PENSTOCK_TASK_TIME_LIMIT`, and others are not
-        looked at. Of several sources the later wins; arguments of the app and `configure` win over all. Raises
+        With a namespace, "SHOP", names begin with it in upper case, `SHOP_TASK_TIME_LIMIT`, and others are not looked
+        at. Of several sources the later wins; arguments of the app and `configure` win over all. Raises
         `ConfigError` for a name that is no setting's, and when the engine is open.
         """
         self._add(layer_of(source, namespace, KNOWN, project_root(self._folder)))
