@@ -13,7 +13,16 @@ from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
 from penstock.codec import Format, serializer
-from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, PenstockError, QueueFull
+from penstock.errors import (
+    AlreadyQueued,
+    BrokerError,
+    ConfigError,
+    OutcomeUnknown,
+    PenstockError,
+    QueueFull,
+    Unsupported,
+)
+from penstock.exchanges import Copies, needs_workers
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.app import Penstock
+    from penstock.coordinator import WorkerInfo
     from penstock.engine import Engine
     from penstock.task import Task
 
@@ -111,8 +121,10 @@ class Client:
         """The options of a call, with what its route says where neither the call nor the task does."""
         said = {option: value for option, value in options.items() if value is not None}
         found = routing.find(self._app.conf.task_routes, name, args, kwargs, said, task)
-        own = task.own if task is not None else ()
-        return {**{option: value for option, value in found.items() if option not in own}, **said}
+        stronger = said.keys() | (task.own if task is not None else frozenset())
+        if stronger & routing.DESTINATION:
+            stronger |= routing.DESTINATION
+        return {**{option: value for option, value in found.items() if option not in stronger}, **said}
 
     def _message(
         self,
@@ -127,7 +139,9 @@ class Client:
     ) -> Message:
         now = self._app.clock.time()
         if call.queue is not None:
-            queue = self._app.conf.check_queue(call.queue)
+            queue = self._app.conf.address(call.queue)
+        elif call.exchange is not None:
+            queue = self._app.conf.exchange_address(call.exchange, call.routing_key or "")
         message = Message(
             VERSION,
             name,
@@ -200,6 +214,12 @@ class Client:
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
+        if self._app.conf.copies:
+            copies = Copies(messages, await self._workers(messages), self._app.clock.time())
+            return copies.answers(await self._publish(copies.messages))
+        return await self._publish(messages)
+
+    async def _publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         messages = self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
@@ -216,17 +236,28 @@ class Client:
         """Publish on the caller's own connection, inside the transaction that it is in."""
         from penstock import transaction  # few need it
 
-        messages = self._outgoing(messages)
-        with self._app.broker.enlisting(messages):
-            return transaction.publish(self.engine, messages, connection)
+        copies = Copies(messages, self.engine.run(self._workers(messages)), self._app.clock.time())
+        outgoing = self._outgoing(copies.messages)
+        with self._app.broker.enlisting(outgoing):
+            return copies.answers(transaction.publish(self.engine, outgoing, connection))
 
     async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """`enlist` on a connection that is awaited, on its own loop."""
         from penstock import transaction
 
-        messages = self._outgoing(messages)
-        with self._app.broker.enlisting(messages):
-            return await transaction.apublish(self.engine, messages, connection)
+        copies = Copies(messages, await self.engine.arun(self._workers(messages)), self._app.clock.time())
+        outgoing = self._outgoing(copies.messages)
+        with self._app.broker.enlisting(outgoing):
+            return copies.answers(await transaction.apublish(self.engine, outgoing, connection))
+
+    async def _workers(self, messages: Sequence[Message]) -> Sequence[WorkerInfo]:
+        """Those that live, where some of the messages go to each of them."""
+        if not needs_workers(messages):
+            return ()
+        features = self._app.broker.features
+        if not features.coordination:
+            raise Unsupported(f"the {features.engine} engine does not know for sure which workers live: no broadcasts")
+        return await self._app.engine.coordinator.workers()
 
     def send_on_commit(self, task: Task[P, R] | None, message: Message, connection: object | None) -> AsyncResult[R]:
         """Publish when the transaction of `connection` has committed. The result has its id then."""

@@ -11,9 +11,10 @@ from msgspec import Struct
 from penstock.by_name import ByName, by_name
 from penstock.codec import serializer
 from penstock.errors import ConfigError, UnknownQueue
+from penstock.exchanges import bound, several
 from penstock.message import DEFAULT_QUEUE, NORMAL
 from penstock.options import Errors, TaskOptions, check_errors, check_limits, check_priority, read_options
-from penstock.queue import DIRECT, Queue, check_name
+from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
 from penstock.sources import unknown
 from penstock.spelling import hint, without_password
@@ -34,7 +35,7 @@ class Settings(TypedDict, total=False):
     lease: float
     max_attempts: int
     task_default_queue: str
-    task_queues: Sequence[Queue | str | Mapping[str, Any]]
+    task_queues: Sequence[Queue | Broadcast | str | Mapping[str, Any]]
     task_create_missing_queues: bool
     task_routes: Routes | None
     task_annotations: Annotations | Sequence[Annotations] | None
@@ -77,7 +78,7 @@ class Config(Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     max_attempts: int = 3
     task_default_queue: str = DEFAULT_QUEUE
-    task_queues: tuple[Queue, ...] = ()
+    task_queues: tuple[Queue | Broadcast, ...] = ()
     task_create_missing_queues: bool = True
     task_routes: tuple[Route, ...] = ()
     task_annotations: tuple[ByName[Mapping[str, Any]], ...] = ()
@@ -106,7 +107,7 @@ class Config(Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"{name} must be {rule}, not {shown!r}")
         check_name("namespace", self.namespace, empty=True)
         check_name("queue", self.task_default_queue)
-        for queue in self.task_queues:
+        for queue in self.queues:
             if queue.alias == self.task_default_queue:
                 raise ConfigError(f"task_default_queue={queue.alias!r} is an alias: write {queue.name!r}")
         check_priority(self.task_default_priority)
@@ -131,17 +132,42 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def queues(self) -> tuple[Queue, ...]:
         """The declared queues, the default one among them."""
-        if any(queue.name == self.task_default_queue for queue in self.task_queues):
-            return self.task_queues
-        return (Queue(self.task_default_queue), *self.task_queues)
+        declared = tuple(queue for queue in self.task_queues if isinstance(queue, Queue))
+        if any(queue.name == self.task_default_queue for queue in declared):
+            return declared
+        return (Queue(self.task_default_queue), *declared)
+
+    @property
+    def broadcasts(self) -> tuple[Broadcast, ...]:
+        """What is declared to go to each worker."""
+        return tuple(one for one in self.task_queues if isinstance(one, Broadcast))
+
+    @property
+    def copies(self) -> bool:
+        """Some calls may go to several queues."""
+        return any(isinstance(one, Broadcast) or one.exchange is not None for one in self.task_queues)
 
     def real_name(self, queue: str) -> str:
         """The queue's own name, where it is called by its alias."""
-        return next((one.name for one in self.task_queues if one.alias == queue), queue)
+        return next((one.name for one in self.task_queues if isinstance(one, Queue) and one.alias == queue), queue)
+
+    def address(self, name: str) -> str:
+        """What goes into a message for the queue or broadcast `name`. Raises `UnknownQueue`."""
+        for broadcast in self.broadcasts:
+            if name == broadcast.name:
+                return several(name, broadcast=broadcast)
+        return self.check_queue(name)
+
+    def exchange_address(self, exchange: str, routing_key: str) -> str:
+        """What goes into a message that is published to an exchange. Raises `UnknownQueue`."""
+        return bound(self.queues, exchange, routing_key)
 
     def check_queue(self, name: str) -> str:
-        """The queue's own name. Raises `UnknownQueue` for an undeclared one, unless missing queues are created."""
+        """The queue's own name. Raises `UnknownQueue` for an undeclared one, unless missing queues are created, and for
+        a broadcast, which is none."""
         name = self.real_name(name)
+        if any(name == broadcast.name for broadcast in self.broadcasts):
+            raise UnknownQueue(f"{name!r} is a broadcast, and has a queue for each worker")
         if not self.task_create_missing_queues:
             known = [queue.name for queue in self.queues]
             if name not in known and not (self.worker_direct and name.endswith(DIRECT)):
@@ -164,7 +190,7 @@ class Config(Struct, frozen=True, kw_only=True):
             routed = {name: value for name, value in fixed(self.task_routes, task).items() if name in FIXED}
         said = {**routed, **declared, **self.annotation(task)}
         if said.get("queue") is not None:
-            said["queue"] = self.check_queue(said["queue"])
+            said["queue"] = self.address(said["queue"])
         chosen = read_options(TaskOptions, {**self.task_defaults(), **said})
         chosen.policy()
         serializer(chosen.serializer or self.task_serializer)
@@ -212,17 +238,23 @@ def read_config(given: Mapping[str, Any]) -> Config:
     return Config(**values)
 
 
-def _queues(given: Sequence[Queue | str | Mapping[str, Any]]) -> tuple[Queue, ...]:
-    queues = tuple(_queue(one) for one in given)
-    names = [name for queue in queues for name in (queue.name, queue.alias) if name]
+def _queues(given: Sequence[Queue | Broadcast | str | Mapping[str, Any]]) -> tuple[Queue | Broadcast, ...]:
+    declared = tuple(_queue(one) for one in given)
+    queues = [one for one in declared if isinstance(one, Queue)]
+    names = [*(one.name for one in declared), *(queue.alias for queue in queues if queue.alias)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"queue {name!r} is declared twice in task_queues")
-    return queues
+    exchanges = {queue.exchange for queue in queues if queue.exchange is not None}
+    kinds = [exchange.name for exchange in exchanges]
+    for name in kinds:
+        if kinds.count(name) > 1:
+            raise ConfigError(f"exchange {name!r} is of two types in task_queues")
+    return declared
 
 
-def _queue(given: Queue | str | Mapping[str, Any]) -> Queue:
-    if isinstance(given, Queue):
+def _queue(given: Queue | Broadcast | str | Mapping[str, Any]) -> Queue | Broadcast:
+    if isinstance(given, Queue | Broadcast):
         return given
     if isinstance(given, str):
         return Queue(given)
@@ -233,7 +265,8 @@ def _queue(given: Queue | str | Mapping[str, Any]) -> Queue:
             raise ConfigError(f"task_queues: a queue has no {field!r}{hint(str(field), Queue.__struct_fields__)}")
     if "name" not in given:
         raise ConfigError(f"task_queues: {dict(given)!r} has no name")
-    return Queue(**given)
+    exchange = given.get("exchange")
+    return Queue(**{**given, "exchange": Exchange(**exchange) if isinstance(exchange, Mapping) else exchange})
 
 
 def _annotations(given: Any) -> tuple[ByName[Mapping[str, Any]], ...]:

@@ -28,9 +28,11 @@ Route = ByName[Options] | Function
 Routes = Mapping[Any, Any] | Function | str | Sequence[Any]
 """What `task_routes` takes: see `read_routes`."""
 
+DESTINATION = frozenset({"queue", "exchange", "routing_key"})
+"""Who says one of these says where a call goes, and nobody weaker is asked."""
 FIXED = frozenset({"queue", "priority"})
 """What tables say of these holds for the task itself; the rest goes with each call."""
-ROUTABLE = FIXED | {
+ROUTABLE = FIXED | DESTINATION | {
     "partition", "expires", "serializer", "time_limit", "soft_time_limit", "ignore_result", "headers"
 }  # fmt: skip
 """The options of a call that a route may choose."""
