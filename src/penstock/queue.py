@@ -81,6 +81,13 @@ def worker_direct(worker: str) -> str:
     return f"{worker}{DIRECT}"
 
 
+def only_worker(queue: str) -> str | None:
+    """The worker that alone serves a queue of this name, if it is that of one."""
+    if queue.endswith(DIRECT):
+        return queue.removesuffix(DIRECT)
+    return queue.partition(COPY)[2] or None
+
+
 class Broadcast(Struct, frozen=True):
     """Among `task_queues`: a call to it goes to each worker that lives and serves it, once. A copy that has waited for
     `expires` seconds does not start any more."""
