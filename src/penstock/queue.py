@@ -40,7 +40,8 @@ class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
     refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
     made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. `alias` is
-    another name that this app calls it by; `exchange` and `routing_key` bind it. Raises `ConfigError` for a bad name or bound."""
+    another name that this app calls it by; `exchange` and `routing_key` bind it. Raises `ConfigError` for a
+    bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH

@@ -82,8 +82,9 @@ async def check_resuming_wakes_who_waits(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     if not await pauses(kit, queue):
         return
-    await kit.fill(queue, 1)
     waiting = kit.start(worker.committer.step([], worker.demand(queue, wait=60.0)), worker.engine)
+    await kit.pass_time(kit.unit / 10)
+    await kit.fill(queue, 1)
     await kit.pass_time(kit.unit / 10)
     expect(not waiting.ended(), "a step waits while its queue is paused")
     await kit.call(kit.inspect.resume(queue))
