@@ -13,7 +13,6 @@ from penstock.errors import ConfigError
 
 T = TypeVar("T")
 
-Pattern = str | re.Pattern[str]
 GLOB = frozenset("*?[")
 
 
@@ -35,10 +34,6 @@ class ByName(Struct, Generic[T], frozen=True):
         yield from (value for pattern, value in self.patterns if pattern.match(name))
         if name in self.exact:
             yield self.exact[name]
-
-    @property
-    def values(self) -> tuple[T, ...]:
-        return (*self.exact.values(), *(value for _, value in self.patterns))
 
 
 def by_name(

@@ -83,7 +83,7 @@ class Client:
         call = read_options(CallOptions, options) if options else NO_OPTIONS
         form = serializer(call.serializer) if call.serializer else task.format
         body = task.codec.encode(args, kwargs, form)
-        if conf.task_inherit_parent_priority and parent is not None and "priority" not in task.own:
+        if task.inherits_priority and parent is not None:
             priority = parent.priority
         message = self._message(task.name, body, form, call, parent, queue, priority, ours.expires)
         unique = unique_of(ours.unique if call.unique is None else call.unique)

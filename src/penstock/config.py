@@ -13,7 +13,15 @@ from penstock.codec import serializer
 from penstock.errors import ConfigError, UnknownQueue
 from penstock.exchanges import bound, several
 from penstock.message import DEFAULT_QUEUE, NORMAL
-from penstock.options import Errors, TaskOptions, check_errors, check_limits, check_priority, read_options
+from penstock.options import (
+    Errors,
+    TaskOptions,
+    check_errors,
+    check_limits,
+    check_options,
+    check_priority,
+    read_options,
+)
 from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
 from penstock.sources import unknown
@@ -185,16 +193,18 @@ class Config(Struct, frozen=True, kw_only=True):
     def task_options(self, task: str, declared: Mapping[str, Any]) -> TaskOptions:
         """The options of a task that declares these: annotations change them, and what is left open is decided by
         `task_routes`, if no function is among them, and by the settings. Raises `ConfigError`, `UnknownQueue`."""
-        routed: Mapping[str, Any] = {}
-        if not asks(self.task_routes):
-            routed = {name: value for name, value in fixed(self.task_routes, task).items() if name in FIXED}
-        said = {**routed, **declared, **self.annotation(task)}
+        said = {**self.fixed_route(task), **declared, **self.annotation(task)}
         if said.get("queue") is not None:
             said["queue"] = self.address(said["queue"])
         chosen = read_options(TaskOptions, {**self.task_defaults(), **said})
         chosen.policy()
         serializer(chosen.serializer or self.task_serializer)
         return chosen
+
+    def fixed_route(self, task: str) -> dict[str, Any]:
+        """What the routes say once and for all of a task; nothing, if a function has a say."""
+        found = {} if asks(self.task_routes) else fixed(self.task_routes, task)
+        return {name: value for name, value in found.items() if name in FIXED}
 
     def asks_routes(self, task: str, own: Collection[str]) -> bool:
         """Each call of a task that says `own` of itself must be asked for: what its route says is not all in its
@@ -285,10 +295,7 @@ def _annotations(given: Any) -> tuple[ByName[Mapping[str, Any]], ...]:
 def _options_of(where: str, said: Any) -> Mapping[str, Any]:
     if not isinstance(said, Mapping):
         raise ConfigError(f"{where} must be a dictionary of task options, not {said!r}")
-    try:
-        read_options(TaskOptions, said)
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+    check_options(where, TaskOptions, said)
     return said
 
 

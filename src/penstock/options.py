@@ -204,6 +204,14 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
     return kind(**given)
 
 
+def check_options(where: str, kind: type[S], said: Mapping[str, Any]) -> None:
+    """`read_options` for what a setting says of tasks: errors begin with `where`."""
+    try:
+        read_options(kind, said)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def unix_time(what: str, value: datetime | float) -> float:
     """Raises `ConfigError` for a date without a timezone: it would mean another moment on another machine."""
     if isinstance(value, datetime):

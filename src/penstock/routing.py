@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.by_name import ByName, by_name
 from penstock.errors import ConfigError
 from penstock.importing import named
-from penstock.options import CallOptions, read_options
+from penstock.options import CallOptions, check_options
 from penstock.queue import Queue
 from penstock.spelling import hint
 
@@ -95,10 +95,7 @@ def options_of(where: str, said: Any) -> Options:
     for name in options:
         if name not in ROUTABLE:
             raise ConfigError(f"{where}: a route cannot choose {name!r}{hint(str(name), ROUTABLE)}")
-    try:
-        read_options(CallOptions, options)
-    except (ConfigError, TypeError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+    check_options(where, CallOptions, options)
     return options
 
 

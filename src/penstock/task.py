@@ -56,6 +56,8 @@ class Task(Generic[P, R]):
     """Names of the options that are the task's own: declared, or annotated. They are stronger than routes."""
     routed: bool
     """Each call is to be routed: see `penstock.routing`."""
+    inherits_priority: bool
+    """A call that a task makes is as urgent as that one, unless it says otherwise."""
     policy: RetryPolicy
     hooks: frozenset[str]
     """Which of the hooks do anything."""
@@ -84,6 +86,8 @@ class Task(Generic[P, R]):
         self.options = options
         self.own = frozenset(self.declared.keys() | conf.annotation(self.name).keys())
         self.routed = conf.asks_routes(self.name, self.own)
+        decided = self.own | conf.fixed_route(self.name).keys()
+        self.inherits_priority = conf.task_inherit_parent_priority and "priority" not in decided
         self.policy = options.policy()
         self.max_retries = options.max_retries
         self.format = serializer(options.serializer or conf.task_serializer)

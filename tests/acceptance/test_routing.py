@@ -62,6 +62,28 @@ def penstock(tmp_path: Path) -> Iterator[Shell]:
     shell.close()
 
 
+DJANGO = {
+    "shop/__init__.py": "from shop.tasks_app import app\n",  # as Django's documentation of Celery has it
+    "shop/tasks_app.py": """
+import os
+from penstock import Penstock
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Penstock("shop")
+app.config_from_object("django.conf:settings", namespace="PENSTOCK")
+app.autodiscover_tasks()
+""",
+    "shop/settings.py": """
+SECRET_KEY = "of a test"
+INSTALLED_APPS = ["shop.mail", "shop.empty"]
+PENSTOCK_TASK_ROUTES = {"shop.mail.*": "mail"}
+PENSTOCK_WORKER_POOL = "threads"
+""",
+    "shop/mail/tasks.py": TASKS.replace("from tasks import app", "from shop import app\nimport django.apps")
+    + "\nassert django.apps.apps.ready\n",
+}
+
+
 def call(penstock: Shell, *words: object) -> list[object]:
     found: list[object] = json.loads(penstock("-A", "tasks", "call", *words, "--wait", "--timeout", 20))
     return found
@@ -79,6 +101,18 @@ def test_a_worker_takes_settings_tasks_and_routes_from_modules(penstock: Shell) 
     assert call(penstock, "shop.web.tasks.where") == ["default", 5, 3, "one@here"]
     assert call(penstock, "shop.web.tasks.where", "large") == ["large", 1, 3, "one@here"]
     assert call(penstock, "shop.web.tasks.where", "large", "-q", "mail")[:2] == ["post", 1]
+
+
+def test_a_django_project(penstock: Shell) -> None:
+    pytest.importorskip("django")
+    for name, text in DJANGO.items():
+        (penstock.folder / name).write_text(text)
+    worker = penstock.start("-A", "shop", "worker", "-n", "one@here")
+    task = penstock("-A", "shop", "call", "shop.mail.tasks.where", "--wait", "--timeout", 20)
+    assert json.loads(task) == ["mail", 5, 3, "one@here"]
+    worker.send_signal(signal.SIGTERM)
+    output, _ = worker.communicate(timeout=20)
+    assert "threads" in output and "shop.mail.tasks.where" in output
 
 
 def test_mistakes_in_the_settings_are_one_line(penstock: Shell) -> None:

@@ -200,7 +200,7 @@ def test_what_a_worker_is_not_told_the_settings_say(apps: Any) -> None:
 
 
 def test_priority_of_the_calling_task_is_inherited_where_nobody_says_another(apps: Any) -> None:
-    app = apps(task_inherit_parent_priority=True)
+    app = apps(task_inherit_parent_priority=True, task_routes={"routed": {"priority": 2}})
     sent: list[int] = []
 
     @app.task(name="child")
@@ -209,12 +209,15 @@ def test_priority_of_the_calling_task_is_inherited_where_nobody_says_another(app
     @app.task(name="firm", priority=1)
     def firm() -> None: ...
 
+    @app.task(name="routed")
+    def routed() -> None: ...
+
     @app.task(name="parent")
     def parent() -> None:
-        sent.extend(app.client.prepare(task, (), {}).priority for task in (child, firm))
+        sent.extend(app.client.prepare(task, (), {}).priority for task in (child, firm, routed))
         sent.append(app.client.prepare(child, (), {}, {"priority": 3}).priority)
         sent.append(app.client.prepare_unknown("unknown", (), {}, {}).priority)
 
     parent.apply(priority=8)
-    assert sent == [8, 1, 3, 8]
+    assert sent == [8, 1, 2, 3, 8]
     assert app.client.prepare(child, (), {}).priority == 5

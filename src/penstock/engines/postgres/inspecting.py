@@ -114,7 +114,6 @@ class PostgresInspect:
 
     async def pause(self, queue: str, namespace: str = "") -> bool:
         core = self._engine.core
-
         [number] = await core.call(lambda c: core.lanes.make(c, namespace, [queue]))
         return bool(await core.change(lambda c: c.fetchval(self._pause, number, True)))
 
