@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 from penstock.broker import Full
 from penstock.delivery import RELEASE, RetryAt
 from penstock.testing.conformance.area_inspect import info
 from penstock.testing.conformance.expect import equal, expect, instance, within
 from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.worker import bodies
+
+LOOK = 0.2
+"""Seconds in which who was woken has looked, and sleeps again."""
+PROMPT = 3.0
+"""Seconds: less than an engine waits before it looks without being woken."""
 
 
 async def pauses(kit: Kit, queue: str) -> bool:
@@ -83,12 +91,13 @@ async def check_resuming_wakes_who_waits(kit: Kit) -> None:
     if not await pauses(kit, queue):
         return
     waiting = kit.start(worker.committer.step([], worker.demand(queue, wait=60.0)), worker.engine)
-    await kit.pass_time(kit.unit / 10)
     await kit.fill(queue, 1)
-    await kit.pass_time(kit.unit / 10)
+    await kit.threaded(functools.partial(time.sleep, LOOK))
     expect(not waiting.ended(), "a step waits while its queue is paused")
+    resumed = time.monotonic()
     await kit.call(kit.inspect.resume(queue))
     equal(bodies((await waiting.end()).deliveries), [b"0"], "what a step gets that waited for a paused queue")
+    expect(time.monotonic() - resumed < PROMPT, "who waits is woken, and does not only look from time to time")
 
 
 async def check_a_paused_queue_keeps_its_bound(kit: Kit) -> None:
