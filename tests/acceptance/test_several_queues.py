@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.processes import wait_until
 from tests.acceptance.shell import Shell
 from tests.acceptance.sites import Site
+from tests.servers import Server
 
 APP = """
 from penstock import Broadcast, Exchange, Penstock, Queue
@@ -118,6 +119,11 @@ def copies(shell: Shell, prefix: str) -> None:
 
 def test_on_a_file(project: Open) -> None:
     copies(project(), "")
+
+
+def test_at_the_broker(project: Open, broker: Server) -> None:
+    shell = project(Site("broker", broker))
+    copies(shell, f".in.{f'several-{shell.folder.name}'[:40]}")
 
 
 def test_on_a_server(project: Open, site: Site) -> None:
