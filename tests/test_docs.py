@@ -16,7 +16,7 @@ import apsw
 import click
 import pytest
 
-from penstock import Penstock, State, Unique, errors
+from penstock import Penstock, Queue, State, Unique, errors
 from penstock.app import ENGINES
 from penstock.broker import Features
 from penstock.cli.main import cli
@@ -140,6 +140,11 @@ def test_every_task_option_is_documented_with_its_default() -> None:
 def test_every_option_of_a_call_is_documented() -> None:
     cells = doc_pages.first_cells(DOCS / "guides/calling.md", "Options of a call")
     assert [cell for row in cells for cell in row] == list(CallSettings.__annotations__)
+
+
+def test_every_field_of_a_queue_is_documented() -> None:
+    cells = doc_pages.first_cells(DOCS / "guides/routing.md", "Queues")
+    assert [cell for row in cells for cell in row] == list(Queue.__struct_fields__)
 
 
 def test_every_option_of_a_unique_task_is_documented() -> None:
