@@ -66,6 +66,9 @@ def settings_in(source: object, namespace: str, known: Collection[str], where: s
     found = {name: getattr(source, name) for name in dir(source) if name.startswith(start) and not name.startswith("_")}
     if not namespace:
         found = {name: value for name, value in found.items() if name in known or not _is_its_own(name, value, known)}
+        for name in found:
+            if name.islower() and name not in known and instead(name) is None:
+                raise ConfigError(f"{where}: {unknown(name, known)}; what is no setting begins with _ there")
     return checked(found, namespace, known, where)
 
 

@@ -161,7 +161,7 @@ def test_what_a_module_imports_and_defines_is_its_own(folder: Path) -> None:
         ("worker_prefetch_multiplier = 5", "Celery's 'worker_prefetch_multiplier' is no setting here: a worker"),
         ("PENSTOCK_LEASE = 5", "'PENSTOCK_LEASE' is a setting of a namespace: read it with namespace='PENSTOCK'"),
         ("lease = -5", "lease must be a number of seconds above 0, not -5"),
-        ("from os import environ", "unknown setting 'environ'"),
+        ("from os import environ", "unknown setting 'environ'; what is no setting begins with _ there"),
     ],
 )
 def test_mistakes_in_a_module_are_told_with_the_remedy(folder: Path, line: str, error: str) -> None:
