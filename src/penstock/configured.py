@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from penstock.config import Config, Settings, read_config
-from penstock.discovery import Packages, found_in
 from penstock.errors import ConfigError
 from penstock.locate import broker_url, caller_folder, project_root
 from penstock.result_url import result_url
 from penstock.sources import BUILT_IN, CODE, Layer, checked, layer_of, merged, variable
 from penstock.spelling import without_password
 from penstock.task import Task
+
+if TYPE_CHECKING:
+    from penstock.discovery import Packages
 
 KNOWN = Config.__struct_fields__
 
@@ -94,6 +96,8 @@ class Configured:
     def autodiscover_tasks(self, packages: Packages = None, related_name: str | None = "tasks") -> None:
         """Let workers and commands import the module `tasks` of each of these packages that has one; `None`: of all
         applications of Django. Nothing is imported now."""
+        from penstock.discovery import found_in  # few need it
+
         self._discoveries.append(lambda: found_in(packages, related_name))
 
     def task_modules(self) -> tuple[str, ...]:

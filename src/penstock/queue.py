@@ -98,6 +98,8 @@ class Broadcast(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_name("broadcast", self.name)
+        if COPY in self.name or ".in." in self.name:
+            raise ConfigError(f"broadcast {self.name!r}: its name must not contain '.to.' or '.in.'")
         if not 0 < self.expires < float("inf"):
             raise ConfigError(f"broadcast {self.name!r}: expires must be a number of seconds above 0")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.by_name import ByName, by_name
 from penstock.errors import ConfigError
-from penstock.importing import named
 from penstock.options import CallOptions, check_options
 from penstock.queue import Queue
 from penstock.spelling import hint
@@ -51,6 +50,8 @@ class Named:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._function is None:
+            from penstock.importing import named  # few need it
+
             found = named(self._name)
             if not callable(found):
                 raise ConfigError(f"task_routes: {self._name!r} is {found!r}, and not a function")

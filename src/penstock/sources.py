@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -11,10 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from penstock.celery_settings import instead, new_name
 from penstock.errors import ConfigError
-from penstock.importing import named
-from penstock.spelling import hint
+from penstock.spelling import hint, nearest
 
 DEFINED = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type)
 BUILT_IN, OBJECT, CODE = range(3)
@@ -45,9 +42,15 @@ def layer_of(source: object, namespace: str, known: Collection[str], folder: Pat
         name = source
         if name.endswith(".toml"):
             return Layer(OBJECT, lambda: checked(_in_file(folder / name), namespace, known, name), late=True)
-        return Layer(OBJECT, lambda: settings_in(named(name), namespace, known, name), late=True)
+        return Layer(OBJECT, lambda: settings_in(_named(name), namespace, known, name), late=True)
     values = settings_in(source, namespace, known, getattr(source, "__name__", type(source).__name__))
     return Layer(OBJECT, lambda: values)
+
+
+def _named(name: str) -> Any:
+    from penstock.importing import named  # few need it
+
+    return named(name)
 
 
 def variable(name: str) -> str:
@@ -66,9 +69,11 @@ def settings_in(source: object, namespace: str, known: Collection[str], where: s
     found = {name: getattr(source, name) for name in dir(source) if name.startswith(start) and not name.startswith("_")}
     if not namespace:
         found = {name: value for name, value in found.items() if name in known or not _is_its_own(name, value, known)}
+        from penstock.celery_settings import instead  # few need it
+
         for name in found:
-            if name.islower() and name not in known and instead(name) is None:
-                raise ConfigError(f"{where}: {unknown(name, known)}; what is no setting begins with _ there")
+            if name.islower() and name not in known and instead(name) is None and not nearest(name, known):
+                raise ConfigError(f"{where}: unknown setting {name!r}; what is no setting begins with _ there")
     return checked(found, namespace, known, where)
 
 
@@ -76,6 +81,8 @@ def _is_its_own(name: str, value: object, known: Collection[str]) -> bool:
     """What a module has besides settings: what it imports and defines, and its own constants."""
     if isinstance(value, DEFINED) or type(value).__module__ in ("__future__", "typing"):
         return True
+    from penstock.celery_settings import new_name
+
     return name.isupper() and not name.startswith("PENSTOCK_") and new_name(name, known) is None
 
 
@@ -101,6 +108,8 @@ def unknown(name: str, known: Collection[str], written: str | None = None) -> st
     shown = written or name
     if name.startswith("PENSTOCK_"):
         return f"{shown!r} is a setting of a namespace: read it with namespace='PENSTOCK'"
+    from penstock.celery_settings import instead, new_name  # only on the way to an error
+
     modern = new_name(name, known) or name
     remedy = instead(modern)
     if remedy is not None and modern not in known:
@@ -112,6 +121,8 @@ def unknown(name: str, known: Collection[str], written: str | None = None) -> st
 
 def _in_file(path: Path) -> Mapping[str, Any]:
     """The settings in a TOML file; those of a pyproject.toml are in its table `tool.penstock`."""
+    import tomllib  # few need it
+
     try:
         found = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

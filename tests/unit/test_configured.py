@@ -18,7 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in set(sys.modules) - before:
+    for name in [name for name in set(sys.modules) - before if name.startswith("t_")]:
         del sys.modules[name]
 
 
