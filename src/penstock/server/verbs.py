@@ -17,7 +17,7 @@ from penstock.outcome import Outcome, Progress, Report, State
 from penstock.protocol import calls
 from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
-from penstock.queue import Queue
+from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_KEY, check_seconds
 from penstock.server.rights_check import MAX_LEASE
@@ -281,6 +281,17 @@ async def purge(s: ClientSession, queue: str, namespace: str) -> object:
     return total
 
 
+def pause(s: ClientSession, queue: str, namespace: str) -> object:
+    check_name("queue", queue)  # it is made if it is not there
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.pause(queue, namespace))
+
+
+def resume(s: ClientSession, queue: str, namespace: str) -> object:
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.resume(queue, namespace))
+
+
 def dead_letters(s: ClientSession, queue: str | None, limit: int, namespace: str) -> object:
     if queue is not None:
         s.rights.need(Right.READ, "queue", queue)
@@ -326,7 +337,7 @@ VERBS: Mapping[str, Callable[[Call], None]] = MappingProxyType(
         for act in (
             *(extend, depth, store, fetch, forget, note),
             *(revoke, join, renew, leave, bury, reap, workers, acquire, resign, get, put),
-            *(declare, queues, peek, purge, dead_letters, retry_dead, drop_dead, members),
+            *(declare, queues, peek, purge, pause, resume, dead_letters, retry_dead, drop_dead, members),
         )
     }
 )
