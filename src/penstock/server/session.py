@@ -350,7 +350,7 @@ class ClientSession:
 class Publishing:
     """One publish, until all of its batches are answered: those that find their queue full may wait for room."""
 
-    __slots__ = ("_answers", "_held", "_known", "_open", "_outgoing", "_request", "_session", "_size")
+    __slots__ = ("_answers", "_held", "_known", "_open", "_outgoing", "_request", "_session", "_size", "_told")
 
     def __init__(
         self, session: ClientSession, request: PublishRequest, batches: list[list[Message]], size: int
@@ -359,6 +359,8 @@ class Publishing:
         self._known: dict[int, dict[int, Answer]] = {}
         """By batch and place: answers to what was asked before."""
         self._held: Held | None = None
+        self._told: list[Any] | None = None
+        """The answers as they go out, once they are known."""
         self._outgoing = [
             self._fresh(number, *both) for number, both in enumerate(zip(batches, request.batches, strict=True))
         ]
@@ -390,12 +392,14 @@ class Publishing:
             self._answer()
             return
         publish = [self._outgoing[number] for number in self._open]
+        self._told = None
         work = Work(publish=publish, mark=session.mark(self._request.mark), encode=self._encode)
         tasks = len(publish[0].messages) if len(publish) == 1 else sum(len(one.messages) for one in publish)
         session.space.turns.submit(Entry(work, self._published, tasks))
 
     def _encode(self, work: Work) -> bytes:
-        return _encode(Published(0, self._spans(self._merged(work))))
+        self._told = self._spans(self._merged(work))
+        return _encode(Published(0, self._told))
 
     def _merged(self, work: Work) -> list[list[Answer]]:
         if len(self._open) == len(self._answers):
@@ -446,8 +450,11 @@ class Publishing:
     def _answer(self) -> None:
         session = self._session
         self._over()
-        session.published += sum(map(len, self._answers))
-        session.peer.send(Published(self._request.number, self._spans(self._answers)))
+        session.published += len(self._outgoing[0].messages) if len(self._outgoing) == 1 else self._count()
+        session.peer.send(Published(self._request.number, self._told or self._spans(self._answers)))
+
+    def _count(self) -> int:
+        return sum(len(one.messages) for one in self._outgoing)
 
 
 def session_number(user: str, session: int) -> int:
