@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
+from penstock.blocking import running_loop
 from penstock.broker import Key
 from penstock.engines.server.faults import Broken
 from penstock.engines.server.wire import LoopWire
@@ -50,6 +52,7 @@ class ServerBackend:
     def __init__(self, engine: ServerEngine) -> None:
         self._engine = engine
         self._listeners: dict[str, list[Listener]] = {}
+        self._entering: deque[Listener] = deque()
         self._lock = threading.Lock()
         """Guards `_listeners`: the loop reads pushes, and so do callers that block."""
 
@@ -68,8 +71,16 @@ class ServerBackend:
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         listener = Listener(self, list(keys), notify)
         self._engine.reopen()
-        self._engine.thread.soon(lambda: self._enter(listener))
+        if running_loop() is None:
+            self._entering.append(listener)  # most likely it waits on this thread, in a moment
+        else:
+            self._engine.thread.soon(lambda: self._enter(listener))
         return listener
+
+    def enter_late(self) -> None:
+        """On the loop, now and then: those who do not wait by themselves."""
+        while self._entering:
+            self._enter(self._entering.popleft())
 
     def prepare(self, timeout: float) -> None:
         return None
@@ -154,6 +165,7 @@ class ServerBackend:
 
     def forked(self) -> None:
         self._listeners.clear()
+        self._entering.clear()
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
 
