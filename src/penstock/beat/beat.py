@@ -42,28 +42,28 @@ class Beat:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         self._term: Term | None = None
         self._outage = Outage("standing for leader")
-        self._stopping = self._ended = False
-        self._waiting = False
-        self._bell = os.pipe()
-        os.set_blocking(self._bell[1], False)
+        self._stopping = self._waiting = False
+        self._bell: tuple[int, int] | None = None
 
     def run(self, commands: int | None = None) -> int:
         """Blocks until `stop`, or until there is something to read from the descriptor `commands`. Returns the exit
         code, 0. Raises `ConfigError` when a schedule was added at run time under the name of one of the app's."""
+        self._check_clashes()
+        bell = self._bell = os.pipe()
+        os.set_blocking(bell[1], False)
+        poll = select.poll()
+        for descriptor in (bell[0], commands):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
         try:
-            self._check_clashes()
-            poll = select.poll()
-            poll.register(self._bell[0], select.POLLIN)
-            if commands is not None:
-                poll.register(commands, select.POLLIN)
             while not self._stopping:
                 # Rounded up: too early by less than a millisecond is a turn for nothing.
                 if poll.poll(int(self.turn() * 1000) + 1):
                     break
             self._end()
         finally:
-            self._ended = True
-            for descriptor in self._bell:
+            self._bell = None
+            for descriptor in bell:
                 os.close(descriptor)
         log.info("stopped")
         return 0
@@ -71,8 +71,9 @@ class Beat:
     def stop(self) -> None:
         """End `run`, from a signal handler or another thread."""
         self._stopping = True
-        if not self._ended:
-            os.write(self._bell[1], b".")
+        bell = self._bell
+        if bell is not None:
+            os.write(bell[1], b".")
 
     def turn(self) -> float:
         """Do what there is to do now. Returns the seconds until there is more."""

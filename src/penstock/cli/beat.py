@@ -39,8 +39,8 @@ def beat(ctx: click.Context, loglevel: str) -> None:
     name_log("beat")
     if app.engine.broker.features.durability == "memory":
         raise ConfigError(
-            f"{app.engine.url} lives in one process only: run the beat in the worker's (penstock worker -B -P threads), "
-            "or take a broker URL such as sqlite:///queue.db"
+            f"{app.engine.url} lives in one process only: run the beat in the worker's (penstock worker -B -P "
+            "threads), or take a broker URL such as sqlite:///queue.db"
         )
     runs = Beat(app)
     catch_signals(runs)
