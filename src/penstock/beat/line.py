@@ -103,7 +103,7 @@ class Tick(Struct, frozen=True, dict=True):
             sent=now,
             eta=None if template.eta is None else template.eta + now,
             expires=None if template.expires is None else template.expires + now,
-            guards=(*template.guards, Dedup(name, self.line.remembers(self.moment, self.following)), fence),
+            guards=(*template.guards, fence, Dedup(name, self.line.remembers(self.moment, self.following))),
         )
 
 

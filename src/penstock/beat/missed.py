@@ -56,6 +56,8 @@ def _every(first: Tick, now: float) -> Due:
 def _from(line: Line, after: float) -> Iterator[Tick]:
     """The ticks that fire after `after`, in order."""
     moment = line.schedule.next_after(after - line.jitter)
+    if moment is not None and moment <= after:
+        moment = newest(line.schedule, moment, after)  # of those whose moment has passed, only it may fire yet
     if moment is not None:
         yield from (tick for tick in _onwards(_tick(line, moment)) if tick.fires > after)
 
