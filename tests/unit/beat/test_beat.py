@@ -303,6 +303,19 @@ def test_what_the_code_says_otherwise_begins_now_and_stays_paused(make: Any, clo
     assert times(published(app)) == ["142000Z"]
 
 
+def test_a_schedule_that_was_changed_has_no_past(make: Any, clock: WallClock) -> None:
+    app = make(crontab("*/30"))
+    Machines(clock, Beat(app)).run(1)
+    clock.advance(7200)
+    changed = make(crontab("*/20"))
+    sharing(app, changed)
+    machines = Machines(clock, Beat(changed))
+    machines.run(60)
+    assert published(app) == []
+    machines.run(1200)
+    assert times(published(app)) == ["142000Z"]
+
+
 def test_what_is_no_longer_in_the_code_is_gone(make: Any, clock: WallClock, apps: list[Penstock]) -> None:
     app = make(60)
     Machines(clock, Beat(app)).run(61)
