@@ -13,11 +13,10 @@ from msgspec.structs import replace
 
 from penstock.errors import ConfigError
 from penstock.schedules.cron import crontab
-from penstock.schedules.phrases import phrase
 from penstock.schedules.simple import once, schedule
 from penstock.schedules.sun import solar
 
-__all__ = ["Known", "Schedule", "ScheduleLike", "crontab", "once", "phrase", "read_schedule", "schedule", "solar"]
+__all__ = ["Known", "Schedule", "ScheduleLike", "crontab", "once", "read_schedule", "schedule", "solar"]
 
 Known = crontab | schedule | solar | once
 """Those that can be stored. An app may have others in its code."""
@@ -44,6 +43,8 @@ def read_schedule(given: ScheduleLike, tz: str) -> Schedule:
     if isinstance(given, str):
         if given[:1].isdigit() or given[:1] == "*":
             return crontab.from_string(given, tz)
+        from penstock.schedules.phrases import phrase  # a dozen patterns that few need
+
         return phrase(given, tz)
     if isinstance(given, datetime):
         return once(given, "" if given.tzinfo is not None else tz)

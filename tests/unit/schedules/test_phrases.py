@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock import ConfigError, crontab, once, schedule
-from penstock.schedules import phrase
+from penstock.schedules.phrases import phrase
 
 
 @pytest.mark.parametrize(
