@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.idle import cpu_seconds
 from bench.measure import Goal, Measure, Reading, Result, percentile
@@ -20,6 +20,9 @@ from penstock.broker import Call
 from penstock.message import Dedup, Message
 from penstock.schedules import Schedule
 
+T = TypeVar("T")
+SETTLING = 8.0
+"""Seconds after the timetable was read that do not count."""
 HOUR = 3600
 DAY = 86_400
 
@@ -54,19 +57,24 @@ def _noop(number: int) -> None:
 
 
 class Lateness:
-    """How many milliseconds after its moment each tick was in the broker."""
+    """How many milliseconds after its moment each tick was in the broker, once the timetable is read."""
 
     def __init__(self) -> None:
         self.taken: list[float] = []
+        self._from = float("inf")
         self._moments: list[float] = []
+
+    def counts_from(self, moment: float) -> None:
+        """Monotonic."""
+        self._from = moment
 
     def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
         self._moments = [moment_of(message) for message in messages]
         return messages
 
     def observe(self, call: Call) -> None:
-        if call.verb == "publish":
-            now = time.time()
+        now = time.time()
+        if call.verb == "publish" and time.monotonic() > self._from:
             self.taken += [(now - moment) * 1000 for moment in self._moments]
 
 
@@ -79,12 +87,18 @@ def moment_of(message: Message) -> float:
     return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
 
 
-def serve(count: int, kind: str, lease: float) -> list[float]:
-    """A beat, until it is told to stop. Returns how late its ticks were, in milliseconds."""
+def serve(count: int, kind: str, lease: float, ready: str) -> list[float]:
+    """A beat, until it is told to stop; it makes the file `ready` when it leads. Returns how late its ticks were, in
+    milliseconds."""
     late = Lateness()
     app = beat_app(count, kind, lease, publishing=[late.publishing], observers=[late.observe])
     beat = Beat(app)
     catch_signals(beat)
+    # What came due while the timetable was read is late by as long as that takes; the take-overs below tell of it.
+    while not beat.leads:
+        time.sleep(beat.turn())
+    late.counts_from(time.monotonic() + SETTLING)
+    Path(ready).touch()
     beat.run()
     return late.taken
 
@@ -94,9 +108,10 @@ def _many(place: Place, kind: str, seconds: float) -> tuple[float, list[float]]:
     with place.private() as folder:
         env = environment(folder / "queue.db", "power")
         count = place.size(100_000, 2_000)
-        with start_call("bench.beat", "serve", env, count=count, kind=kind, lease=10.0) as process:
-            _wait_for_leader(folder, [process], timeout=120)
-            time.sleep(3)
+        ready = folder / "ready"
+        with start_call("bench.beat", "serve", env, count=count, kind=kind, lease=10.0, ready=str(ready)) as process:
+            _wait_until(ready.exists, [process], timeout=240)
+            time.sleep(SETTLING)
             before, began = cpu_seconds([process.pid]), time.monotonic()
             time.sleep(seconds)
             share = (cpu_seconds([process.pid]) - before) / (time.monotonic() - began) * 100
@@ -108,35 +123,38 @@ def _take_over(place: Place, count: int, lease: float) -> float:
     """Seconds from the leader's SIGKILL until another leads."""
     with place.private() as folder, ExitStack() as stack:
         env = environment(folder / "queue.db", "power")
-        beats = [
-            stack.enter_context(start_call("bench.beat", "serve", env, count=count, kind="hourly", lease=lease))
-            for _ in range(2)
-        ]
-        first = _wait_for_leader(folder, beats, timeout=120)
-        time.sleep(5 if count > 1000 else 2)  # the other stands by
-        leader = next(beat for beat in beats if beat.pid == first)
+        beats = {
+            number: stack.enter_context(
+                start_call(
+                    "bench.beat", "serve", env, count=count, kind="hourly", lease=lease, ready=str(folder / str(number))
+                )
+            )
+            for number in range(2)
+        }
+        leading = _wait_until(lambda: _ready(folder, beats), list(beats.values()), timeout=240)
+        time.sleep(SETTLING if count > 1000 else 2)  # the other stands by
+        leader = beats.pop(leading)
         leader.kill()
         killed = time.monotonic()
-        _wait_for_leader(folder, [beat for beat in beats if beat is not leader], timeout=60)
+        _wait_until(lambda: _ready(folder, beats), list(beats.values()), timeout=240)
         return time.monotonic() - killed
 
 
-def _wait_for_leader(folder: Path, beats: Sequence[subprocess.Popen[str]], timeout: float) -> int:
-    """Until one of them leads, and has written so; its process id."""
-    app = Penstock("bench", broker=f"sqlite:///{folder / 'queue.db'}")
-    try:
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            position = app.timetable.leader()
-            pid = int(position.holder.split(":")[1]) if position is not None else None
-            if pid in [beat.pid for beat in beats]:
-                return pid or 0
-            if any(beat.poll() is not None for beat in beats):
-                raise RuntimeError("a beat ended by itself")
-            time.sleep(0.005)
-        raise RuntimeError(f"no beat led within {timeout:g} s")
-    finally:
-        app.close()
+def _ready(folder: Path, beats: Iterable[int]) -> int | None:
+    """The number of the beat that leads."""
+    return next((number for number in beats if (folder / str(number)).exists()), None)
+
+
+def _wait_until(told: Callable[[], T], beats: Sequence[subprocess.Popen[str]], timeout: float) -> T:
+    """What is told, as soon as it is something."""
+    deadline = time.monotonic() + timeout
+    while not (found := told()) and found != 0:
+        if any(beat.poll() is not None for beat in beats):
+            raise RuntimeError("a beat ended by itself")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no beat led within {timeout:g} s")
+        time.sleep(0.005)
+    return found
 
 
 def _beat(place: Place) -> Iterator[Result]:

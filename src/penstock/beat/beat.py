@@ -75,6 +75,11 @@ class Beat:
         if bell is not None:
             os.write(bell[1], b".")
 
+    @property
+    def leads(self) -> bool:
+        """It believes so; what it publishes is checked by the broker."""
+        return self._term is not None
+
     def turn(self) -> float:
         """Do what there is to do now. Returns the seconds until there is more."""
         try:
