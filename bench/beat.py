@@ -131,7 +131,7 @@ def _take_over(place: Place, count: int, lease: float) -> float:
             )
             for number in range(2)
         }
-        leading = _wait_until(lambda: _ready(folder, beats), list(beats.values()), timeout=240)
+        leading = _wait_until(lambda: _ready(folder, beats), list(beats.values()), timeout=240) - 1
         time.sleep(SETTLING if count > 1000 else 2)  # the other stands by
         leader = beats.pop(leading)
         leader.kill()
@@ -140,15 +140,15 @@ def _take_over(place: Place, count: int, lease: float) -> float:
         return time.monotonic() - killed
 
 
-def _ready(folder: Path, beats: Iterable[int]) -> int | None:
-    """The number of the beat that leads."""
-    return next((number for number in beats if (folder / str(number)).exists()), None)
+def _ready(folder: Path, beats: Iterable[int]) -> int:
+    """The number of the beat that leads, counted from 1; 0: none does."""
+    return next((number + 1 for number in beats if (folder / str(number)).exists()), 0)
 
 
 def _wait_until(told: Callable[[], T], beats: Sequence[subprocess.Popen[str]], timeout: float) -> T:
     """What is told, as soon as it is something."""
     deadline = time.monotonic() + timeout
-    while not (found := told()) and found != 0:
+    while not (found := told()):
         if any(beat.poll() is not None for beat in beats):
             raise RuntimeError("a beat ended by itself")
         if time.monotonic() > deadline:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 LOOK = 1.0
-"""Seconds between two looks for changes of the timetable."""
+"""Seconds between two looks for changes of the timetable, and at the clock, which may have been set."""
 NOTE = 1.0
 """Seconds between two notes of the position while ticks are published. Those since the last are published again by who
 takes over, and recognised."""
@@ -39,8 +39,6 @@ SKEW = 3600.0
 """The same between two machines: what this one's clock may be behind that of the one that led before."""
 BATCH = 256
 """Ticks in one publish."""
-LONGEST_NAP = 60.0
-"""Seconds after which the clock is looked at again: it may have been set."""
 ALWAYS_USABLE = (crontab, schedule, once)
 """Schedules that need nothing to be installed, and raise nothing."""
 PATIENCE = 5.0
@@ -94,7 +92,7 @@ class Term:
         position, self._version = self._call(self._tables.position())
         done, self._era = self._resumed(position, now)
         self._start_from(done, now)
-        log.info("leading: %d schedules, token %d", len(self._agenda), self._fence.token)
+        log.info("leading with token %d; schedules: %d", self._fence.token, len(self._agenda))
 
     def end(self) -> None:
         """Write down how far it has come, and let another lead at once."""
@@ -158,9 +156,7 @@ class Term:
         self._backlog.forget([*gone, *(record.name for record in changed)])
         self._agenda.change(self._lines(changed), gone, now)
         self._records, self._changes = records, changes
-        log.info(
-            "the timetable was changed: %d schedules, %d changed, %d removed", len(records), len(changed), len(gone)
-        )
+        log.info("the timetable was changed; new or others: %d, removed: %d", len(changed), len(gone))
 
     def _watch_clock(self, now: float, monotonic: float) -> None:
         drift, self._drift = self._drift, now - monotonic
@@ -248,7 +244,6 @@ class Term:
     def _patience(self) -> float:
         now, monotonic = self._app.clock.time(), self._app.clock.monotonic()
         waits = [
-            LONGEST_NAP,
             self._renewed + self._app.conf.beat_lease / 3 - monotonic,
             self._looked + LOOK - monotonic,
             self._noted + (NOTE if self._published else SIGN_OF_LIFE) - monotonic,
