@@ -21,7 +21,7 @@ from tests.absent import not_tested
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.sites import open_site
 from tests.acceptance.ticking import ticking_app
-from tests.servers import NotInstalled
+from tests.servers import NotInstalled, broker_server
 
 LEASE = 1.5
 """Seconds: what is asked for where a take-over is to take at most 2."""
@@ -91,6 +91,9 @@ def field_on(kind: str, stage: Stage, catch_up: CatchUp, lease: float = LEASE, b
     with ExitStack() as stack:
         if kind == "sqlite":
             url = f"sqlite:///{stage.path}"
+        elif kind == "penstock":
+            (stage.folder / "broker").mkdir()
+            url = stack.enter_context(broker_server(stage.folder / "broker")).url
         else:
             try:
                 url = stack.enter_context(open_site(kind, stage.folder)).server.url
@@ -123,7 +126,7 @@ def kill_and_freeze(field: Field, times: int) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres", "penstock"])
 def test_no_tick_is_doubled_or_missed_when_leaders_are_killed_and_frozen(
     kind: str, stage: Stage, measured: Callable[[str], None]
 ) -> None:

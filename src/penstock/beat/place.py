@@ -27,5 +27,5 @@ def check_engine(features: Features) -> None:
     if lacks:
         raise Unsupported(
             f"the {features.engine} engine has no {' and no '.join(lacks)}: with it, a tick might be published twice. "
-            "Run beat on a broker of sqlite, redis or postgresql, whose tasks may publish to this one"
+            "Run beat on a broker that checks them (sqlite, redis, postgresql, penstock), whose tasks may publish here"
         )
