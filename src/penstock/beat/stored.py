@@ -17,7 +17,7 @@ from penstock.beat.line import CatchUp, Line
 from penstock.coordinator import Coordinator
 from penstock.errors import BrokerError, ConfigError, StoreError
 from penstock.message import pack, unpack
-from penstock.schedules import Known
+from penstock.schedules import Known, Schedule
 
 SHARDS = 64
 MOST_IN_SHARD = 8_192
@@ -63,12 +63,19 @@ def record_of(line: Line) -> Record:
         line.since,
         line.paused,
         line.schedule if isinstance(line.schedule, Known) else None,
-        str(line.schedule),
+        text_of(line.schedule),
         pack(line.message),
         line.jitter,
         line.catch_up,
         line.max_late,
     )
+
+
+def text_of(schedule: Schedule) -> str:
+    """A schedule for people. One that does not say what it is, is known by its class: `object`'s own text would be
+    another in each process, and look like a change."""
+    kind = type(schedule)
+    return kind.__qualname__ if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__ else str(schedule)
 
 
 def line_from(record: Record) -> Line | None:

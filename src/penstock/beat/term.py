@@ -209,17 +209,16 @@ class Term:
 
     def _settle(self, ticks: Sequence[Tick], answers: Sequence[Answer]) -> bool:
         queue = ticks[0].line.message.queue
+        self._published = True
         full = next((answer for answer in answers if isinstance(answer, Full)), None)
-        fenced = any(isinstance(answer, Fenced) for answer in answers)
+        if full is None and self._backlog.accepted(queue):
+            log.warning("queue %s takes tasks again", queue)
         self._backlog.done(
             tick for tick, answer in zip(ticks, answers, strict=True) if not isinstance(answer, Full | Fenced)
         )
-        self._published = True
-        if fenced:
+        if any(isinstance(answer, Fenced) for answer in answers):
             raise Deposed("the broker says that another beat leads")
         if full is None:
-            if self._backlog.accepted(queue):
-                log.warning("queue %s takes tasks again", queue)
             return True
         if self._backlog.refused(queue, full.retry_after, self._app.clock.monotonic()):
             log.warning("queue %s is full: ticks wait until it takes tasks again, as their schedules allow", queue)

@@ -213,6 +213,7 @@ def test_a_full_queue_makes_the_newest_tick_wait(make: Any, clock: WallClock, ca
     machines.run(600)
     assert times(published(app)) == ["120100Z", "120200Z"]
     said = warnings(caplog.records)
+    assert "queue default takes tasks again" not in said
     assert sum("queue default is full" in line for line in said) == 1
     assert any("a newer tick takes the place" in line for line in said)
     machines.beats = [Beat(app)]  # a successor knows what waits
@@ -220,6 +221,7 @@ def test_a_full_queue_makes_the_newest_tick_wait(make: Any, clock: WallClock, ca
     drain(app)
     machines.run(20)
     assert times(published(app)) == ["121000Z"]
+    assert "queue default takes tasks again" in warnings(caplog.records)
 
 
 def test_a_full_queue_makes_all_ticks_wait_if_the_policy_is_all(make: Any, clock: WallClock) -> None:
@@ -301,6 +303,20 @@ def test_what_the_code_says_otherwise_begins_now_and_stays_paused(make: Any, clo
     changed.timetable.resume("s")
     machines.run(1200)
     assert times(published(app)) == ["142000Z"]
+
+
+def test_a_schedule_of_ones_own_goes_on_in_the_next_process(make: Any, clock: WallClock) -> None:
+    class EveryTen:
+        def next_after(self, moment: float) -> float:
+            return moment // 10 * 10 + 10
+
+    app = make(EveryTen())
+    Machines(clock, Beat(app)).run(1)
+    clock.advance(60)
+    again = make(EveryTen())
+    sharing(app, again)
+    Machines(clock, Beat(again)).run(1)
+    assert times(published(again)) == ["120100Z"]  # it is the same, and has missed it
 
 
 def test_a_schedule_that_was_changed_has_no_past(make: Any, clock: WallClock) -> None:
