@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from penstock.beat.line import Line
 from penstock.beat.place import check_engine, prefix_of
 from penstock.beat.reconcile import check_clashes
-from penstock.beat.stored import Timetables
+from penstock.beat.stored import Timetables, record_of
 from penstock.beat.term import PATIENCE, Deposed, Term
 from penstock.beat.written import line_of
 from penstock.errors import BrokerError, PenstockError
@@ -39,6 +39,8 @@ class Beat:
         check_engine(app.engine.broker.features)
         self._app = app
         self._own = own_lines(app)
+        # Now, so that a take-over need not.
+        self._written = {name: record_of(line) for name, line in self._own.items()}
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         self._term: Term | None = None
         self._outage = Outage("standing for leader")
@@ -105,7 +107,7 @@ class Beat:
                 log.info("standing by: another beat leads")
                 self._waiting = True
             return min(LONGEST_STAND, lease / 8)
-        term = Term(app, self._own, self._holder, token)
+        term = Term(app, self._own, self._written, self._holder, token)
         term.begin()
         self._outage.over()
         self._term, self._waiting = term, False

@@ -22,6 +22,9 @@ class Due(Struct, frozen=True):
 
 def first_after(line: Line, after: float) -> Tick | None:
     """The first tick that fires after `after`."""
+    if not line.jitter:  # nearly all of 100,000
+        moment = line.schedule.next_after(after)
+        return None if moment is None else Tick(line, moment, moment)
     return next(_from(line, after), None)
 
 

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from penstock.beat.line import Line
-from penstock.beat.stored import Record, line_from, record_of
+from penstock.beat.stored import Record, line_from
 from penstock.errors import ConfigError
 
 
-def reconciled(line: Line | None, record: Record | None, now: float) -> Record | None:
+def reconciled(fresh: Record | None, record: Record | None, now: float) -> Record | None:
     """What is to be stored, of what the code says (`None`: nothing) and what is stored. A line that is new, or other
     than before, begins now; one that is paused stays so, whatever else changes."""
     if record is not None and record.origin == "added":
         return record
-    if line is None:
+    if fresh is None:
         return None
-    fresh = record_of(line)
     if record is None:
         return replace(fresh, since=now)
     same = replace(fresh, since=record.since, paused=record.paused) == record

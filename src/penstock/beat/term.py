@@ -54,9 +54,12 @@ class Deposed(Exception):
 
 
 class Term:
-    def __init__(self, app: Penstock, own: Mapping[str, Line], holder: str, token: int) -> None:
-        """`own` are the lines of the app's code; the lease is held by `holder` with `token`."""
-        self._app, self._own, self._holder = app, own, holder
+    def __init__(
+        self, app: Penstock, own: Mapping[str, Line], written: Mapping[str, Record], holder: str, token: int
+    ) -> None:
+        """`own` are the lines of the app's code, and `written` their records; the lease is held by `holder` with
+        `token`."""
+        self._app, self._own, self._written, self._holder = app, own, written, holder
         self._engine = app.engine
         self._coordinator = self._engine.coordinator
         self._name = prefix_of(app)
@@ -85,7 +88,7 @@ class Term:
         for names in by_shard({*self._own, *mine}):
             self._renew(self._app.clock.monotonic())
             self._call(
-                self._tables.change(names, lambda name, record: reconciled(self._own.get(name), record, now)),
+                self._tables.change(names, lambda name, record: reconciled(self._written.get(name), record, now)),
             )
         self._changes = self._call(self._tables.changes())
         self._records = self._call(self._tables.read())

@@ -133,7 +133,8 @@ class Timetable:
         """All schedules, by name; those of the app's code as they are there."""
         now = self._app.clock.time()
         own, stored = own_lines(self._app), self._run(self._tables.read())
-        records = {name: reconciled(own.get(name), stored.get(name), now) for name in sorted({*own, *stored})}
+        written = {name: record_of(line) for name, line in own.items()}
+        records = {name: reconciled(written.get(name), stored.get(name), now) for name in sorted({*own, *stored})}
         return [self._listed(record, own, now) for record in records.values() if record is not None]
 
     def leader(self) -> Position | None:

@@ -117,15 +117,17 @@ class Plan(Struct, frozen=True):
 
     def days_from(self, start: datetime) -> Iterator[datetime]:
         """The days that fit, in order, from `start` on."""
+        first = (start.year, start.month)
         for year in range(start.year, min(start.year + YEARS, 9999)):
             for month in self.months:
-                if (year, month) < (start.year, start.month):
+                if (year, month) < first:
                     continue
-                for number in self.days:
+                begin = bisect_left(self.days, start.day) if (year, month) == first else 0
+                for number in self.days[begin:]:
                     if number > LENGTHS[month - 1] or (month == 2 and number == 29 and not _leap(year)):
                         continue
                     day = datetime(year, month, number)
-                    if day >= start and day.isoweekday() % 7 in self.weekdays:
+                    if day.isoweekday() % 7 in self.weekdays:
                         yield day
 
     def first_on(self, day: datetime, after: float) -> float | None:
