@@ -65,7 +65,7 @@ class Line(Struct, frozen=True):
         """When a tick fires: jitter is the same for all who ask, and never reaches the following tick."""
         if not self.jitter:
             return tick
-        following = self.schedule.next_after(tick)
+        following = next_of(self.schedule, tick)
         room = self.jitter if following is None else min(self.jitter, following - tick)
         return tick + room * (crc32(f"{self.name}@{tick:.6f}".encode()) / 2**32)
 
@@ -90,7 +90,7 @@ class Tick(Struct, frozen=True, dict=True):
     @cached_property
     def following(self) -> float | None:
         """The moment of the next one; `None`: it is the last."""
-        return self.line.schedule.next_after(self.moment)
+        return next_of(self.line.schedule, self.moment)
 
     def message(self, app: str, era: int, fence: Fence, now: float) -> Message:
         """What is published for it at `now`. `era` counts the times that the clock was set back: then its moments come
@@ -105,6 +105,15 @@ class Tick(Struct, frozen=True, dict=True):
             expires=None if template.expires is None else template.expires + now,
             guards=(*template.guards, fence, Dedup(name, self.line.remembers(self.moment, self.following))),
         )
+
+
+def next_of(schedule: Schedule, moment: float) -> float | None:
+    """What the schedule says comes after `moment`. Raises `ValueError` when that is not after it: of an app's own
+    schedule nothing is taken for granted, and one that stands still would hold up all others."""
+    found = schedule.next_after(moment)
+    if found is not None and not found > moment:
+        raise ValueError(f"next_after({moment!r}) must be later, or None, not {found!r}")
+    return found
 
 
 def tick_id(namespace: str, app: str, name: str, moment: float, era: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from penstock.beat.line import MOST_CAUGHT_UP, Line, Tick
+from penstock.beat.line import MOST_CAUGHT_UP, Line, Tick, next_of
 from penstock.schedules import Schedule
 
 
@@ -23,7 +23,7 @@ class Due(Struct, frozen=True):
 def first_after(line: Line, after: float) -> Tick | None:
     """The first tick that fires after `after`."""
     if not line.jitter:  # nearly all of 100,000
-        moment = line.schedule.next_after(after)
+        moment = next_of(line.schedule, after)
         return None if moment is None else Tick(line, moment, moment)
     return next(_from(line, after), None)
 
@@ -58,7 +58,7 @@ def _every(first: Tick, now: float) -> Due:
 
 def _from(line: Line, after: float) -> Iterator[Tick]:
     """The ticks that fire after `after`, in order."""
-    moment = line.schedule.next_after(after - line.jitter)
+    moment = next_of(line.schedule, after - line.jitter)
     if moment is not None and moment <= after:
         moment = newest(line.schedule, moment, after)  # of those whose moment has passed, only it may fire yet
     if moment is not None:
@@ -92,11 +92,11 @@ def newest(schedule: Schedule, low: float, high: float, *, strictly: bool = Fals
     """The newest moment of a schedule up to `high` (or before it), where `low` is one of them. By halves: a schedule
     of seconds may have slept for months."""
     while True:
-        following = schedule.next_after(low)
+        following = next_of(schedule, low)
         if following is None or following > high or (strictly and following >= high):
             return low
         middle = following + (high - following) / 2
-        found = schedule.next_after(middle)
+        found = next_of(schedule, middle)
         if found is not None and (found < high or (found == high and not strictly)):
             low = found
         elif middle >= high:

@@ -17,9 +17,8 @@ from penstock.beat.place import prefix_of
 from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, by_shard
 from penstock.broker import Answer, Fenced, Full
-from penstock.errors import BrokerError
+from penstock.errors import BrokerError, PenstockError
 from penstock.message import Fence
-from penstock.schedules import crontab, once, schedule
 from penstock.worker.outage import Outage, bounded
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ SKEW = 3600.0
 """The same between two machines: what this one's clock may be behind that of the one that led before."""
 BATCH = 256
 """Ticks in one publish."""
-ALWAYS_USABLE = (crontab, schedule, once)
-"""Schedules that need nothing to be installed, and raise nothing."""
+SHOWN = 5
+"""Schedules that are named in one line of the log."""
 PATIENCE = 5.0
 """Seconds that a call of the coordinator may take."""
 
@@ -157,7 +156,7 @@ class Term:
         changed = [record for name, record in records.items() if self._records.get(name) != record]
         gone = [name for name in self._records if name not in records]
         self._backlog.forget([*gone, *(record.name for record in changed)])
-        self._agenda.change(self._lines(changed), gone, now)
+        self._agenda.change(self._lines(changed), [*gone, *(record.name for record in changed)], now)
         self._records, self._changes = records, changes
         log.info("the timetable was changed; new or others: %d, removed: %d", len(changed), len(gone))
 
@@ -174,13 +173,21 @@ class Term:
             self._start_from(now, now)
 
     def _collect(self, now: float) -> None:
-        ticks, skipped = self._agenda.due(now)
-        for name in skipped:
-            log.warning("schedule %s: ticks were missed, and are skipped (catch_up)", name)
-        for tick in self._backlog.add(ticks):
-            log.warning("schedule %s: a newer tick takes the place of one that waits", tick.line.name)
-        for tick in self._backlog.drop_late(now):
-            log.warning("schedule %s: a tick could not be published in time, and is dropped", tick.line.name)
+        came = self._agenda.due(now)
+        for name, error in came.failed:
+            log.error("schedule %s failed, and is left out until a beat leads anew: %s", name, error)
+        if came.skipped:
+            log.warning("ticks were missed, and are skipped as catch_up says, of %s", _named(came.skipped))
+        replaced = self._backlog.add(came.ticks)
+        if replaced:
+            log.info(
+                "newer ticks take the place of those that wait, of %s", _named([one.line.name for one in replaced])
+            )
+        late = self._backlog.drop_late(now)
+        if late:
+            log.warning(
+                "ticks could not be published in time, and are dropped, of %s", _named([t.line.name for t in late])
+            )
 
     def _publish(self, now: float) -> None:
         for ticks in self._backlog.ready(self._app.clock.monotonic()):
@@ -271,16 +278,21 @@ class Term:
 
     def _lines(self, records: Iterable[Record]) -> Iterator[Line]:
         """Those that can be used here; of the others, why not."""
-        now = self._app.clock.time()
         for record in records:
+            if record.origin == "added" and record.name in self._own:
+                log.error("schedule %s of the app's code is left out: another was added under its name", record.name)
             try:
                 line = in_force(record, self._own)
-                if line is not None and not isinstance(line.schedule, ALWAYS_USABLE):
-                    line.schedule.next_after(now)
-            except Exception as error:  # a schedule of the app's own may raise anything, and must not stop the rest
-                log.error("schedule %s cannot be used, and is left out: %s", record.name, error)
+            except PenstockError as error:
+                log.error("schedule %s cannot be read, and is left out: %s", record.name, error)
                 continue
             if line is None:
                 log.error("schedule %s is left out: this app's code does not know it", record.name)
                 continue
             yield line
+
+
+def _named(names: Sequence[str]) -> str:
+    """A few of them: there may be 100,000."""
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} others"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.beat.beat import own_lines
-from penstock.beat.line import CatchUp
+from penstock.beat.line import CatchUp, Line
 from penstock.beat.missed import first_after
 from penstock.beat.place import check_engine, prefix_of
 from penstock.beat.reconcile import in_force, reconciled
@@ -143,12 +144,13 @@ class Timetable:
 
     # -- what they share
 
-    def _listed(self, record: Record, own: Any, now: float) -> Listed:
+    def _listed(self, record: Record, own: Mapping[str, Line], now: float) -> Listed:
         message, coming = unpack(record.message), None
-        if not record.paused:
-            line = in_force(record, own)
-            tick = first_after(line, now) if line is not None else None
-            coming = tick.fires if tick is not None else None
+        line = None if record.paused else in_force(record, own)
+        if line is not None:
+            with suppress(Exception):  # a schedule of the app's own may raise anything
+                tick = first_after(line, now)
+                coming = tick.fires if tick is not None else None
         return Listed(
             record.name,
             message.task,

@@ -83,7 +83,7 @@ def test_no_tick_comes_twice_none_is_early_and_none_too_late(
     agenda, now, seen = Agenda([one], 5.0, 5.0), 5.0, list[Tick]()
     for nap in naps:
         now += nap
-        ticks, _ = agenda.due(now)
+        ticks = agenda.due(now).ticks
         for tick in ticks:
             assert tick.fires <= now
             assert now - tick.fires <= one.bound
@@ -99,17 +99,17 @@ def test_no_tick_comes_twice_none_is_early_and_none_too_late(
 
 def test_at_most_so_many_are_caught_up_the_newest() -> None:
     agenda = Agenda([line(1.0, catch_up="all", max_late=86_400.0)], 0.0, 0.0)
-    ticks, skipped = agenda.due(50_000.0)
-    assert [tick.moment for tick in (ticks[0], ticks[-1])] == [50_000.0 - MOST_CAUGHT_UP + 1, 50_000.0]
-    assert skipped == ["line"]
+    came = agenda.due(50_000.0)
+    assert [tick.moment for tick in (came.ticks[0], came.ticks[-1])] == [50_000.0 - MOST_CAUGHT_UP + 1, 50_000.0]
+    assert came.skipped == ["line"]
 
 
 def test_lines_that_change_lose_their_old_ticks() -> None:
     agenda = Agenda([line(10.0), Line("other", schedule(7.0), CALL)], 0.0, 0.0)
     agenda.change([Line("line", schedule(100.0), CALL, since=5.0)], ["other"], 5.0)
     assert agenda.wake() == 100.0
-    assert agenda.due(99.0) == ([], [])
-    assert [tick.line.schedule for tick in agenda.due(100.0)[0]] == [schedule(100.0)]
+    assert agenda.due(99.0).ticks == []
+    assert [tick.line.schedule for tick in agenda.due(100.0).ticks] == [schedule(100.0)]
 
 
 def test_changes_without_end_do_not_fill_the_heap() -> None:
@@ -121,7 +121,7 @@ def test_changes_without_end_do_not_fill_the_heap() -> None:
 
 def test_a_moment_that_was_fired_leaves_nothing() -> None:
     agenda = Agenda([line(once(50.0))], 0.0, 0.0)
-    assert len(agenda.due(60.0)[0]) == 1
+    assert len(agenda.due(60.0).ticks) == 1
     assert agenda.wake() is None
 
 
