@@ -8,10 +8,10 @@ hour, both.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -133,8 +133,9 @@ class Plan(Struct, frozen=True):
     def first_on(self, day: datetime, after: float) -> float | None:
         """The first moment of this day that is after `after`."""
         if not steady(day, self.tz):
-            found = [moment for hour in self.hours for minute in self.minutes for moment in self._at(day, hour, minute)]
-            return min((moment for moment in found if moment > after), default=None)
+            all_day = _all_day(self.tz, day, self.hours, self.minutes, self.repeats)
+            at = bisect_right(all_day, after)
+            return all_day[at] if at < len(all_day) else None
         midnight = day.replace(tzinfo=self.tz).timestamp()
         # Of the minutes that begin after `after`, the first.
         least = max(0, int((after - midnight) // 60) + 1)
@@ -153,9 +154,19 @@ class Plan(Struct, frozen=True):
                 return None
         return midnight + 3600 * self.hours[at] + 60 * self.minutes[0]
 
-    def _at(self, day: datetime, hour: int, minute: int) -> tuple[float, ...]:
-        found = moments(day.replace(hour=hour, minute=minute), self.tz)
-        return found if self.repeats else found[:1]
+
+@lru_cache(maxsize=512)
+def _all_day(
+    tz: tzinfo, day: datetime, hours: tuple[int, ...], minutes: tuple[int, ...], repeats: bool
+) -> tuple[float, ...]:
+    """The moments of a day on which clocks are changed, in order. Kept, since thousands of schedules may be due every
+    minute of it."""
+    found: set[float] = set()
+    for hour in hours:
+        for minute in minutes:
+            both = moments(day.replace(hour=hour, minute=minute), tz)
+            found.update(both if repeats else both[:1])
+    return tuple(sorted(found))
 
 
 def _leap(year: int) -> bool:
