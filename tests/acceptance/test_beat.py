@@ -21,7 +21,7 @@ from tests.absent import not_tested
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.sites import open_site
 from tests.acceptance.ticking import ticking_app
-from tests.servers import NotInstalled, broker_server
+from tests.servers import NotInstalled, Server, broker_server
 
 LEASE = 1.5
 """Seconds: what is asked for where a take-over is to take at most 2."""
@@ -33,6 +33,7 @@ class Field:
 
     def __init__(self, stage: Stage, url: str, lease: float, catch_up: CatchUp, beats: int) -> None:
         self.app = ticking_app(url, lease, catch_up, stage.history)
+        self.server: Server | None = None
         self._stage, self.arguments = stage, (url, lease, catch_up, stage.history)
         if beats:
             self._stage.start("ticking", "worker", *self.arguments)
@@ -89,17 +90,21 @@ def at(task_id: str) -> int:
 @contextmanager
 def field_on(kind: str, stage: Stage, catch_up: CatchUp, lease: float = LEASE, beats: int = 2) -> Iterator[Field]:
     with ExitStack() as stack:
+        server: Server | None = None
         if kind == "sqlite":
             url = f"sqlite:///{stage.path}"
         elif kind == "penstock":
             (stage.folder / "broker").mkdir()
-            url = stack.enter_context(broker_server(stage.folder / "broker")).url
+            server = stack.enter_context(broker_server(stage.folder / "broker"))
+            url = server.url
         else:
             try:
-                url = stack.enter_context(open_site(kind, stage.folder)).server.url
+                server = stack.enter_context(open_site(kind, stage.folder)).server
+                url = server.url
             except NotInstalled as missing:
                 not_tested(missing)
         field = Field(stage, url, lease, catch_up, beats)
+        field.server = server
         stack.callback(field.app.close)
         stack.callback(stage.close)
         yield field
@@ -144,6 +149,19 @@ def test_thirty_times(stage: Stage, measured: Callable[[str], None]) -> None:
         ticks = field.check(gaps=False)
     measured(f"{len(ticks)} ticks, 0 doubled, 0 missed; the longest take-over {max(took):.2f} s")
     assert max(took) <= TAKE_OVER
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_ticks_wait_for_a_server_that_was_killed(kind: str, stage: Stage) -> None:
+    with field_on(kind, stage, "all", lease=10.0) as field:
+        field.wait_for_ticks(2)
+        assert field.server is not None
+        field.server.stop(signal.SIGKILL)
+        time.sleep(3)
+        field.server.start()
+        field.wait_for_ticks(5)
+        field.check(gaps=False)
 
 
 @pytest.mark.slow

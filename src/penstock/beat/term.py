@@ -84,11 +84,7 @@ class Term:
         stored = self._call(self._tables.read())
         mine = [name for name, record in stored.items() if record.origin == "app"]
         now = self._app.clock.time()
-        for names in by_shard({*self._own, *mine}):
-            self._renew(self._app.clock.monotonic())
-            self._call(
-                self._tables.change(names, lambda name, record: reconciled(self._written.get(name), record, now)),
-            )
+        self._store_own({*self._own, *mine}, now)
         self._changes = self._call(self._tables.changes())
         self._records = self._call(self._tables.read())
         position, self._version = self._call(self._tables.position())
@@ -155,6 +151,11 @@ class Term:
         records = self._call(self._tables.read())
         changed = [record for name, record in records.items() if self._records.get(name) != record]
         gone = [name for name in self._records if name not in records]
+        strange = [name for name in (*gone, *(record.name for record in changed)) if self._is_strange(name, records)]
+        if strange:
+            log.warning("another beat has written what this app's code does not say; put right: %s", _named(strange))
+            self._store_own(strange, now)
+            return  # the next look takes it up
         self._backlog.forget([*gone, *(record.name for record in changed)])
         self._agenda.change(self._lines(changed), [*gone, *(record.name for record in changed)], now)
         self._records, self._changes = records, changes
@@ -263,6 +264,17 @@ class Term:
         if again is not None:
             waits.append(again)
         return max(0.0, min(waits))
+
+    def _store_own(self, names: Iterable[str], now: float) -> None:
+        """Make what is stored what the app's code says."""
+        for some in by_shard(names):
+            self._renew(self._app.clock.monotonic())
+            self._call(self._tables.change(some, lambda name, record: reconciled(self._written.get(name), record, now)))
+
+    def _is_strange(self, name: str, records: Mapping[str, Record]) -> bool:
+        """Not what a leader with this code has stored: a beat with another one may have been frozen as it began to
+        lead."""
+        return reconciled(self._written.get(name), records.get(name), 0.0) != records.get(name)
 
     # -- what they share
 

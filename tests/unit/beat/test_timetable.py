@@ -146,6 +146,15 @@ def test_a_stored_timetable_that_cannot_be_read_is_said(app: Penstock) -> None:
         app.timetable.list()
 
 
+def test_what_another_beat_wrote_too_late_is_put_right(app: Penstock, machines: Machines) -> None:
+    """It has other code, was frozen while it began to lead, and woke up."""
+    engine = app.engine
+    engine.run(Timetables(engine.coordinator, "beat::app").change(["code"], lambda name, there: None))
+    machines.run(3700)
+    assert [one.name for one in app.timetable.list()] == ["code"]
+    assert times(published(app)) == ["130000Z"]
+
+
 def test_changes_of_two_do_not_undo_each_other(app: Penstock) -> None:
     """The second reads before the first has written, and writes after it."""
     engine, tick = app.engine, app.tasks["tick"]
