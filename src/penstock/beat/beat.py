@@ -8,15 +8,15 @@ import secrets
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.beat.line import Line
 from penstock.beat.place import check_engine, prefix_of
 from penstock.beat.reconcile import check_clashes
 from penstock.beat.stored import Timetables, record_of
-from penstock.beat.term import PATIENCE, Deposed, Term
+from penstock.beat.term import PATIENCE, Deposed, Own, Term
 from penstock.beat.written import line_of
 from penstock.errors import BrokerError, PenstockError
 from penstock.worker.outage import Outage, bounded
@@ -24,6 +24,7 @@ from penstock.worker.outage import Outage, bounded
 if TYPE_CHECKING:
     from penstock.app import Penstock
 
+T = TypeVar("T")
 LONGEST_STAND = 1.0
 """Seconds between two tries to lead, at most."""
 
@@ -38,9 +39,10 @@ class Beat:
         cannot be used."""
         check_engine(app.engine.broker.features)
         self._app = app
-        self._own = own_lines(app)
-        # Now, so that a take-over need not.
-        self._written = {name: record_of(line) for name, line in self._own.items()}
+        lines = own_lines(app)
+        self._own = Own(lines, {name: record_of(line) for name, line in lines.items()})
+        self._tables = Timetables(app.engine.coordinator, prefix_of(app))
+        self._changes = -1
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         self._term: Term | None = None
         self._outage = Outage("standing for leader")
@@ -99,19 +101,26 @@ class Beat:
     def _stand(self) -> float:
         app = self._app
         lease = app.conf.beat_lease
-        call = app.engine.coordinator.acquire(prefix_of(app), self._holder, lease)
-        token = app.engine.run(bounded(call, PATIENCE, app.engine.url))
+        token = self._call(app.engine.coordinator.acquire(prefix_of(app), self._holder, lease))
         if token is None:
+            self._keep_up()
             self._outage.over()
             if not self._waiting:
                 log.info("standing by: another beat leads")
                 self._waiting = True
             return min(LONGEST_STAND, lease / 8)
-        term = Term(app, self._own, self._written, self._holder, token)
+        term = Term(app, self._own, self._tables, self._holder, token)
         term.begin()
         self._outage.over()
         self._term, self._waiting = term, False
         return 0.0
+
+    def _keep_up(self) -> None:
+        """Read the timetable while another leads, so that a take-over need not."""
+        changes = self._call(self._tables.changes())
+        if changes != self._changes:
+            self._call(self._tables.read())
+            self._changes = changes
 
     def _end(self) -> None:
         if self._term is None:
@@ -122,13 +131,15 @@ class Beat:
             log.warning("another beat leads when the lease has run out: %s", error)
 
     def _check_clashes(self) -> None:
-        tables = Timetables(self._app.engine.coordinator, prefix_of(self._app))
         try:
-            stored = self._app.engine.run(bounded(tables.read(), PATIENCE, self._app.engine.url))
+            stored = self._call(self._tables.read())
         except BrokerError as error:
             log.warning("what was added at run time could not be read, and is looked at later: %s", error)
             return
-        check_clashes(self._own, stored)
+        check_clashes(self._own.lines, stored)
+
+    def _call(self, call: Coroutine[Any, Any, T]) -> T:
+        return self._app.engine.run(bounded(call, PATIENCE, self._app.engine.url))
 
 
 def own_lines(app: Penstock) -> Mapping[str, Line]:

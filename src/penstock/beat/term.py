@@ -10,6 +10,8 @@ import logging
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import Struct
+
 from penstock.beat.agenda import Agenda
 from penstock.beat.backlog import Backlog
 from penstock.beat.line import Line, Tick
@@ -52,18 +54,22 @@ class Deposed(Exception):
     """Another beat leads."""
 
 
+class Own(Struct, frozen=True):
+    """What the app's code says, as lines and as they are stored: made once, so that a take-over need not."""
+
+    lines: Mapping[str, Line]
+    records: Mapping[str, Record]
+
+
 class Term:
-    def __init__(
-        self, app: Penstock, own: Mapping[str, Line], written: Mapping[str, Record], holder: str, token: int
-    ) -> None:
-        """`own` are the lines of the app's code, and `written` their records; the lease is held by `holder` with
-        `token`."""
-        self._app, self._own, self._written, self._holder = app, own, written, holder
+    def __init__(self, app: Penstock, own: Own, tables: Timetables, holder: str, token: int) -> None:
+        """The lease is held by `holder` with `token`. What `tables` have read already is not read again."""
+        self._app, self._own, self._written, self._holder = app, own.lines, own.records, holder
+        self._tables = tables
         self._engine = app.engine
         self._coordinator = self._engine.coordinator
         self._name = prefix_of(app)
         self._fence = Fence(self._name, token)
-        self._tables = Timetables(self._coordinator, self._name)
         self._records: dict[str, Record] = {}
         self._backlog = Backlog()
         self._agenda = Agenda((), 0.0, 0.0)
