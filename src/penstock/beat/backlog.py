@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from penstock.beat.line import MOST_CAUGHT_UP, Tick
 
@@ -19,14 +19,6 @@ class Backlog:
         """Queue → line → its ticks."""
         self._again: dict[str, float] = {}
         """Full queue → the monotonic time at which it is tried again."""
-
-    def __len__(self) -> int:
-        return sum(len(ticks) for lines in self._waiting.values() for ticks in lines.values())
-
-    @property
-    def full(self) -> Sequence[str]:
-        """The queues that were full when they were tried."""
-        return list(self._again)
 
     def add(self, ticks: Iterable[Tick]) -> list[Tick]:
         """These came due. Returns the ticks that they replace."""
