@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from penstock.backend import Backend
 from penstock.batch import Batch
 from penstock.beat.line import CatchUp
-from penstock.beat.written import Written, read_written
+from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
@@ -103,8 +103,7 @@ class Penstock(Configured):
         self.clock: Clock = clock or SystemClock()
         self.publishing, self.running = tuple(publishing), tuple(running)
         self._observers = tuple(observers)
-        self._periodic: dict[str, Written] = dict(self.conf.beat_schedule)
-        self.periodic: Mapping[str, Written] = MappingProxyType(self._periodic)
+        self._periodic = AddedSchedules()
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
         self._results: Engine | None = None
@@ -267,14 +266,16 @@ class Penstock(Configured):
             "catch_up": catch_up,
             "max_late": max_late,
         }
-        written = read_written(name, given, self.conf.timezone)
-        if self._periodic.setdefault(name, written) != written:
-            there = self._periodic[name]
-            raise ConfigError(
-                f"two schedules are named {name!r}: {there.task} by {str(there.schedule)!r}, and {written.task} by "
-                f"{str(written.schedule)!r}; give one of them name='…'"
-            )
+        self._periodic.add(name, given)
+        if self._conf is not None:  # else when settings are needed: their modules must not be read now
+            self._periodic.check(name, self._conf.beat_schedule, self._conf.timezone)
         return name
+
+    @property
+    def periodic(self) -> Mapping[str, Written]:
+        """The periodic tasks of this app's code, by name. Raises `ConfigError`."""
+        conf = self.conf
+        return self._periodic.with_settings(conf.beat_schedule, conf.timezone)
 
     @property
     def timetable(self) -> Timetable:

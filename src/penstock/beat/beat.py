@@ -18,7 +18,7 @@ from penstock.beat.reconcile import check_clashes
 from penstock.beat.stored import Timetables, record_of
 from penstock.beat.term import PATIENCE, Deposed, Own, Term
 from penstock.beat.written import line_of
-from penstock.errors import BrokerError, PenstockError
+from penstock.errors import BrokerError, ConfigError, PenstockError
 from penstock.worker.outage import Outage, bounded
 
 if TYPE_CHECKING:
@@ -143,14 +143,13 @@ class Beat:
 
 
 def own_lines(app: Penstock) -> Mapping[str, Line]:
-    """The lines of the app's code. Raises `ConfigError`, and names the schedule."""
+    """The lines of the app's code. Raises `ConfigError`."""
     lines = {}
     for name, written in app.periodic.items():
         try:
             lines[name] = line_of(app, name, written)
-        except (PenstockError, TypeError) as error:
-            error.add_note(f"in schedule {name!r}")
-            raise
+        except (PenstockError, TypeError) as error:  # a TypeError: its arguments do not fit the task
+            raise ConfigError(f"schedule {name!r}: {error}") from error
     return lines
 
 

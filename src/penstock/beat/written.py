@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from penstock.spelling import hint
 if TYPE_CHECKING:
     from penstock.app import Penstock
 
+ANY_ZONE = "UTC"
+"""For checking what is written before the app's time zone is known."""
 MOST = 200_000
 """Schedules of one app."""
 REFUSED = ("eta", "task_id")
@@ -38,6 +41,52 @@ class Written(Struct, frozen=True, kw_only=True):
     jitter: float = 0.0
     catch_up: CatchUp = "latest"
     max_late: float | None = None
+
+
+class AddedSchedules:
+    """What `add_periodic_task` adds to `beat_schedule`. Settings may still change then, so that it is kept as it was
+    given; it is checked at once."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Mapping[str, Any]] = {}
+        self._read: tuple[Mapping[str, Written], str, Mapping[str, Written]] | None = None
+        """What was asked for last: the settings' part, the time zone, and all together."""
+
+    def add(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raises `ConfigError` for what is wrong, and for another of that name."""
+        written, there = read_written(name, given, ANY_ZONE), self._given.get(name)
+        if there is not None:
+            check_same(name, read_written(name, there, ANY_ZONE), written)
+        self._given[name] = given
+        self._read = None
+
+    def check(self, name: str, settings: Mapping[str, Written], tz: str) -> None:
+        """Take back what was added, and raise `ConfigError`, when `beat_schedule` has another of that name."""
+        try:
+            check_same(name, settings.get(name), read_written(name, self._given[name], tz))
+        except ConfigError:
+            del self._given[name]
+            raise
+
+    def with_settings(self, settings: Mapping[str, Written], tz: str) -> Mapping[str, Written]:
+        """All, by name; wall times without a zone are those of `tz`. Raises `ConfigError`."""
+        if self._read is None or self._read[0] is not settings or self._read[1] != tz:
+            every = dict(settings)
+            for name, given in self._given.items():
+                written = read_written(name, given, tz)
+                check_same(name, every.get(name), written)
+                every[name] = written
+            self._read = (settings, tz, every)
+        return MappingProxyType(self._read[2])
+
+
+def check_same(name: str, there: Written | None, written: Written) -> None:
+    """Raise `ConfigError` when there is another schedule of that name."""
+    if there is not None and there != written:
+        raise ConfigError(
+            f"two schedules are named {name!r}: {there.task} by {str(there.schedule)!r}, and {written.task} by "
+            f"{str(written.schedule)!r}; give one of them name='…'"
+        )
 
 
 def read_written(name: str, given: Mapping[str, Any], tz: str) -> Written:
@@ -88,6 +137,11 @@ def _message(app: Penstock, written: Written) -> Message:
         message = app.client.prepare_unknown(written.task, written.args, written.kwargs, written.options)
     else:
         message = app.client.prepare(task, written.args, written.kwargs, written.options)
+    if type(message.queue) is not str:
+        raise ConfigError(
+            f"a tick is one task, and {message.queue!s} stands for several queues: let the periodic task be one that "
+            "publishes to them"
+        )
     options = message.options
     return replace(
         message,

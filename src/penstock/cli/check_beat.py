@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.findings import Finding, Level
 from penstock.cli.terminal import duration
-from penstock.errors import Unsupported
+from penstock.errors import ConfigError, Unsupported
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -25,10 +25,8 @@ def check_beat(app: Penstock) -> Iterator[Finding]:
         if app.periodic:
             yield Finding(Level.ERROR, "beat", str(error))
         return
-    except TypeError as error:  # the arguments of a schedule do not fit its task
-        yield Finding(
-            Level.ERROR, "beat", f"{error}, {', '.join(getattr(error, '__notes__', ()))}", "correct its args and kwargs"
-        )
+    except ConfigError as error:
+        yield Finding(Level.ERROR, "beat", str(error))
         return
     if not schedules:
         return

@@ -25,7 +25,8 @@ COROUTINES = 100
 class WorkerOptions(Struct, frozen=True, kw_only=True):
     """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app's settings, and then
     to the number of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in
-    seconds. `burst`: end when there is nothing ready to start (what is due later stays). `beat`: publish what is due, too."""
+    seconds. `burst`: end when there is nothing ready to start (what is due later stays). `beat`: publish what is due,
+    too."""
 
     concurrency: int | None = None
     pool: str | None = None

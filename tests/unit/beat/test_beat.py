@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import BrokerUnavailable, ConfigError, Penstock, Queue, Unsupported, crontab
+from penstock import Broadcast, BrokerUnavailable, ConfigError, Penstock, Queue, Signature, Unsupported, crontab
 from penstock.beat.beat import Beat
 from penstock.beat.place import check_engine
 from tests.unit.beat.stage import START, Machines, WallClock, drain, published, sharing, times, warnings
@@ -254,7 +254,7 @@ def test_ticks_wait_for_a_broker_that_is_away(make: Any, clock: WallClock, monke
     monkeypatch.setattr(app.client, "publish", fail)
     machines.run(30)
     monkeypatch.setattr(app.client, "publish", publish)
-    machines.run(15)
+    machines.run(12)
     assert times(published(app)) == [f"1200{second}0Z" for second in range(1, 6)]
 
 
@@ -370,9 +370,16 @@ def test_an_engine_without_fences_is_refused() -> None:
 
 def test_arguments_that_do_not_fit_are_said_before_it_starts(make: Any) -> None:
     app = make(60, args=(1, 2, 3))
-    with pytest.raises(TypeError) as error:
+    with pytest.raises(ConfigError, match="schedule 's': "):
         Beat(app)
-    assert "in schedule 's'" in error.value.__notes__
+
+
+def test_a_tick_goes_to_one_queue(clock: WallClock, apps: list[Penstock]) -> None:
+    app = Penstock("app", broker="memory://", clock=clock, task_queues=[Broadcast("all")])
+    apps.append(app)
+    app.add_periodic_task(60, Signature("tick"), name="s", queue="all")
+    with pytest.raises(ConfigError, match="schedule 's': a tick is one task, and all stands for several queues"):
+        Beat(app)
 
 
 def test_a_name_that_was_given_at_run_time_to_another_is_refused(make: Any, apps: list[Penstock]) -> None:

@@ -65,6 +65,32 @@ def test_periodic_tasks_are_added_by_name() -> None:
     assert app.periodic["tick(1, y=2)"].schedule == crontab(0, 4, tz="UTC")
 
 
+def test_settings_may_come_later() -> None:
+    app = Penstock("app", broker="memory://")
+    app.add_periodic_task("0 4 * * *", Signature("tick"), name="x")
+    app.configure(timezone="Asia/Tokyo", beat_schedule={"y": {"task": "tick", "schedule": "30 4 * * *"}})
+    assert app.periodic["x"].schedule == crontab(0, 4, tz="Asia/Tokyo")
+    assert app.periodic["y"].schedule == crontab(30, 4, tz="Asia/Tokyo")
+    app.configure(beat_schedule={"x": {"task": "other", "schedule": 5}})
+    with pytest.raises(ConfigError, match="two schedules are named 'x'"):
+        app.periodic  # noqa: B018
+
+
+def test_modules_of_settings_are_not_read_for_a_schedule() -> None:
+    app = Penstock("app", broker="memory://")
+    app.config_from_object("no_such_module_yet")
+    app.add_periodic_task("0 4 * * *", Signature("tick"), name="x")
+    with pytest.raises(ConfigError, match="no_such_module_yet"):
+        app.periodic  # noqa: B018
+
+
+def test_what_was_refused_is_not_there() -> None:
+    app = Penstock("app", broker="memory://", beat_schedule={"x": {"task": "tick", "schedule": 10}})
+    with pytest.raises(ConfigError):
+        app.add_periodic_task(20.0, Signature("tick"), name="x")
+    assert app.periodic["x"].schedule == schedule(10.0)
+
+
 def test_the_same_twice_is_once_and_another_of_its_name_is_refused() -> None:
     app = Penstock("app", broker="memory://", beat_schedule={"x": {"task": "tick", "schedule": 10}})
     app.add_periodic_task(10.0, Signature("tick"), name="x")

@@ -50,7 +50,7 @@ def test_arguments_that_do_not_fit_are_found(app: Penstock) -> None:
     app.add_periodic_task(60, app.tasks["tick"].s(1), name="wrong")
     (finding,) = check_beat(app)
     assert finding.level is Level.ERROR
-    assert "in schedule 'wrong'" in finding.text
+    assert finding.text.startswith("schedule 'wrong': ")
 
 
 def test_an_engine_that_cannot_is_found_if_it_is_asked_to(app: Penstock, monkeypatch: Any) -> None:
