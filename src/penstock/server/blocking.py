@@ -53,7 +53,7 @@ class BlockedPublishers:
 
     def hold(self, held: Held, namespace: str, queue: str) -> bool:
         """Make it wait for room, if its queue is declared so and its time is not over; `False`: answer it."""
-        if self._loop.time() >= held.until or self._overflow(namespace, queue) != "block":
+        if held.peer.closed or self._loop.time() >= held.until or self._overflow(namespace, queue) != "block":
             return False
         if not held.order:
             held.order = next(self._orders)

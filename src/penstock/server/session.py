@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Demand, Duplicate, Full
-from penstock.delivery import Settlement
+from penstock.delivery import RetryAt, Settlement
 from penstock.engines.sqlite.joint import Finished, Work
 from penstock.engines.sqlite.publishing import packed
 from penstock.engines.sqlite.watching import Watch
@@ -23,6 +24,7 @@ from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
     CallRequest,
+    Ended,
     FollowUpRequest,
     InterruptRequest,
     PublishRequest,
@@ -32,8 +34,9 @@ from penstock.protocol.requests import (
     WatchRequest,
 )
 from penstock.server.access.identity import Identity
+from penstock.server.access.rights import Right
 from penstock.server.blocking import Held
-from penstock.server.checking import read_message
+from penstock.server.checking import check_finite, check_outcome, read_message
 from penstock.server.peer import Peer
 from penstock.server.rights_check import RightsCheck
 from penstock.server.space import Space
@@ -44,7 +47,10 @@ MAX_BATCH = 1_000
 """Messages of one batch, and settlements of one step."""
 MAX_WATCHED = 1_000_000
 """Tasks whose results one client waits for."""
-MAX_PAIRS = 10_000
+MAX_CLAIM = 8 << 20
+"""Bytes of the messages of one claim: an answer fits into a frame. A larger one comes alone."""
+TOLD_AT_ONCE = 1 << 20
+"""Bytes of results that are pushed together. What is beyond is told without, and asked for at the client's pace."""
 UNANSWERED = re.compile(r"@(\d{1,19})\.(\d{1,15})\.(\d{1,4})\.(\d{1,6})\Z")
 
 log = logging.getLogger("penstock.broker")
@@ -93,7 +99,22 @@ class ClientSession:
         if self._turns.closed:
             self.peer.refuse("unavailable", "the broker stops")
             return
-        HANDLERS[type(request)](self, request, size)
+        act = HANDLERS[type(request)]
+        if getattr(request, "again", False):
+            self._when_done(size, lambda: act(self, request, size))
+        else:
+            act(self, request, size)
+
+    def _when_done(self, size: int, act: Callable[[], None]) -> None:
+        """What this repeats may be under way, from a connection that was lost: its answer is known after it."""
+
+        def go_on() -> None:
+            self.peer.answered(size)
+            if not self.peer.closed:
+                act()
+
+        self.peer.began(size)
+        self._turns.when_done(go_on)
 
     # Publishing.
 
@@ -109,6 +130,12 @@ class ClientSession:
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
+        if any(message.id is not None and message.id[:1] == "@" for batch in batches for message in batch):
+            self._when_done(size, lambda: self._submit(request, batches, size))
+        else:
+            self._submit(request, batches, size)
+
+    def _submit(self, request: PublishRequest, batches: list[list[Message]], size: int) -> None:
         self.peer.began(size)
         Publishing(self, request, batches, size).submit()
 
@@ -179,13 +206,13 @@ class ClientSession:
             if len(request.ended) > MAX_BATCH or len(request.finished) > MAX_BATCH:
                 raise ConfigError(f"more than {MAX_BATCH:,} settlements in one step")
             for one in request.ended:
-                if one.effects:
-                    self.rights.effects(one.effects)
-                message = getattr(one.verdict, "message", None)
-                if message is not None:
-                    read_message(msgspec.msgpack.encode(message))
+                self._check_end(one)
             if want is not None:
                 self.rights.demand(want)
+                if want.max_bytes > MAX_CLAIM:
+                    want = request.want = replace(want, max_bytes=MAX_CLAIM)
+                if request.number in self._waiting:
+                    raise ConfigError(f"request {request.number} waits for its answer: each has a number of its own")
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
@@ -194,6 +221,16 @@ class ClientSession:
             blob = self._turns.joint.heard(self.number, request.mark)
             earlier = None if blob is None else _read_step(blob)
         self._serve_step(request, size, earlier)
+
+    def _check_end(self, end: Ended) -> None:
+        if end.outcome is not None:
+            check_outcome(end.outcome)
+        if end.effects:
+            self.rights.effects(end.effects)
+        if type(end.verdict) is RetryAt:
+            check_finite("the time of a retry", end.verdict.when)
+            if end.verdict.message is not None:
+                read_message(msgspec.msgpack.encode(end.verdict.message))
 
     def _serve_step(self, request: StepRequest, size: int, earlier: tuple[list[bool], list[int]] | None) -> None:
         want = request.want
@@ -215,7 +252,7 @@ class ClientSession:
             lambda finished: self._stepped(request, finished, done, size),
             1 + len(request.ended) + 256 * split,
             want.wait if want is not None and want.limit else 0.0,
-            self._ready,
+            lambda: self._ready(want),
         )
         self.peer.began(size)
         if want is not None:
@@ -226,8 +263,11 @@ class ClientSession:
         else:
             self._turns.submit(entry)
 
-    def _ready(self) -> bool:
-        return self.peer.stalled is None
+    def _ready(self, want: Demand | None) -> bool:
+        """It reads, and may still do what it asked for a while ago."""
+        if self.peer.stalled is not None or self.peer.closed:
+            return False
+        return want is None or all(self.rights.may(Right.READ, queue) for queue in want.queues)
 
     def _stepped(self, request: StepRequest, work: Work, earlier: list[bool], size: int) -> None:
         self._waiting.pop(request.number, None)
@@ -277,12 +317,20 @@ class ClientSession:
             row = self.space.store.ids.number(report.id)
             if row is not None:
                 self._watches.pop(row, None)
-        self.peer.send(Told(list(reports)))
+        room = TOLD_AT_ONCE if self.peer.stalled is None else 0
+        told = []
+        for report in reports:
+            if report.outcome is not None:
+                room -= len(report.outcome.value)
+                if room < 0:
+                    report = replace(report, outcome=None)
+            told.append(report)
+        self.peer.send(Told(told))
 
     # The rest.
 
     def _started(self, note: StartedNote, size: int) -> None:
-        if note.worker in self.workers and len(note.pairs) <= MAX_PAIRS:
+        if note.worker in self.workers:
             self.space.crew.note(note.worker, note.pairs)
 
     def _call(self, request: CallRequest, size: int) -> None:
@@ -304,7 +352,8 @@ class ClientSession:
             log.error("%s: a request failed: %r", self, error, exc_info=error)
             self.peer.send(Failed(number, "failed", "the broker could not do this; its log tells why"))
             return
-        self.peer.send(Failed(number, code_of(error), str(error)))
+        code = "malformed" if isinstance(error, msgspec.DecodeError) else code_of(error)
+        self.peer.send(Failed(number, code, str(error)))
 
     def mark(self, mark: int) -> tuple[int, int] | None:
         return (self.number, mark) if self.number and mark > 0 else None
@@ -331,11 +380,6 @@ class ClientSession:
         self.space.blocked.drop(self.peer)
         if clean:
             self.space.crew.gone(self.workers)
-
-    def forget(self) -> None:
-        """It leaves of its own will, and asks nothing again."""
-        if self.number:
-            self._turns.joint.forget_session(self.number)
 
 
 class Publishing:

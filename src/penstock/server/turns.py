@@ -67,6 +67,7 @@ class Turns:
         self._works: dict[int, Entry] = {}
         self._unsynced = self._results = False
         self._due: asyncio.TimerHandle | None = None
+        self._came_due = False
         self.wakes = 0
         """Counts up whenever there may be new work for somebody."""
         self.closed = False
@@ -89,6 +90,13 @@ class Turns:
         else:
             self._unsynced = False
             then()
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call `then` when all that was submitted until now is done, and as durable as it is to be."""
+        if self.idle:
+            then()
+        else:
+            self.submit(Entry(Work(), lambda work: self._after.append(then)))
 
     def park(self, entry: Entry, woken: int = 0) -> None:
         """It waits for work. `woken`: queues that have got some since it looked."""
@@ -175,7 +183,8 @@ class Turns:
         else:
             self._finish(later, after, woken.queues)
             self._tell_results(entries)
-        if served:
+        if served or self._came_due:
+            self._came_due = False
             self._look_when_due()
         if self._entries:
             self._schedule()
@@ -226,7 +235,8 @@ class Turns:
             for entry in later:
                 entry.work.error = error
             self._failed(error)
-        self._finish(later, after, woken)
+        # What else was changed is not durable either: its callers are cut off, and do not know.
+        self._finish(later, () if error is not None else after, woken)
         self._tell_results(later)
         if self._entries or self._woken.queues or self._after or self._results:
             self._schedule()
@@ -245,6 +255,8 @@ class Turns:
             self._store.watches.look([row for entry in entries for row in dead_rows(entry.work)])
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
+        except Exception:  # the turns go on
+            log.exception("looking for results failed")
 
     def _reply(self, entry: Entry) -> None:
         try:
@@ -291,6 +303,7 @@ class Turns:
 
     def _come_due(self) -> None:
         self._due = None
+        self._came_due = True  # timers may be early by a millisecond, and nothing be due yet
         self.work(ALL, MOST_TASKS)
 
     def _tell_slow(self, seconds: float, entries: Sequence[Entry]) -> None:

@@ -255,9 +255,6 @@ class Joint:
 
         return self._db.write(work, heavy=False)
 
-    def forget_session(self, session: int) -> None:
-        self._db.write(lambda: self._db.execute("DELETE FROM heard WHERE session = ?", (session,)), heavy=False)
-
     def forget_heard(self, before: float) -> None:
         """Drop what was answered before that time."""
         self._db.write(lambda: self._db.execute("DELETE FROM heard WHERE at < ?", (before,)), heavy=False)
