@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
 from penstock.engines.server.wire import Wire
+from penstock.errors import PenstockError
 from penstock.outcome import Outcome, Progress, Report
 from penstock.protocol.requests import UnwatchRequest, WatchRequest
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 CHUNK = 5_000
 """Ids of one call."""
+FEW = 64
+"""Results that are fetched together."""
+
+log = logging.getLogger("penstock.engine")
 
 
 class Listener:
@@ -38,6 +45,7 @@ class ServerBackend:
     def __init__(self, engine: ServerEngine) -> None:
         self._engine = engine
         self._listeners: dict[str, list[Listener]] = {}
+        self._fetching: set[asyncio.Task[None]] = set()
 
     async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
         first: list[bool] = []
@@ -47,8 +55,8 @@ class ServerBackend:
 
     async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
         reports: list[Report] = []
-        for start in range(0, len(keys), CHUNK):
-            reports += await self._engine.link.call("fetch", keys[start : start + CHUNK])
+        while len(reports) < len(keys):  # what is too much for one answer comes with the next
+            reports += await self._engine.link.call("fetch", keys[len(reports) : len(reports) + CHUNK])
         return reports
 
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
@@ -87,6 +95,30 @@ class ServerBackend:
         _watch(wire, list(self._listeners))
 
     def told(self, reports: Sequence[Report]) -> None:
+        """What the broker pushed. Results that were too large to be are asked for."""
+        small = [report for report in reports if report.outcome is not None]
+        self._notify(small)
+        if len(small) < len(reports):
+            task = asyncio.get_running_loop().create_task(
+                self._fetch([report.id for report in reports if report.outcome is None])
+            )
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, ids: Sequence[str]) -> None:
+        """A few at a time: each is handed on before the next is asked for."""
+        for start in range(0, len(ids), FEW):
+            asked = list(ids[start : start + FEW])
+            while asked:
+                try:
+                    found: list[Report] = await self._engine.link.call("fetch", asked)
+                except PenstockError as error:  # the next connection tells again what nobody has heard
+                    log.warning("%s: results could not be fetched: %s", self._engine.url, error)
+                    return
+                del asked[: len(found)]
+                self._notify(found)
+
+    def _notify(self, reports: Sequence[Report]) -> None:
         told: dict[int, tuple[Listener, list[Report]]] = {}
         for report in reports:
             for listener in self._listeners.pop(report.id, ()):
@@ -113,8 +145,14 @@ class ServerBackend:
             rows = [number for one in unheard if (number := self._engine.ids.number(str(one))) is not None]
             self._engine.link.tell(UnwatchRequest([*unheard, *rows]))
 
+    async def stop(self) -> None:
+        for task in self._fetching:
+            task.cancel()
+        await asyncio.gather(*self._fetching, return_exceptions=True)
+
     def forked(self) -> None:
         self._listeners.clear()
+        self._fetching.clear()
 
 
 def _watch(wire: Wire, keys: Sequence[Key]) -> None:

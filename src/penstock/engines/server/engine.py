@@ -54,6 +54,7 @@ class ServerEngine(NetworkEngine):
 
     async def disconnect(self) -> None:
         await self.coordinator.stop_telling()
+        await self.backend.stop()
         await self.link.close()
 
     def abandon(self) -> None:
