@@ -59,18 +59,17 @@ def wait_for(happened: Callable[[], object]) -> None:
 
 
 def test_what_is_asked_again_while_it_is_under_way_is_done_once(house: House) -> None:
-    with slow_disk(house) as goes_on:
-        with house.client() as other:
-            other.send(publish(1, 0))  # a sync is under way, and what comes now waits for the next turn
-            wait_for(lambda: house.do(lambda: house.broker.space("/").turns.idle) is False)
-            with house.client(session=SESSION) as first:
-                first.send(publish(1, 1))
-                wait_for(lambda: any(session.peer.unanswered for session in house.broker.sessions.values()))
-                first.reset()
-            with house.client(session=SESSION) as second:
-                second.send(publish(1, 1, again=True))
-                goes_on.set()
-                answer = second.read_until(Published)
+    with slow_disk(house) as goes_on, house.client() as other:
+        other.send(publish(1, 0))  # a sync is under way, and what comes now waits for the next turn
+        wait_for(lambda: house.do(lambda: house.broker.space("/").turns.idle) is False)
+        with house.client(session=SESSION) as first:
+            first.send(publish(1, 1))
+            wait_for(lambda: any(session.peer.unanswered for session in house.broker.sessions.values()))
+            first.reset()
+        with house.client(session=SESSION) as second:
+            second.send(publish(1, 1, again=True))
+            goes_on.set()
+            answer = second.read_until(Published)
     assert isinstance(answer.batches[0], Span)
     assert depth(house) == 2
 
