@@ -147,7 +147,10 @@ class ClientSession:
             return None
         session, mark, batch, place = map(int, found.groups())
         blob = self._turns.joint.heard(session_number(self.identity.user, session), mark)
-        batches = [] if blob is None else _read_published(blob).batches
+        try:
+            batches = [] if blob is None else _read_published(blob).batches
+        except msgspec.DecodeError:  # it was no publish
+            return None
         if batch >= len(batches):
             return None
         answers = answers_of(batches[batch])
@@ -176,7 +179,8 @@ class ClientSession:
             if done.error is not None:
                 self._fail(request.number, done.error)
             else:
-                self.peer.send(Published(request.number, [span_or_each(self.named(done.answers[0]))]))
+                answers = done.answers[0] if done.answers else []
+                self.peer.send(Published(request.number, [span_or_each(self.named(answers))]))
 
         self.peer.began(size)
         self._turns.submit(Entry(work, reply, len(messages)))
@@ -216,11 +220,13 @@ class ClientSession:
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
-        earlier: tuple[list[bool], list[int]] | None = None
-        if request.again and self.number and request.mark:
-            blob = self._turns.joint.heard(self.number, request.mark)
-            earlier = None if blob is None else _read_step(blob)
-        self._serve_step(request, size, earlier)
+        if request.again:
+            if self._heard(request.mark, request.number, lambda number, blob: self._step_again(request, size, blob)):
+                return
+        self._serve_step(request, size, None)
+
+    def _step_again(self, request: StepRequest, size: int, blob: bytes) -> None:
+        self._serve_step(request, size, _read_step(blob))
 
     def _check_end(self, end: Ended) -> None:
         if end.outcome is not None:
@@ -348,11 +354,11 @@ class ClientSession:
         self._fail(number, error)
 
     def _fail(self, number: int, error: BaseException) -> None:
-        if not isinstance(error, PenstockError | msgspec.DecodeError):
+        if not isinstance(error, PenstockError | msgspec.DecodeError | UnicodeDecodeError):
             log.error("%s: a request failed: %r", self, error, exc_info=error)
             self.peer.send(Failed(number, "failed", "the broker could not do this; its log tells why"))
             return
-        code = "malformed" if isinstance(error, msgspec.DecodeError) else code_of(error)
+        code = code_of(error) if isinstance(error, PenstockError) else "malformed"
         self.peer.send(Failed(number, code, str(error)))
 
     def mark(self, mark: int) -> tuple[int, int] | None:
@@ -363,7 +369,10 @@ class ClientSession:
         blob = self._turns.joint.heard(self.number, mark) if self.number and mark > 0 else None
         if blob is None:
             return False
-        send(number, blob)
+        try:
+            send(number, blob)
+        except msgspec.DecodeError:
+            self._fail(number, ConfigError(f"mark {mark} was another kind of request: each has a mark of its own"))
         return True
 
     def writable(self) -> None:

@@ -245,7 +245,10 @@ class Turns:
         for entry in later:
             self._conclude(entry, woken)
         for then in after:
-            then()
+            try:
+                then()
+            except Exception:  # likewise
+                log.exception("a reply could not be sent")
 
     def _tell_results(self, entries: Sequence[Entry]) -> None:
         if not self._results:
