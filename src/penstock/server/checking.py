@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+from msgspec import Raw
+
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge
 from penstock.message import HIGHEST, LOWEST, MAX_NAME, Dedup, Fence, Message, Unique, unpack
@@ -19,6 +22,7 @@ MAX_QUEUES = 1_000
 """Queues of one worker, and of one demand."""
 LARGEST = (1 << 63) - 1
 """The largest number that a database holds."""
+_scan = msgspec.json.Decoder(Raw).decode
 FOREVER = 10 * 365 * 86_400.0
 """Seconds: the longest time to keep something."""
 
@@ -82,9 +86,20 @@ def check_outcome(outcome: Outcome) -> None:
         raise ConfigError(f"an outcome has a terminal state, not {outcome.state}")
     if len(outcome.value) > MAX_MESSAGE:
         raise MessageTooLarge(f"a result of {len(outcome.value):,} bytes; at most {MAX_MESSAGE:,} are kept")
+    if outcome.content_type == "json" and outcome.value:
+        check_json(outcome.value)
     check_finite("the end of a task", outcome.done)
     check_finite("the time that a task took", outcome.runtime)
     check_number("the retries of a task", outcome.retries)
+
+
+def check_json(value: bytes) -> None:
+    """Raise `DecodeError` for what would spoil the results beside it."""
+    try:
+        value.decode()
+        _scan(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"a result is no JSON: {error}") from error
 
 
 def check_progress(progress: Progress) -> None:

@@ -220,13 +220,12 @@ class ClientSession:
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
-        if request.again:
-            if self._heard(request.mark, request.number, lambda number, blob: self._step_again(request, size, blob)):
-                return
-        self._serve_step(request, size, None)
 
-    def _step_again(self, request: StepRequest, size: int, blob: bytes) -> None:
-        self._serve_step(request, size, _read_step(blob))
+        def go_on(number: int, blob: bytes) -> None:
+            self._serve_step(request, size, _read_step(blob))
+
+        if not (request.again and self._heard(request.mark, request.number, go_on)):
+            self._serve_step(request, size, None)
 
     def _check_end(self, end: Ended) -> None:
         if end.outcome is not None:

@@ -1,4 +1,4 @@
-"""Frames that no honest client sends: whole requests of random values, honest ones with a few bytes changed, and noise."""
+"""Frames that no honest client sends: requests of random values, honest ones with a few bytes changed, and noise."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from penstock.errors import AccessRefused
 from penstock.protocol.frames import FrameError, Frames, frame
 from penstock.protocol.replies import Published, Span, Stepped, decode_reply, decode_welcome
 from penstock.protocol.requests import Hello
+from penstock.server import blocking
 from penstock.server import peer as peer_module
 from penstock.server.access.identity import ByPassword, Identity
 from penstock.server.access.signing_in import Credentials
@@ -210,6 +211,7 @@ def test_signed_in_clients_send_anything(
     frames: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer_module, "TURN", 5.0)
+    monkeypatch.setattr(blocking, "MAX_WAIT", 0.05)
     growth = Growth(frames // 4)
     seed = int(os.environ.get("PENSTOCK_FUZZ_SEED", "1"))
     clients = 0

@@ -124,7 +124,7 @@ class Watches:
         """`None` for a damaged result: who waits for it asks by himself, and is told; the others are not held up."""
         try:
             return self._lookup.report(key)
-        except DecodeError:
+        except (DecodeError, UnicodeDecodeError):
             return None
 
     def _tell_new(self) -> None:
