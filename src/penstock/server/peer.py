@@ -270,7 +270,7 @@ class Peer(asyncio.Protocol):
             if self._ending is not None and now - self._ending > LINGER and self._transport is not None:
                 self._transport.abort()
             return
-        if self.session is None and now - self.since > HELLO_PATIENCE:
+        if self.session is None and not self.greeting and now - self.since > HELLO_PATIENCE:
             self.cut("unavailable", f"no hello within {HELLO_PATIENCE:g} s")
         elif self.stalled is not None and now - self.stalled > STALLED:
             self.cut("stalled", f"nothing that was sent was read for {STALLED:g} s")

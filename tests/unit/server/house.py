@@ -107,8 +107,13 @@ class House:
 class Client:
     """A bare client that has signed in. `welcome` is what it was told."""
 
-    def __init__(self, port: int, hello: Hello) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(self, port: int, hello: Hello, *, window: int | None = None) -> None:
+        """`window`: bytes that its system keeps for it, about."""
+        self.socket = socket.socket()
+        if window is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(("127.0.0.1", port))
         self._frames = Frames()
         self._bodies: list[bytes] = []
         self.send(hello)

@@ -91,7 +91,9 @@ async def settle(broker: Broker, pipe: Pipe) -> None:
         await asyncio.sleep(0)
         if pipe.reading and all(space.turns.idle for space in broker.spaces.values()) and not broker._greetings:
             return
-    raise AssertionError("it hangs")
+    turns = {name: (space.turns._entries, space.turns._syncing) for name, space in broker.spaces.items()}
+    assert pipe.peer is not None
+    raise AssertionError(f"it hangs: {pipe.peer._reasons}, {pipe.peer.unanswered} unanswered, {turns}")
 
 
 def learn(fuzzer: Fuzzer, pipe: Pipe) -> None:
