@@ -1,4 +1,4 @@
-"""`penstock broker` is killed, restarted, frozen; its workers and producers are; and nothing that was accepted is lost."""
+"""`penstock broker` is killed, restarted and frozen, its workers are killed; nothing that was accepted is lost."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_frozen_broker_is_noticed_and_a_repeat_makes_no_second_task(field: Fie
 
 @pytest.mark.slow
 def test_a_killed_workers_tasks_are_started_again_within_three_seconds(field: Field, measured: Tell) -> None:
-    """Not after its lease, though nobody is there to bury it; what it had started is charged, its neighbours are not."""
+    """Not after its lease, though nobody is there to bury it."""
     mill = field.mill()
     mill.publish(mill.nap, [1], 30.0)
     victim = field.worker("--concurrency", 1, "--lease", 60)

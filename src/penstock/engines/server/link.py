@@ -157,6 +157,7 @@ class Link:
             )
         except BaseException:
             wire.abort("not connected")
+            await asyncio.sleep(0)  # the loop may end with this: its next turn closes the socket
             raise
         self.welcome, self._wire = welcome, wire
         if abs(time.time() - welcome.time) > CLOCKS_APART:
