@@ -8,7 +8,8 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import penstock
@@ -36,6 +37,8 @@ LOOK = 0.5
 WINDOW = 48
 """Requests at once whose answers the broker shall remember: it keeps 64."""
 CLOCKS_APART = 5.0
+HEAD_START = 0.5
+"""Seconds before the end of a publish's time at which the broker is to say that its queue is full still."""
 
 log = logging.getLogger("penstock.engine")
 
@@ -204,21 +207,22 @@ class Link:
     async def publish(self, batches: list[list[bytes]], timeout: float) -> tuple[int, Published]:
         """The mark under which it was asked, and the answers. Raises `BrokerUnavailable` when nothing was done,
         `MaybePublished`."""
-        async with self._window:
+        deadline = Deadline(timeout, self._loop.time)
+        async with self._in_window(deadline):
             mark = next(self._marks)
             request = PublishRequest(next(self._numbers), mark, False, timeout, batches)
-            deadline = Deadline(timeout, self._loop.time)
             try:
                 return mark, await self._again(request, deadline)
             except OutcomeUnknown as error:
                 raise MaybePublished(mark, str(error)) from None
 
     async def follow_up(self, batch: list[bytes], timeout: float) -> tuple[int, Published]:
-        async with self._window:
+        deadline = Deadline(timeout, self._loop.time)
+        async with self._in_window(deadline):
             mark = next(self._marks)
             request = FollowUpRequest(next(self._numbers), mark, False, batch)
             try:
-                return mark, await self._again(request, Deadline(timeout, self._loop.time))
+                return mark, await self._again(request, deadline)
             except OutcomeUnknown as error:
                 raise MaybePublished(mark, str(error)) from None
 
@@ -227,10 +231,29 @@ class Link:
 
     async def step(self, request: StepRequest, patience: float) -> Stepped:
         """Raises `BrokerUnavailable` when nothing was done, `OutcomeUnknown` when it may have been."""
-        async with self._window:
+        deadline = Deadline(patience, self._loop.time)
+        async with self._in_window(deadline):
             request.mark = next(self._marks)
-            answer: Stepped = await self._again(request, Deadline(patience, self._loop.time))
+            answer: Stepped = await self._again(request, deadline)
             return answer
+
+    @asynccontextmanager
+    async def _in_window(self, deadline: Deadline) -> AsyncIterator[None]:
+        """One of the requests at once. Raises `BrokerUnavailable` when others take it until the deadline."""
+        if self._window.locked():
+            try:
+                async with asyncio.timeout(deadline.left()):
+                    await self._window.acquire()
+            except TimeoutError:
+                raise BrokerUnavailable(
+                    f"{self._settings.public}: {WINDOW} requests before this one are not answered yet"
+                ) from None
+        else:
+            await self._window.acquire()
+        try:
+            yield
+        finally:
+            self._window.release()
 
     async def _again(self, request: Any, deadline: Deadline) -> Any:
         """Ask until there is an answer. Who is asked again is told so."""
@@ -242,8 +265,11 @@ class Link:
                 if sent:
                     raise self._unknown(sent) from error
                 raise
+            left = deadline.left()
+            if type(request) is PublishRequest:
+                request.timeout = max(0.0, left - min(HEAD_START, left / 5))
             try:
-                async with asyncio.timeout(deadline.left()):
+                async with asyncio.timeout(left):
                     return await wire.ask(request.number, request)
             except TimeoutError:
                 wire.forget(request.number)
