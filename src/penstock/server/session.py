@@ -122,6 +122,7 @@ class ClientSession:
         if request.again and self._heard(request.mark, request.number, self._send_published):
             return
         try:
+            self.space.store.spare.check()
             batches = [[read_message(body) for body in batch] for batch in request.batches]
             for batch, messages in zip(request.batches, batches, strict=True):
                 if len(batch) > MAX_BATCH:
