@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,11 @@ Lost = Callable[[BrokerError], None]
 
 
 class Subscription(Protocol):
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        """Block until `notify` (or `lost`) has set `told`; `False` after `seconds`. An engine may have this thread do
+        what one of its own would do otherwise."""
+        ...
+
     def close(self) -> None:
         """No more calls. May be called twice."""
         ...

@@ -9,12 +9,12 @@ PenstockError
 │   └── DecodeError             bytes that are not what they should be (also a ValueError)
 ├── PublishError                the task was not published
 │   ├── QueueFull               the queue's bound is reached; carries retry_after
-│   ├── UnknownQueue            the queue is not declared
+│   ├── UnknownQueue            the queue is not declared, or nothing takes the call
 │   ├── MessageTooLarge         the message, or the batch, is over the limit
 │   └── AlreadyQueued           a unique task of that key is there
 ├── BrokerError                 the engine failed
 │   ├── BrokerUnavailable       it could not be reached, or not within the deadline
-│   ├── AccessRefused           it does not let this user in (also a ConfigError)
+│   ├── AccessRefused           it does not let this user in, or do this (also a ConfigError)
 │   ├── OutcomeUnknown          it may or may not have done what was asked; repeat with the same id
 │   ├── StoreFull               no space left where it keeps its data
 │   └── StoreError              its file or schema cannot be used
@@ -88,7 +88,8 @@ class QueueFull(PublishError):
 
 
 class UnknownQueue(PublishError, LookupError):
-    """The queue is not declared, and the app does not create missing queues."""
+    """The queue is not declared, and the app does not create missing queues; or no queue takes what is published to an
+    exchange, or no worker a broadcast."""
 
 
 class MessageTooLarge(PublishError, ValueError):
@@ -112,8 +113,8 @@ class BrokerUnavailable(BrokerError, ConnectionError):
 
 
 class AccessRefused(BrokerError, ConfigError):
-    """The engine does not let this user in, or the database or virtual host is not there; nothing was done. What was
-    right yesterday may be again tomorrow: a worker goes on trying."""
+    """The engine does not let this user in, or do this, or the database or virtual host is not there; nothing was done.
+    What was right yesterday may be again tomorrow: a worker goes on trying."""
 
 
 class OutcomeUnknown(BrokerError):

@@ -231,7 +231,7 @@ class AsyncResult(Generic[R]):
         try:
             while True:
                 left = check if deadline is None else min(check, deadline - time.monotonic())
-                if left > 0 and told.wait(left):
+                if left > 0 and subscription.wait(told, left):
                     if reports:
                         return self._noted(reports[0])
                     raise self._lost(failed[0]) from failed[0]

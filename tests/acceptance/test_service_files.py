@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock.server.access.rights import Permission
 from tests.acceptance.processes import state, wait_until
-from tests.servers.process import children
+from tests.servers.broker_node import PASSWORD, USER, permit
+from tests.servers.process import children, free_port
 
 TASKS = """
 import os, time
@@ -39,7 +41,7 @@ import signal, sys, time
 from penstock.server.supervision import notify
 print("arguments", sys.argv[1:], flush=True)
 notify("STATUS=recovering")
-time.sleep(0.3)
+time.sleep(2.0)  # longer than a worker is watched
 print("serves", flush=True)
 assert notify("READY=1")
 signal.pause()
@@ -267,3 +269,27 @@ def test_a_broker_is_started_when_it_says_that_it_serves(box: Box) -> None:
     box.penstock("service", "stop", "broker")
     program(box, "raise SystemExit('the port is taken')")
     assert "the port is taken" in box.penstock("service", "start", "broker", expect=1)
+
+
+@pytest.mark.slow
+def test_a_broker_and_its_worker_live_as_services(box: Box) -> None:
+    (box.project / "far.py").write_text("from penstock import Penstock\napp = Penstock('far')\n"
+        "@app.task\ndef add(x: int, y: int) -> int: return x + y\n")  # fmt: skip
+    port = free_port()
+    path = f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"
+    url = f"PENSTOCK_BROKER_URL=penstock://{USER}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/"
+    box.penstock("service", "install", "broker", "--manager", "files", "-e", path, "-e",
+        f"PENSTOCK_BROKER_BIND=tcp://127.0.0.1:{port} unix://{box.state}/broker/own.sock")  # fmt: skip
+    permit(box.state / "broker", USER, PASSWORD, Permission("*", ".*", ".*", ".*"))
+    box.penstock("-A", "far", "service", "install", "worker-far", "--manager", "files", "-e", path, "-e", url)
+    box.penstock("service", "start", "broker")
+    box.penstock("service", "start", "worker-far")
+    call = ("-b", url.partition("=")[2], "call", "far.add", "2", "3", "--wait", "--timeout", "30")
+    assert box.penstock(*call).startswith("5\n")
+    os.kill(box.pid("broker"), signal.SIGHUP)
+    box.penstock("service", "restart", "broker")
+    assert box.penstock(*call).startswith("5\n")  # the worker came back by itself
+    box.penstock("service", "stop", "worker-far")
+    box.penstock("service", "stop", "broker")
+    assert box.log("broker").rstrip().endswith("stopped")
+    assert not (box.state / "broker/own.sock").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import ssl
@@ -139,7 +140,7 @@ def test_what_compose_names_is_there(compose: dict[str, Any]) -> None:
         for volume in service["volumes"]:
             source = volume.split(":")[0]
             assert source in compose["volumes"] or (DEPLOY / source).is_dir(), name
-        for value in service["environment"].values():
+        for value in service.get("environment", {}).values():
             assert value.removeprefix("/run/secrets/") in service["secrets"], name
     broker = compose["services"]["broker"]
     assert "data:/var/lib/penstock" in broker["volumes"]
@@ -172,7 +173,8 @@ def test_secrets_are_kept_from_others_and_never_overwritten(secrets: Path, compo
     assert {Path(one["file"]).name for one in compose["secrets"].values()} <= made
     password = (secrets / "letters.password").read_text().strip()
     assert len(password) == 48
-    assert f"PENSTOCK_BROKER_URL=penstocks://letters:{password}@broker:7419/" in (secrets / "client.env").read_text()
+    url = f"penstocks://letters:{password}@broker:7419/?ca=/run/secrets/tls.crt"
+    assert (secrets / "client.env").read_text() == f"PENSTOCK_BROKER_URL={url}\n"
     again = subprocess.run([DEPLOY / "make-secrets", secrets], capture_output=True, text=True, timeout=60)
     assert (again.returncode, (secrets / "letters.password").read_text().strip()) == (1, password)
     ignored = subprocess.run(["git", "check-ignore", "deploy/secrets/tls.key"], cwd=REPOSITORY, capture_output=True)
@@ -247,7 +249,10 @@ def test_there_is_one_broker_with_a_disk_of_its_own() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
     (container,) = broker["spec"]["template"]["spec"]["containers"]
     assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/penstock"} in container["volumeMounts"]
-    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "penstock"}
+    health = (DEPLOY / "Dockerfile").read_text().partition("HEALTHCHECK")[2].partition("CMD ")[2].splitlines()[0]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["exec"]["command"] == json.loads(health)
     names = {one["name"] for one in container["env"]}
     assert {one for one in names if one.startswith("PENSTOCK")} <= VARIABLES
 

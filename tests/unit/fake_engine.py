@@ -81,6 +81,9 @@ class FakeBackend:
     def mint(self) -> str | None:
         return None
 
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
+
     def close(self) -> None:
         self.closed += 1
 

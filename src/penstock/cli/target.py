@@ -90,7 +90,7 @@ class Target:
             self._app.close()
 
     def _bare(self) -> Penstock:
-        from penstock.app import Penstock
+        from penstock.cli.bare_app import BareApp
         from penstock.locate import VARIABLE, broker_url
 
         # Resolved here: from inside the console script, "the caller's project" would be the virtual environment's.
@@ -103,11 +103,11 @@ class Target:
                     if self._broker is None
                     else f"there is no queue at {file}: check --broker (nothing was ever published there)"
                 )
-        return Penstock("penstock", broker=url, namespace=self._namespace)
+        return BareApp("penstock", broker=url, namespace=self._namespace)
 
 
 def load_app(name: str, folder: str) -> Penstock:
-    """The app that `name` ("module", or "module:attribute") names, with its `imports` imported; `folder` is put on
+    """The app that `name` ("module", or "module:attribute") names, with its `task_modules` imported; `folder` is put on
     `sys.path`. Raises `ConfigError`, `ImportFailed`."""
     module_name, colon, attribute = name.partition(":")
     _check_spelling(name, module_name)
@@ -115,8 +115,8 @@ def load_app(name: str, folder: str) -> Penstock:
         sys.path.insert(0, folder)
     module = _import(name, module_name, folder)
     app = _named(module, attribute) if colon else _only(module)
-    for extra in app.conf.imports:
-        _import(f"imports={extra!r} of {name}", extra, folder)
+    for extra in app.task_modules():
+        _import(f"{extra!r} of {name}", extra, folder)
     return app
 
 

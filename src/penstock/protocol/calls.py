@@ -59,6 +59,8 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "queues": Verb(tuple[str | None], list[QueueInfo]),
         "peek": Verb(tuple[str, Number, str], list[Peeked]),
         "purge": Verb(tuple[str, str], int),
+        "pause": Verb(tuple[str, str], bool),
+        "resume": Verb(tuple[str, str], bool),
         "dead_letters": Verb(tuple[str | None, Number, str], list[DeadLetter]),
         "retry_dead": Verb(tuple[Names], int),
         "drop_dead": Verb(tuple[Names], int),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -72,7 +72,7 @@ class Broker:
         self.peers: set[Peer] = set()
         self.sessions: dict[Peer, ClientSession] = {}
         self._numbered: dict[tuple[int, Space], Peer] = {}
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.started = time.time()
         self.refused = 0
         self._features = replace(
@@ -113,9 +113,13 @@ class Broker:
             del self._numbered[session.number, session.space]
 
     def greet(self, peer: Peer, hello: Hello) -> None:
-        task = self._loop.create_task(self._greet(peer, hello))
-        self._greetings.add(task)
-        task.add_done_callback(self._greetings.discard)
+        self.spawn(self._greet(peer, hello))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it go on beside the rest; its errors are its own business."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _greet(self, peer: Peer, hello: Hello) -> None:
         version = min(hello.newest, NEWEST)
@@ -175,14 +179,11 @@ class Broker:
             former.abort()
 
     def administer(self, session: ClientSession, request: CallRequest) -> None:
-        size = len(bytes(request.arguments))
-        session.peer.began(size)
-        task = self._loop.create_task(self._administer(session, request))
-        task.add_done_callback(lambda _: session.peer.answered(size))
-        self._greetings.add(task)
-        task.add_done_callback(self._greetings.discard)
+        self.spawn(self._administer(session, request))
 
     async def _administer(self, session: ClientSession, request: CallRequest) -> None:
+        size = len(bytes(request.arguments))
+        session.peer.began(size)
         try:
             verb = calls.VERBS["administer"]
             answer = await administer(self, session, *verb.read_arguments(request.arguments))
@@ -190,6 +191,8 @@ class Broker:
             session.fail(request.number, error)
         else:
             session.peer.send(Value(request.number, calls.raw(answer)))
+        finally:
+            session.peer.answered(size)
 
     # Settings that may be changed while it runs.
 

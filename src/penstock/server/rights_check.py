@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from penstock.broker import Demand, Key
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
-from penstock.engines.sqlite.ids import FIRST_TASK
+from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
 from penstock.message import Message
 from penstock.server.access.identity import Identity
@@ -137,8 +137,11 @@ class RightsCheck:
     def sees(self, key: Key) -> bool:
         """Who may write to a task's queue, or read it, may know what became of the task. Of a task that is elsewhere,
         and whose result only is kept here, whoever knows its id."""
-        row = self._space.store.row_of(key)
-        if row is None or row < FIRST_TASK:
+        store = self._space.store
+        row = store.ids.number(key) if isinstance(key, str) else key
+        if row is None:
+            row = store.row_of(key)
+        if row is None or not FIRST_TASK <= row < 1 << 63:
             return True
-        place = self._space.store.place(row)
-        return place is not None and (self.may(Right.WRITE, place[1]) or self.may(Right.READ, place[1]))
+        lane = store.catalog.find(lane_of(row))
+        return lane is not None and (self.may(Right.WRITE, lane.queue_name) or self.may(Right.READ, lane.queue_name))

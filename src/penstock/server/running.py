@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable
 
 from penstock.errors import ConfigError
+from penstock.server.access.book import Credential
 from penstock.server.broker import Broker
 from penstock.server.listening import Listeners
 from penstock.server.peer import Peer
-from penstock.server.settings import BrokerSettings
+from penstock.server.settings import BrokerSettings, bind_of
 from penstock.server.supervision import inherited_sockets, notify, watchdog_interval
 
 EXIT_BROKEN = 1
@@ -39,6 +40,9 @@ def run(settings: BrokerSettings, say: Callable[[str], None]) -> int:
 
 
 async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
+    inherited = inherited_sockets()
+    for listener in inherited:
+        settings.check_bind(bind_of(listener))
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for caught in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +51,7 @@ async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
     listeners = Listeners(settings, lambda: Peer(broker))
     loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
     try:
-        await listeners.open(inherited_sockets())
+        await listeners.open(inherited)
         _welcome(broker, listeners, say)
         notify(f"READY=1\nSTATUS=serving on {', '.join(listeners.addresses)}")
         watched = _keep_watchdog(loop)
@@ -82,12 +86,19 @@ def _welcome(broker: Broker, listeners: Listeners, say: Callable[[str], None]) -
         say(f"  listening on {address}")
     credential = broker.book.bootstrap()
     if credential is not None:
-        host = listeners.addresses[0].partition("://")[2]
+        url = sign_in_url(listeners.addresses[0], credential)
         say("  There is no administrator yet. Make one, with this one-time credential (24 h):")
-        say(f"    penstock -b penstock://{credential.user}:{credential.secret}@{host}/ users add admin")
+        say(f"    penstock -b '{url}' users add admin")
         say("  or here, as the owner of the files:")
         say(f"    penstock users add admin --data {broker.settings.data}")
     log.info("serving %s on %s", broker.settings.data, ", ".join(listeners.addresses))
+
+
+def sign_in_url(address: str, credential: Credential) -> str:
+    """The URL of somebody who signs in at an address of `Listeners`."""
+    scheme, _, place = address.partition("://")
+    who = f"{credential.user}:{credential.secret}"
+    return f"penstock://{who}@localhost/?socket={place}" if scheme == "unix" else f"{scheme}://{who}@{place}/"
 
 
 def _survives(durability: str) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Demand, Duplicate, Full
+from penstock.broker import Accepted, Answer, Demand, Duplicate
 from penstock.delivery import RetryAt, Settlement
 from penstock.engines.sqlite.joint import Finished, Work
-from penstock.engines.sqlite.publishing import packed
 from penstock.engines.sqlite.watching import Watch
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
@@ -35,9 +34,9 @@ from penstock.protocol.requests import (
 )
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
-from penstock.server.blocking import Held
 from penstock.server.checking import check_finite, check_outcome, read_message
 from penstock.server.peer import Peer
+from penstock.server.publishing import Publishing
 from penstock.server.rights_check import RightsCheck
 from penstock.server.space import Space
 from penstock.server.turns import Entry
@@ -63,6 +62,7 @@ class Host(Protocol):
     """What a session needs of its broker."""
 
     def administer(self, session: ClientSession, request: CallRequest) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
 
 
 class ClientSession:
@@ -123,11 +123,7 @@ class ClientSession:
             return
         try:
             self.space.store.spare.check()
-            batches = [[read_message(body) for body in batch] for batch in request.batches]
-            for batch, messages in zip(request.batches, batches, strict=True):
-                if len(batch) > MAX_BATCH:
-                    raise ConfigError(f"a batch of {len(batch):,} messages; at most {MAX_BATCH:,} are taken")
-                self.rights.publish(messages, worker=bool(self.workers))
+            batches = [self._read_batch(bodies) for bodies in request.batches]
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
@@ -139,6 +135,13 @@ class ClientSession:
     def _submit(self, request: PublishRequest, batches: list[list[Message]], size: int) -> None:
         self.peer.began(size)
         Publishing(self, request, batches, size).submit()
+
+    def _read_batch(self, bodies: list[bytes]) -> list[Message]:
+        if len(bodies) > MAX_BATCH:
+            raise ConfigError(f"a batch of {len(bodies):,} messages; at most {MAX_BATCH:,} are taken")
+        messages = [read_message(body) for body in bodies]
+        self.rights.publish(messages, worker=bool(self.workers))
+        return messages
 
     def earlier(self, task_id: str) -> Answer | None:
         """What became of a publish that was not answered in time, and is asked for by the id that its client made
@@ -305,10 +308,12 @@ class ClientSession:
         if len(self._watches) + len(keys) > MAX_WATCHED:
             self.peer.cut("malformed", f"more than {MAX_WATCHED:,} results are waited for")
             return
-        watch = self.space.store.watches.add([self.space.store.watched(key) for key in keys], self._tell)
+        watched = [self.space.store.watched(key) for key in keys]
+        watch = self.space.store.watches.add(watched, self._tell)
         for key in keys:
             self._watches[key] = watch
-        self._turns.results()
+        if not all(isinstance(key, int) and self.space.store.leases.is_held(key) for key in watched):
+            self._turns.results()
 
     def _unwatch(self, request: UnwatchRequest, size: int) -> None:
         dropped = [watch for key in request.keys if (watch := self._watches.pop(key, None)) is not None]
@@ -336,7 +341,7 @@ class ClientSession:
     # The rest.
 
     def _started(self, note: StartedNote, size: int) -> None:
-        if note.worker in self.workers:
+        if self.space.crew.user_of(note.worker) == self.identity.user:
             self.space.crew.note(note.worker, note.pairs)
 
     def _call(self, request: CallRequest, size: int) -> None:
@@ -349,6 +354,9 @@ class ClientSession:
             self._fail(request.number, ConfigError(text))
             return
         verb(Call(self, request, size))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._host.spawn(work)
 
     def fail(self, number: int, error: BaseException) -> None:
         self._fail(number, error)
@@ -389,93 +397,6 @@ class ClientSession:
         self.space.blocked.drop(self.peer)
         if clean:
             self.space.crew.gone(self.workers)
-
-
-class Publishing:
-    """One publish, until all of its batches are answered: those that find their queue full may wait for room."""
-
-    def __init__(
-        self, session: ClientSession, request: PublishRequest, batches: list[list[Message]], size: int
-    ) -> None:
-        self._session, self._request, self._size = session, request, size
-        self._known: dict[int, dict[int, Answer]] = {}
-        """By batch and place: answers to what was asked before."""
-        self._outgoing = []
-        for number, (batch, bodies) in enumerate(zip(batches, request.batches, strict=True)):
-            known = {
-                place: earlier
-                for place, message in enumerate(batch)
-                if message.id is not None
-                and message.id.startswith("@")
-                and (earlier := session.earlier(message.id)) is not None
-            }
-            if known:
-                self._known[number] = known
-                batch = [message for place, message in enumerate(batch) if place not in known]
-                bodies = [body for place, body in enumerate(bodies) if place not in known]
-            self._outgoing.append(packed(batch, bodies))
-        self._answers: list[list[Answer]] = [[] for _ in batches]
-        self._open = [number for number, one in enumerate(self._outgoing) if one.messages]
-        self._held = Held(session.peer, session.space.blocked.deadline(request.timeout), self.submit, self._answer)
-
-    def submit(self) -> None:
-        """Publish what is not answered."""
-        session = self._session
-        if not self._open:
-            self._answer()
-            return
-        work = Work(
-            publish=[self._outgoing[number] for number in self._open],
-            mark=session.mark(self._request.mark),
-            encode=self._encode,
-        )
-        tasks = sum(len(one.messages) for one in work.publish)
-        session.space.turns.submit(Entry(work, self._published, tasks))
-
-    def _encode(self, work: Work) -> bytes:
-        return _encode(Published(0, self._spans(self._merged(work))))
-
-    def _merged(self, work: Work) -> list[list[Answer]]:
-        answers = list(self._answers)
-        for number, found in zip(self._open, work.answers, strict=True):
-            answers[number] = found
-        return answers
-
-    def _spans(self, answers: list[list[Answer]]) -> list[Any]:
-        return [
-            span_or_each(self._session.named(self._whole(number, answers[number]))) for number in range(len(answers))
-        ]
-
-    def _whole(self, number: int, answers: list[Answer]) -> list[Answer]:
-        """With those that were known before."""
-        known = self._known.get(number)
-        if not known:
-            return answers
-        fresh = iter(answers)
-        return [known[place] if place in known else next(fresh) for place in range(len(known) + len(answers))]
-
-    def _published(self, work: Work) -> None:
-        session = self._session
-        if work.error is not None:
-            session.space.blocked.release(self._held)
-            session.peer.answered(self._size)
-            session.fail(self._request.number, work.error)
-            return
-        self._answers = self._merged(work)
-        self._open = [number for number, found in enumerate(self._answers) if found and type(found[0]) is Full]
-        if self._open and not session.workers:
-            full: Any = self._answers[self._open[0]][0]
-            message = self._outgoing[self._open[0]].messages[0]
-            if session.space.blocked.hold(self._held, message.namespace, full.queue):
-                return
-        self._answer()
-
-    def _answer(self) -> None:
-        session = self._session
-        session.space.blocked.release(self._held)
-        session.peer.answered(self._size)
-        session.published += sum(len(found) for found in self._answers)
-        session.peer.send(Published(self._request.number, self._spans(self._answers)))
 
 
 def session_number(user: str, session: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 import ssl
 from pathlib import Path
 from typing import Literal
@@ -85,17 +86,21 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
         if not self.binds:
             raise ConfigError("nothing to listen on: give --bind tcp://127.0.0.1:7419, or unix:///path/to.sock")
         for bind in self.binds:
-            if self.tls is None and not bind.local and not self.allow_plain:
-                raise ConfigError(
-                    f"{bind} can be reached by others, and passwords would cross the network readable: give --tls-cert "
-                    "and --tls-key, bind to 127.0.0.1, or say --allow-plain where something else encrypts"
-                )
+            self.check_bind(bind)
         for name, least, most in (("heartbeat", 1.0, 3600.0), ("slow", 0.0, 3600.0), ("grace", 0.0, 3600.0)):
             value = getattr(self, name)
             if not least <= value <= most:
                 raise ConfigError(f"{name} must be between {least:g} and {most:g} seconds, not {value!r}")
         if self.max_connections < 1:
             raise ConfigError(f"max_connections must be at least 1, not {self.max_connections!r}")
+
+    def check_bind(self, bind: Bind) -> None:
+        """Raise `ConfigError` where passwords could be read on their way."""
+        if self.tls is None and not bind.local and not self.allow_plain:
+            raise ConfigError(
+                f"{bind} can be reached by others, and passwords would cross the network readable: give --tls-cert "
+                "and --tls-key, bind to 127.0.0.1, or say --allow-plain where something else encrypts"
+            )
 
 
 def parse_bind(text: str) -> Bind:
@@ -109,3 +114,11 @@ def parse_bind(text: str) -> Bind:
             f"--bind {text!r}: write tcp://host:port, e.g. tcp://127.0.0.1:{PORT}, or unix:///path/to.sock"
         )
     return Bind(found["host"].strip("[]"), int(found["port"] or PORT))
+
+
+def bind_of(listener: socket.socket) -> Bind:
+    """Where a socket listens that was opened by somebody else."""
+    if listener.family == socket.AF_UNIX:
+        return Bind(path=str(listener.getsockname()))
+    host, port = listener.getsockname()[:2]
+    return Bind(host, port)

@@ -14,6 +14,7 @@ from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours
 from penstock.errors import ConfigError, PenstockError
+from penstock.queue import Queue
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.blocking import BlockedPublishers
 from penstock.server.crew import Crew
@@ -23,8 +24,6 @@ from penstock.server.turns import Turns
 
 FILE = "queue.db"
 FOLDER = "namespaces"
-REMEMBERED = 3600.0
-"""Seconds for which an answer is kept for a client that did not hear it."""
 
 log = logging.getLogger("penstock.broker")
 
@@ -86,7 +85,6 @@ class Space:
         self.store = self.engine.store
         self.turns = told.turns = Turns(self.store, syncer, slow=settings.slow, failed=failed)
         self.blocked = BlockedPublishers(self.overflow)
-        self._cleared = loop.time()
 
     def tick(self, now: float) -> None:
         """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
@@ -94,21 +92,25 @@ class Space:
             taken = self.engine.run(self.engine.coordinator.reap())
             if taken:
                 log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
-            if now - self._cleared >= REMEMBERED / 6:
-                self._cleared = now
-                self.turns.joint.forget_heard(self.store.now() - REMEMBERED)
         except PenstockError as error:
             log.error("namespace %s: upkeep failed, again in a second: %s", self.name, error)
 
     def overflow(self, namespace: str, queue: str) -> str:
         """What becomes of those who publish to this queue when it is full."""
+        found = self.declared(namespace, queue)
+        return found.overflow if found else "reject"
+
+    def declared(self, namespace: str, queue: str) -> Queue | None:
+        """The queue as it is declared now, if it is there."""
         db = self.store.db
         row = db.read(
             lambda: db.query(
-                "SELECT overflow FROM queue WHERE namespace = ? AND name = ?", (namespace, queue)
+                "SELECT q.name, l.max_length, l.max_bytes, q.overflow FROM queue q JOIN lane l ON l.id = -q.id"
+                " WHERE q.namespace = ? AND q.name = ?",
+                (namespace, queue),
             ).fetchone()
         )
-        return row[0] if row else "reject"
+        return Queue(*row) if row else None
 
     def close(self) -> None:
         self.turns.close()

@@ -61,6 +61,7 @@ class Turns:
         self._after: list[Callable[[], None]] = []
         """To be called when what was committed until now is durable."""
         self._scheduled = self._syncing = False
+        self._gathered = 0
         self._woken = Wake()
         """By what other calls changed."""
         self._parked: dict[Entry, None] = {}
@@ -68,6 +69,8 @@ class Turns:
         self._unsynced = self._results = False
         self._due: asyncio.TimerHandle | None = None
         self._came_due = False
+        self._delays = True
+        """Since the last look something may have been delayed, or come due."""
         self.wakes = 0
         """Counts up whenever there may be new work for somebody."""
         self.closed = False
@@ -126,7 +129,8 @@ class Turns:
     # What a store tells (`Rings`), and its sync.
 
     def work(self, queues: int, tasks: int) -> None:
-        """Other calls made tasks ready."""
+        """Other calls made tasks ready, or delayed some."""
+        self._delays = True
         self._woken.queues |= queues
         self._woken.tasks += tasks
         self.wakes += 1
@@ -157,7 +161,17 @@ class Turns:
     def _schedule(self) -> None:
         if not self._scheduled and not self._syncing:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._gather if self._durable else self._turn)
+
+    def _gather(self) -> None:
+        """While each look at the sockets brings more, those who come share the sync. Without syncs a turn is short."""
+        count = len(self._entries)
+        if count > self._gathered and count < MOST:
+            self._gathered = count
+            self._loop.call_soon(self._gather)
+        else:
+            self._gathered = 0
+            self._turn()
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -170,6 +184,7 @@ class Turns:
             started = time.perf_counter()
             served = self._joint.commit([entry.work for entry in entries], woken, self._waiting)
             self._tell_slow(time.perf_counter() - started, entries)
+            self._delays |= any(_delays(entry.work) for entry in entries)
         if woken.queues:
             self.wakes += 1
         self._results |= woken.results
@@ -251,11 +266,14 @@ class Turns:
                 log.exception("a reply could not be sent")
 
     def _tell_results(self, entries: Sequence[Entry]) -> None:
-        if not self._results:
-            return
-        self._results = False
+        watches = self._store.watches
+        works = [entry.work for entry in entries if entry.work.plans]
         try:
-            self._store.watches.look([row for entry in entries for row in dead_rows(entry.work)])
+            watches.tell_runs([run for work in works for _, made in work.plans for run in made.results])
+            ended = [row for work in works for row in dead_rows(work)]
+            if self._results or ended or (works and watches.names_awaited):
+                self._results = False
+                watches.look(ended)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
         except Exception:  # the turns go on
@@ -295,8 +313,9 @@ class Turns:
 
     def _look_when_due(self) -> None:
         """Wake up when the next delayed task is due, if somebody waits."""
-        if not self._parked:
+        if not self._parked or not self._delays:
             return
+        self._delays = False
         due = self._store.readier.next_due()
         if self._due is not None:
             self._due.cancel()
@@ -305,7 +324,7 @@ class Turns:
             self._due = self._loop.call_later(max(0.0, due - self._store.now()), self._come_due)
 
     def _come_due(self) -> None:
-        self._due = None
+        self._due, self._delays = None, True
         self._came_due = True  # timers may be early by a millisecond, and nothing be due yet
         self.work(ALL, MOST_TASKS)
 
@@ -313,6 +332,15 @@ class Turns:
         if seconds >= self.slow:
             tasks = sum(entry.size for entry in entries)
             log.warning("applied %d calls of %d tasks: took %.0f ms", len(entries), tasks, seconds * 1000)
+
+
+def _delays(work: Work) -> bool:
+    """It may have delayed something: a task with an eta, a retry, a follow-up."""
+    return (
+        bool(work.follow_up)
+        or any(one.lane is None for one in work.publish)
+        or any(made.others or made.effects for _, made in work.plans)
+    )
 
 
 def dead_rows(work: Work) -> Iterator[int]:

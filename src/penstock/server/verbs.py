@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from penstock.protocol import calls
 from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
-from penstock.queue import Queue
+from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_KEY, check_outcome, check_progress, check_seconds, check_worker
 from penstock.server.rights_check import MAX_LEASE
@@ -62,6 +63,13 @@ class Call:
     def fail(self, error: BaseException) -> None:
         self.session.fail(self.request.number, error)
 
+    async def answer_later(self, value: Awaitable[object]) -> None:
+        """For what takes long, in steps between which others have their turns."""
+        try:
+            self.answer(await value)
+        except Exception as error:  # one client's request is not another's trouble
+            self.fail(error)
+
 
 def verb(act: Callable[..., object]) -> Callable[[Call], None]:
     """A handler from a function of the session and the verb's arguments."""
@@ -76,7 +84,10 @@ def verb(act: Callable[..., object]) -> Callable[[Call], None]:
         except Exception as error:  # one client's request is not another's trouble
             call.fail(error)
         else:
-            call.answer(value)
+            if isinstance(value, Awaitable):
+                call.session.spawn(call.answer_later(value))
+            else:
+                call.answer(value)
 
     return handle
 
@@ -246,9 +257,18 @@ def _key(s: ClientSession, right: Right, key: str) -> None:
 
 
 def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object:
-    for queue in queues:
+    """Each client declares its queues when it opens. One that is there, and stays as it is, needs no right to configure
+    of who may use it."""
+    changed = [queue for queue in queues if not _stays(s, queue, namespace)]
+    for queue in changed:
         s.rights.need(Right.CONFIGURE, "queue", queue.name)
-    return _run(s, s.space.engine.inspect.declare(queues, namespace))
+    return _run(s, s.space.engine.inspect.declare(changed, namespace))
+
+
+def _stays(s: ClientSession, queue: Queue, namespace: str) -> bool:
+    """Asked only for a user who may see the queue: whether it is there is not told to others."""
+    used = s.rights.may(Right.WRITE, queue.name) or s.rights.may(Right.READ, queue.name)
+    return used and s.space.declared(namespace, queue.name) == queue
 
 
 def queues(s: ClientSession, namespace: str | None) -> object:
@@ -264,9 +284,24 @@ def peek(s: ClientSession, queue: str, limit: int, namespace: str) -> object:
     return list(_run(s, s.space.engine.inspect.peek(queue, _limit(limit), namespace)))
 
 
-def purge(s: ClientSession, queue: str, namespace: str) -> object:
+async def purge(s: ClientSession, queue: str, namespace: str) -> object:
     s.rights.need(Right.READ, "queue", queue)
-    return _run(s, s.space.engine.inspect.purge(queue, namespace))
+    total = 0
+    while gone := s.space.engine.inspect.purge_some(queue, namespace):
+        total += gone
+        await asyncio.sleep(0)
+    return total
+
+
+def pause(s: ClientSession, queue: str, namespace: str) -> object:
+    check_name("queue", queue)  # it is made if it is not there
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.pause(queue, namespace))
+
+
+def resume(s: ClientSession, queue: str, namespace: str) -> object:
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.resume(queue, namespace))
 
 
 def dead_letters(s: ClientSession, queue: str | None, limit: int, namespace: str) -> object:
@@ -313,7 +348,7 @@ VERBS: Mapping[str, Callable[[Call], None]] = MappingProxyType(
         for act in (
             *(extend, depth, store, fetch, forget, note),
             *(revoke, join, renew, leave, bury, reap, workers, acquire, resign, get, put),
-            *(declare, queues, peek, purge, dead_letters, retry_dead, drop_dead, members),
+            *(declare, queues, peek, purge, pause, resume, dead_letters, retry_dead, drop_dead, members),
         )
     }
 )

@@ -181,7 +181,7 @@ class Broker(MemoryEngine):
 
     async def administer(self, command: str, arguments: Mapping[str, object]) -> object:
         [token] = self.book.snapshot.tokens_of("ada")
-        by = Identity(self.book, "ada", ByToken(token.id), "192.0.2.1", token.expires)
+        by = Identity(self.book, "ada", ByToken(token.id), "192.0.2.1", "/", token.expires)
         return json.loads(json.dumps(commands.run(self.book, command, json.loads(json.dumps(arguments)), by)))
 
 

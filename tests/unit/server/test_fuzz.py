@@ -91,7 +91,7 @@ async def settle(broker: Broker, pipe: Pipe) -> None:
     until = time.monotonic() + 10
     while time.monotonic() < until:
         await asyncio.sleep(0)
-        if pipe.reading and all(space.turns.idle for space in broker.spaces.values()) and not broker._greetings:
+        if pipe.reading and all(space.turns.idle for space in broker.spaces.values()) and not broker._tasks:
             return
     turns = {name: (space.turns._entries, space.turns._syncing) for name, space in broker.spaces.items()}
     assert pipe.peer is not None
@@ -186,7 +186,9 @@ def fuzz(folder: Path, work: Callable[[Broker], Coroutine[Any, Any, None]]) -> N
         async def sign_in(credentials: Credentials, address: str, namespace: str) -> Identity:
             if credentials.secret != "x" or namespace != "/":
                 raise AccessRefused("no")
-            return Identity(broker.book, ADA, ByPassword(broker.book.snapshot.users[ADA].generation), address)
+            return Identity(
+                broker.book, ADA, ByPassword(broker.book.snapshot.users[ADA].generation), address, namespace
+            )
 
         broker.gatekeeper.sign_in = sign_in  # type: ignore[method-assign]  # passwords are slow on purpose
         try:

@@ -79,16 +79,15 @@ def test_large_results_reach_who_waits_for_them_and_who_asks(house: House, engin
     fetched = engine.run(engine.backend.fetch(keys))
     assert [one.id for one in fetched] == [engine.broker.public_id(key) for key in keys]
     assert all(one.outcome is not None for one in fetched)
-    assert len(house.broker.sessions) == 1
-    assert house.broker.sessions.popitem()[1].peer.age > 0
 
 
 def test_the_connection_lives_through_it(house: House, engine: ServerEngine) -> None:
-    [session] = house.broker.sessions.values()
+    engine.run(engine.broker.depth("default"))
+    before = set(house.broker.sessions.values())
     keys = publish(engine, TASKS)
     engine.run(engine.broker.step(end(take(engine), MEGABYTE), None))
     engine.run(engine.backend.fetch(keys))
-    assert list(house.broker.sessions.values()) == [session]
+    assert set(house.broker.sessions.values()) == before
 
 
 def test_a_result_that_is_too_large_is_refused_and_its_neighbour_is_not(engine: ServerEngine) -> None:

@@ -13,7 +13,7 @@ from penstock.broker import Accepted, Demand, LeaseLost
 from penstock.clock import ManualClock
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
-from penstock.engines.server import ServerEngine, link
+from penstock.engines.server import ServerEngine, greeting
 from penstock.errors import AccessRefused, BrokerError, BrokerUnavailable, ConfigError
 from penstock.message import Message, pack
 from penstock.outcome import Outcome, Progress, State
@@ -267,8 +267,8 @@ def test_another_version_works_or_says_what_to_upgrade(house: House, monkeypatch
 
 
 def test_a_client_of_a_later_version_says_what_to_upgrade(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "OLDEST", 7)
-    monkeypatch.setattr(link, "NEWEST", 9)
+    monkeypatch.setattr(greeting, "OLDEST", 7)
+    monkeypatch.setattr(greeting, "NEWEST", 9)
     with pytest.raises(ConfigError, match="upgrade the broker"):
         house.engine()
 
@@ -276,7 +276,7 @@ def test_a_client_of_a_later_version_says_what_to_upgrade(house: House, monkeypa
 def test_a_clock_that_is_far_off_is_told_at_both_ends(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(link, "time", SimpleNamespace(time=lambda: time.time() + 100))
+    monkeypatch.setattr(greeting, "time", SimpleNamespace(time=lambda: time.time() + 100))
     caplog.set_level(logging.WARNING)
     house.engine().close()
     told = {one.name for one in caplog.records if "clock is +100 s off" in one.getMessage()}

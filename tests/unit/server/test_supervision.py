@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -142,7 +144,7 @@ def test_a_child_serves_the_sockets_that_it_inherits_and_keeps_them_to_itself(tm
         local.listen()
         address = tcp.getsockname()
         running = child(CHILD, tcp, local)
-    with running:
+    with killed_at_the_end(running):
         assert running.stdout is not None
         assert running.stderr is not None
         told = json.loads(running.stdout.readline() or running.stderr.read())
@@ -188,3 +190,58 @@ def test_sockets_of_another_process_are_left_alone() -> None:
     assert inherited_sockets(environ) == []
     assert environ == {"HOME": "/"}
     assert inherited_sockets({"LISTEN_FDS": "1"}) == []
+
+
+def broker(folder: Path, *listeners: Listener) -> subprocess.Popen[str]:
+    arguments = ["broker", "--data", str(folder / "data")]
+    return child(f"from penstock.cli.main import main; main({arguments})", *listeners)
+
+
+def test_a_broker_refuses_an_inherited_socket_where_passwords_could_be_read(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        running = broker(tmp_path, listener)
+    with killed_at_the_end(running):
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert "passwords would cross the network readable" in told
+    assert not (tmp_path / "data/queue.db").exists()
+
+
+def test_a_broker_tells_its_supervisor_how_it_is(
+    supervisor: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", supervisor.getsockname())
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    supervisor.settimeout(30.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = broker(tmp_path, listener)
+        address = listener.getsockname()
+    with killed_at_the_end(running):
+        assert told(supervisor).splitlines()[0] == "READY=1"
+        socket.create_connection(address, timeout=5.0).close()
+        assert [told(supervisor), told(supervisor)] == ["WATCHDOG=1", "WATCHDOG=1"]
+        running.send_signal(signal.SIGHUP)
+        assert next_but(supervisor, "WATCHDOG=1").startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert next_but(supervisor, "WATCHDOG=1") == "READY=1"
+        running.terminate()
+        assert next_but(supervisor, "WATCHDOG=1") == "STOPPING=1"
+        assert running.wait(30) == 0
+
+
+@contextlib.contextmanager
+def killed_at_the_end(running: subprocess.Popen[str]) -> Iterator[None]:
+    with running:
+        try:
+            yield
+        finally:
+            running.kill()
+
+
+def told(supervisor: socket.socket) -> str:
+    return supervisor.recv(1000).decode()
+
+
+def next_but(supervisor: socket.socket, usual: str) -> str:
+    while (state := told(supervisor)) == usual:
+        pass
+    return state

@@ -121,6 +121,7 @@ def test_a_client_with_tls_on_a_plain_port_is_told_what_to_write(
 
 def test_certificates_are_read_again(secured: House, authority: Authority, tmp_path: Path) -> None:
     engine = open_engine(url(secured, f"ca={authority.ca}"))
+    engine.run(engine.broker.depth("default"))
     renewed = Authority(tmp_path / "certificates", "renewed")
     renewed.issue("broker")  # into the files of the former
     secured.do(secured.listeners.reload)

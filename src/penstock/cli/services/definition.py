@@ -11,12 +11,13 @@ from types import MappingProxyType
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.protocol import PORT
 
 OPTIONS = "PENSTOCK_OPTIONS"
 """The variable of the environment file whose words follow the command."""
 DATA = "PENSTOCK_BROKER_DATA"
 BIND = "PENSTOCK_BROKER_BIND"
-LOCAL = "tcp://127.0.0.1:7419"
+LOCAL = f"tcp://127.0.0.1:{PORT}"
 _NAME = re.compile(r"(?P<kind>broker|worker)(-[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?)?\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}\Z")
 _LOGIN = re.compile(r"[a-z_][a-z0-9_.-]{0,30}\Z")

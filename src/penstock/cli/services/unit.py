@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from penstock.cli.services.definition import BIND, DATA, Service, check_path
 from penstock.errors import ConfigError
+from penstock.server.settings import parse_bind
 
 MARK = "# Written by `penstock service install`; change it with `systemctl edit`, or by installing again."
 _SAFE = re.compile(r"[\w@+=:,./-]+\Z", re.ASCII)
@@ -109,22 +110,18 @@ def binds_of(service: Service) -> list[str]:
     return service.environment.get(BIND, "").split()
 
 
-def listen_stream(bind: str) -> str:
+def listen_stream(text: str) -> str:
     """ "127.0.0.1:7419" of "tcp://127.0.0.1:7419", the path of "unix:///path"."""
-    scheme, _, rest = bind.partition("://")
-    if scheme == "unix":
-        return str(check_path(f"{BIND}: the path of {bind!r}", Path(rest)))
-    host, _, port = rest.rpartition(":")
+    bind = parse_bind(text)
+    if bind.path:
+        return str(check_path(f"{BIND}: the path of {text!r}", Path(bind.path)))
     try:
-        ipaddress.ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
-    except ValueError:
-        host = ""
-    if scheme != "tcp" or not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        ipaddress.ip_address(bind.host)
+    except ValueError as error:
         raise ConfigError(
-            f"{BIND}: systemd cannot open {bind!r}: write tcp://127.0.0.1:7419, with an address and not a name, "
-            "or unix:///run/penstock-broker/penstock.sock"
-        )
-    return f"{host}:{port}"
+            f"{BIND}: systemd opens no names, as in {text!r}: write its address, e.g. tcp://127.0.0.1:7419"
+        ) from error
+    return str(bind).removeprefix("tcp://")
 
 
 def quoted(word: str) -> str:
@@ -143,11 +140,10 @@ def _check_broker(service: Service, place: Place, sockets: bool) -> None:
             "say who owns your folder, with --as"
         )
     writable = (data, place.runtime)
-    for bind in binds_of(service):
-        path = Path(bind.removeprefix("unix://"))
-        if bind.startswith("unix://") and not sockets and not any(path.is_relative_to(one) for one in writable):
+    for bind in map(parse_bind, binds_of(service)):
+        if bind.path and not sockets and not any(Path(bind.path).is_relative_to(one) for one in writable):
             raise ConfigError(
-                f"{BIND}: the broker may not make {bind!r}: use unix://{place.runtime}/penstock.sock, or --socket, "
+                f"{BIND}: the broker may not make {bind}: use unix://{place.runtime}/penstock.sock, or --socket, "
                 "with which systemd makes it"
             )
 

@@ -35,6 +35,9 @@ class Listener:
         self.notify = notify
         self.closed = False
 
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
+
     def close(self) -> None:
         self.closed = True
         self._shelf.unsubscribe(self)

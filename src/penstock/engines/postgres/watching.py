@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ class Watcher:
         """What it still waits for."""
         self.notify = notify
         self.closed = False
+
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
 
     def close(self) -> None:
         if not self.closed:

@@ -59,6 +59,9 @@ class Waiting:
         self.notify, self.lost = notify, lost
         self._replies = replies
 
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
+
     def close(self) -> None:
         self._replies.leave(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ class Listener:
         self.keys = set(keys)
         self.notify = notify
         self.closed = False
+
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
 
     def close(self) -> None:
         if not self.closed:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
-from penstock.engines.server.wire import Wire
+from penstock.engines.server.faults import Broken
+from penstock.engines.server.wire import LoopWire
 from penstock.errors import PenstockError
 from penstock.outcome import Outcome, Progress, Report
+from penstock.protocol.frames import frame
 from penstock.protocol.requests import UnwatchRequest, WatchRequest
 
 if TYPE_CHECKING:
@@ -21,6 +26,8 @@ CHUNK = 5_000
 """Ids of one call."""
 FEW = 64
 """Results that are fetched together."""
+LOST_PAUSE = 0.05
+"""Seconds until one who waits looks for another connection."""
 
 log = logging.getLogger("penstock.engine")
 
@@ -34,6 +41,11 @@ class Listener:
         self.ids: set[str] = set()
         self.notify = notify
         self.closed = False
+        self.watched: object = None
+        """The connection on which a blocking caller reads by itself what it waits for."""
+
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return self._backend.wait(self, told, seconds)
 
     def close(self) -> None:
         if not self.closed:
@@ -46,6 +58,8 @@ class ServerBackend:
         self._engine = engine
         self._listeners: dict[str, list[Listener]] = {}
         self._fetching: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        """Guards `_listeners`: the loop reads pushes, and so do callers that block."""
 
     async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
         first: list[bool] = []
@@ -80,30 +94,54 @@ class ServerBackend:
 
     # Listening.
 
-    def _enter(self, listener: Listener) -> None:
-        if listener.closed:
-            return
-        for key in listener.keys:
-            task_id = self._engine.broker.public_id(key)
-            listener.ids.add(task_id)
-            self._listeners.setdefault(task_id, []).append(listener)
-        if (wire := self._engine.link.wire) is not None:
-            _watch(wire, listener.keys)
+    def wait(self, listener: Listener, told: threading.Event, seconds: float) -> bool:
+        """A caller that blocks reads by itself, as long as there is a connection for it."""
+        wire = self._engine.line.wire
+        if wire is None or not self._engine.is_open():
+            return told.wait(seconds)
+        if listener.watched is not wire:
+            listener.watched = wire
+            self._register(listener)
+            with contextlib.suppress(Broken, TimeoutError):
+                for request in watches(listener.keys):
+                    wire.send(frame(request), time.monotonic() + seconds)
+        return wire.listen(told, seconds) or (bool(wire.lost) and told.wait(min(seconds, LOST_PAUSE)))
 
-    def watch_again(self, wire: Wire) -> None:
+    def _register(self, listener: Listener) -> None:
+        with self._lock:
+            for key in listener.keys:
+                task_id = self._engine.broker.public_id(key)
+                if task_id not in listener.ids:
+                    listener.ids.add(task_id)
+                    self._listeners.setdefault(task_id, []).append(listener)
+
+    def _enter(self, listener: Listener) -> None:
+        if listener.closed or listener.watched is not None:
+            return
+        self._register(listener)
+        if (wire := self._engine.keeper.wire) is not None:
+            for request in watches(listener.keys):
+                wire.tell(request)
+
+    def watch_again(self, wire: LoopWire) -> None:
         """What was told meanwhile, nobody heard."""
-        _watch(wire, list(self._listeners))
+        with self._lock:
+            waited = list(self._listeners)
+        for request in watches(waited):
+            wire.tell(request)
 
     def told(self, reports: Sequence[Report]) -> None:
         """What the broker pushed. Results that were too large to be are asked for."""
         small = [report for report in reports if report.outcome is not None]
         self._notify(small)
         if len(small) < len(reports):
-            task = asyncio.get_running_loop().create_task(
-                self._fetch([report.id for report in reports if report.outcome is None])
-            )
-            self._fetching.add(task)
-            task.add_done_callback(self._fetching.discard)
+            ids = [report.id for report in reports if report.outcome is None]
+            self._engine.thread.soon(lambda: self._begin_fetch(ids))
+
+    def _begin_fetch(self, ids: Sequence[str]) -> None:
+        task = asyncio.get_running_loop().create_task(self._fetch(ids))
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
 
     async def _fetch(self, ids: Sequence[str]) -> None:
         """A few at a time: each is handed on before the next is asked for."""
@@ -117,33 +155,37 @@ class ServerBackend:
                     return
                 del asked[: len(found)]
                 self._notify(found)
+                self._engine.line.interrupt()  # who waits there reads for himself, and looks when he is rung
 
     def _notify(self, reports: Sequence[Report]) -> None:
         told: dict[int, tuple[Listener, list[Report]]] = {}
-        for report in reports:
-            for listener in self._listeners.pop(report.id, ()):
-                listener.ids.discard(report.id)
-                told.setdefault(id(listener), (listener, []))[1].append(report)
+        with self._lock:
+            for report in reports:
+                for listener in self._listeners.pop(report.id, ()):
+                    listener.ids.discard(report.id)
+                    told.setdefault(id(listener), (listener, []))[1].append(report)
         for listener, found in told.values():
             if not listener.closed:
                 listener.notify(found)
 
     def leave(self, listener: Listener) -> None:
-        if self._engine.is_open():
-            self._engine.thread.soon(lambda: self._forget(listener))
-
-    def _forget(self, listener: Listener) -> None:
         unheard: list[int | str] = []
-        for task_id in listener.ids:
-            waiting = self._listeners.get(task_id, [])
-            if listener in waiting:
-                waiting.remove(listener)
-                if not waiting:
-                    del self._listeners[task_id]
-                    unheard.append(task_id)
-        if unheard:
-            rows = [number for one in unheard if (number := self._engine.ids.number(str(one))) is not None]
-            self._engine.link.tell(UnwatchRequest([*unheard, *rows]))
+        with self._lock:
+            for task_id in listener.ids:
+                waiting = self._listeners.get(task_id, [])
+                if listener in waiting:
+                    waiting.remove(listener)
+                    if not waiting:
+                        del self._listeners[task_id]
+                        unheard.append(task_id)
+        if not unheard or not self._engine.is_open():
+            return
+        rows = [number for one in unheard if (number := self._engine.ids.number(str(one))) is not None]
+        request = UnwatchRequest([*unheard, *rows])
+        if listener.watched is not None:
+            self._engine.line.tell(request)
+        else:
+            self._engine.thread.soon(lambda: self._engine.keeper.tell(request))
 
     async def stop(self) -> None:
         for task in self._fetching:
@@ -153,8 +195,8 @@ class ServerBackend:
     def forked(self) -> None:
         self._listeners.clear()
         self._fetching.clear()
+        self._lock = threading.Lock()  # another thread of the parent may have held it
 
 
-def _watch(wire: Wire, keys: Sequence[Key]) -> None:
-    for start in range(0, len(keys), CHUNK):
-        wire.tell(WatchRequest(list(keys[start : start + CHUNK])))
+def watches(keys: Sequence[Key]) -> list[WatchRequest]:
+    return [WatchRequest(list(keys[start : start + CHUNK])) for start in range(0, len(keys), CHUNK)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.broker import Key
 from penstock.coordinator import Revoked, WorkerInfo
-from penstock.engines.server.wire import Wire
+from penstock.engines.server.link import Link
 from penstock.protocol import calls
 from penstock.protocol.requests import CallRequest, StartedNote
 
@@ -24,8 +23,9 @@ TELL = 0.1
 class ServerCoordinator:
     def __init__(self, engine: ServerEngine) -> None:
         self._engine = engine
-        self._joined: dict[str, WorkerInfo] = {}
-        self._telling: asyncio.Task[None] | None = None
+        self._joined: dict[str, tuple[WorkerInfo, Link]] = {}
+        """With the link whose connection the broker takes for its life."""
+        self._telling = False
 
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
         found: list[Revoked] = []
@@ -35,32 +35,34 @@ class ServerCoordinator:
 
     async def join(self, worker: WorkerInfo) -> None:
         self._engine.starts.join(worker.id, worker.slots)
-        await self._engine.link.call("join", worker)
-        self._joined[worker.id] = worker
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().create_task(self._tell_starts())
+        link = self._engine.link
+        await link.call("join", worker)
+        self._joined[worker.id] = worker, link
+        if not self._telling:
+            self._telling = True
+            self._engine.thread.spawn(self._tell_starts())
 
-    def join_again(self, wire: Wire) -> None:
-        """Before anything else on a new connection: the broker, or another one, may have forgotten."""
-        for worker in self._joined.values():
-            wire.tell(CallRequest(self._engine.link.number(), "join", calls.raw((worker,))))
+    def joins(self, link: Link) -> list[CallRequest]:
+        """What is said before anything else on a new connection: the broker, or another one, may have forgotten."""
+        return [
+            CallRequest(link.number(), "join", calls.raw((worker,)))
+            for worker, its in self._joined.values()
+            if its is link
+        ]
 
     async def _tell_starts(self) -> None:
         """Let the broker see what runs: for those who ask, and should this machine be lost."""
         told: dict[str, set[tuple[int, int]]] = {}
-        while True:
+        while self._telling:
             await asyncio.sleep(TELL)
             for worker in list(self._joined):
                 started = {(one[0], one[1]) for one in self._engine.starts.started(worker)}
                 if started != told.get(worker, set()):
                     told[worker] = started
-                    self._engine.link.tell(StartedNote(worker, list(started)))
+                    self._engine.keeper.tell(StartedNote(worker, list(started)))
 
     async def stop_telling(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._telling
+        self._telling = False
 
     async def renew(self, workers: Sequence[str], lease: float) -> None:
         await self._engine.link.call("renew", list(workers), lease)
@@ -105,4 +107,4 @@ class ServerCoordinator:
 
     def forked(self) -> None:
         self._joined.clear()
-        self._telling = None
+        self._telling = False

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import PairStarts
 from penstock.engines.server.backend_face import ServerBackend
-from penstock.engines.server.broker_face import ServerBroker, features_before
+from penstock.engines.server.broker_face import ServerBroker, features_before, interruptions
 from penstock.engines.server.coordinator_face import ServerCoordinator
 from penstock.engines.server.inspect_face import ServerInspect
+from penstock.engines.server.keeper import Keeper
+from penstock.engines.server.line import Line, LineWire
 from penstock.engines.server.link import Link
+from penstock.engines.server.posting import GatheringLink
 from penstock.engines.server.settings import Settings
-from penstock.engines.server.wire import Wire
-from penstock.errors import ConfigError
+from penstock.engines.server.wire import LoopWire
+from penstock.errors import BlockingCallInLoop, BrokerUnavailable, ConfigError
+from penstock.protocol.frames import frame
 from penstock.public_ids import PublicIds
 
+T = TypeVar("T")
 log = logging.getLogger("penstock.engine")
 
 
 class ServerEngine(NetworkEngine):
     """One namespace of one broker. Times (leases, delays, expiry) are the broker's."""
-
-    link: Link
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.public)
@@ -41,31 +46,85 @@ class ServerEngine(NetworkEngine):
         self._warned = False
         self.open()
 
+    @property
+    def link(self) -> Link:
+        """By the way of who asks: the loop's thread, or its own."""
+        return self._gathering if threading.get_ident() == self._loop_ident else self._lone
+
     async def connect(self) -> None:
-        self.link = Link(self.settings, self.backend.told, self._back)
-        await self.link.open()
+        self._loop_ident = threading.get_ident()
+        self._lone = Link(self.settings.public)
+        self.line = Line(self.settings, self._lone.session, self.backend.told, self._join_line)
+        self.line.interrupted = _interrupt_line
+        self._lone.go(self.line)
+        self._gathering = GatheringLink(self.settings.public)
+        self.keeper = Keeper(self.settings, self._gathering.session, self.backend.told, self._back, self.line.tend)
+        self._gathering.go(self.keeper)
+        await self.keeper.open()
         try:
             self._judge()
             if self.settings.queues:
                 await self.inspect.declare(self.settings.queues)
         except BaseException:
-            await self.link.close()
+            await self.keeper.close()
             raise
 
     async def disconnect(self) -> None:
         await self.coordinator.stop_telling()
         await self.backend.stop()
-        await self.link.close()
+        self.line.close()
+        await self.keeper.close()
 
     def abandon(self) -> None:
+        self.line.forget()
         self.starts.forked()
         self.broker.forked()
         self.backend.forked()
         self.coordinator.forked()
 
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """On the caller's own thread and connection, where nothing suspends."""
+        if self._forked:
+            self._reopen(call)
+        if self._closed:
+            call.close()
+            raise BrokerUnavailable("the engine is closed")
+        if threading.get_ident() == self._loop_ident:
+            call.close()
+            raise BlockingCallInLoop("a blocking call from the network thread would wait for itself")
+        try:
+            call.send(None)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        call.close()
+        raise RuntimeError("a call of this engine suspended, which only awaited ones may")
+
     def close(self) -> None:
         super().close()
         self.starts.close()
+
+    def interrupt_steps(self) -> None:
+        """Cut short what waits for work. Safe in a signal handler."""
+        if self.is_open():
+            self.line.interrupt()
+            self.thread.soon(self._interrupt_awaited)
+
+    def _interrupt_awaited(self) -> None:
+        if (wire := self.keeper.wire) is not None:
+            for request in interruptions(wire.waiting_steps()):
+                wire.tell(request)
+
+    def _back(self, wire: LoopWire) -> None:
+        """A new connection of the loop: say again what the broker knew of us by the former."""
+        for request in self.coordinator.joins(self._gathering):
+            wire.tell(request)
+        self.backend.watch_again(wire)
+
+    def _join_line(self, wire: LineWire) -> None:
+        """A new connection of blocking callers: workers belong to it."""
+        for request in self.coordinator.joins(self._lone):
+            wire.send(frame(request), time.monotonic() + 1.0)
 
     def is_open(self) -> bool:
         return not (self._closed or self._forked)
@@ -81,14 +140,9 @@ class ServerEngine(NetworkEngine):
         answer = await self.link.call("administer", command, msgspec.json.encode(arguments))
         return msgspec.json.decode(answer)
 
-    def _back(self, wire: Wire) -> None:
-        """A new connection: say again what the broker knew of us by the former."""
-        self.coordinator.join_again(wire)
-        self.backend.watch_again(wire)
-
     def _judge(self) -> None:
         """Take over what the broker promises; say, or refuse, what it does not."""
-        welcome = self.link.welcome
+        welcome = self.keeper.welcome
         assert welcome is not None
         self.ids = PublicIds(welcome.secret)
         self.broker.features = welcome.features
@@ -104,3 +158,8 @@ class ServerEngine(NetworkEngine):
 
 async def _nothing() -> None:
     await asyncio.sleep(0)
+
+
+def _interrupt_line(wire: LineWire) -> None:
+    for request in interruptions(wire.waiting_steps()):
+        wire.send(frame(request), time.monotonic() + 1.0)

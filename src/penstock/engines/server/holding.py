@@ -49,7 +49,7 @@ def size_of(ends: Ends) -> int:
 
 
 class Holding:
-    """By token: the rows that are not settled, with the names of their tasks. Used on the loop's thread only."""
+    """By token: the rows that are not settled, with the names of their tasks. Threads settle different leases."""
 
     def __init__(self) -> None:
         self._leases: dict[int, dict[int, str]] = {}
@@ -74,7 +74,7 @@ class Holding:
                 tasks[row] = message.task
             self._leases[token] = tasks
         while len(self._leases) > MAX_TOKENS:
-            del self._leases[next(iter(self._leases))]
+            self._leases.pop(next(iter(self._leases)), None)
         return deliveries
 
     def ends(self, settle: Sequence[Settlement]) -> Ends:
@@ -126,7 +126,7 @@ class Holding:
             if tasks is not None:
                 tasks.pop(ended.row, None)
                 if not tasks:
-                    del self._leases[ended.token]
+                    self._leases.pop(ended.token, None)
         return answers
 
     def forget(self) -> None:

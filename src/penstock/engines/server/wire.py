@@ -1,10 +1,10 @@
-"""One connection to a broker: requests go out once a turn of the loop, answers find who asked by their number."""
+"""A connection on the engine's loop: requests go out once a turn, answers find who asked by their number."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -26,13 +26,13 @@ from penstock.protocol.replies import (
     decode_reply,
     decode_welcome,
 )
-from penstock.protocol.requests import Hello, Ping, Pong
+from penstock.protocol.requests import Hello, Ping, Pong, StepRequest
 
 Tell = Callable[[list[Report]], None]
 ANSWERS = (Published, Stepped, Value)
 
 
-class Wire(asyncio.Protocol):
+class LoopWire(asyncio.Protocol):
     def __init__(self, tell: Tell) -> None:
         """`tell` is given the reports that the broker pushes."""
         self._loop = asyncio.get_running_loop()
@@ -41,6 +41,7 @@ class Wire(asyncio.Protocol):
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._steps: dict[int, StepRequest] = {}
         self._welcome: asyncio.Future[Welcome] = self._loop.create_future()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done when the connection has ended, with the reason."""
@@ -51,16 +52,15 @@ class Wire(asyncio.Protocol):
         """The broker reads nothing now: a queue to which this connection publishes is full."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     async def greet(self, hello: Hello) -> Welcome:
         """Sign in. Raises what the broker refuses it with, or `Broken`."""
         self._send(hello)
         return await self._welcome
 
-    def ask(self, number: int, request: object) -> asyncio.Future[Any]:
-        """The answer to come. Raises `Broken`; so does the answer, when the connection ends before it is there."""
+    async def exchange(self, number: int, request: object, seconds: float) -> Any:
+        """See `penstock.engines.server.link.Wire`."""
         if self.lost.done():
             raise Broken(self.lost.result(), sent=False)
         alone = not self._pending and not self._out
@@ -68,19 +68,25 @@ class Wire(asyncio.Protocol):
             self.heard = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending[number] = answer
+        if isinstance(request, StepRequest):
+            self._steps[number] = request
         self._send(request)
         if alone:
             self._flush()  # nobody else's to wait for
-        return answer
+        try:
+            async with asyncio.timeout(seconds):
+                return await answer
+        finally:
+            self._pending.pop(number, None)
+            self._steps.pop(number, None)
+
+    def waiting_steps(self) -> list[StepRequest]:
+        return list(self._steps.values())
 
     def tell(self, request: object) -> None:
         """Send what is not answered, if the connection is there."""
         if not self.lost.done():
             self._send(request)
-
-    def forget(self, number: int) -> None:
-        """Nobody waits for that answer any more."""
-        self._pending.pop(number, None)
 
     @property
     def awaits(self) -> bool:

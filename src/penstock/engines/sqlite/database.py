@@ -17,7 +17,7 @@ import apsw
 from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.faults import translate
 from penstock.engines.sqlite.files import APPLICATION_ID, check_header, check_place
-from penstock.engines.sqlite.gate import Gate
+from penstock.engines.sqlite.gate import Gate, SoleGate
 from penstock.engines.sqlite.owning import Owner
 from penstock.errors import BrokerUnavailable, OutcomeUnknown, StoreError
 
@@ -85,7 +85,9 @@ class Database:
             undo.callback(self.owner.close)
             self.board = Board(os.path.join(self.run_folder, "board"))
             undo.callback(self.board.close)
-            self.gate = Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
+            self.gate: Gate | SoleGate = (
+                SoleGate() if sole else Gate(os.path.join(self.run_folder, "write.lock"), self.board.place)
+            )
             undo.callback(self.gate.close)
             self._open_connections(vfs, undo)
             undo.pop_all()

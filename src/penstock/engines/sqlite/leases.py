@@ -19,6 +19,10 @@ AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.token > ?4 AND t.id BETWEEN l.lo A
 """
 
 
+FEW = 100
+"""Leases that are looked through for a row."""
+
+
 class Held(Struct, gc=False):
     """One lease of this process: the tasks not yet settled, with their names and sizes in bytes."""
 
@@ -66,6 +70,11 @@ class Leases:
         """Not settled here before. A lease that this process does not know is its row's business."""
         held = self._held.get(token)
         return held is None or row in held.tasks
+
+    def is_held(self, row: int) -> bool:
+        """Somebody has it now, for sure; `False`: maybe."""
+        held = self._held
+        return len(held) < FEW and any(row in one.tasks for one in held.values())
 
     def size(self) -> int:
         """Tasks that are held."""

@@ -38,6 +38,10 @@ class Lookup:
         chosen = self._db.query("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
         return chosen[0] if chosen else self._ids.make(row)
 
+    def may_have_ended(self, row: int) -> bool:
+        """`False` for a task that is surely still here: a cheap question, before the whole report."""
+        return self._db.query("SELECT 1 FROM task WHERE id = ?", (row,)).fetchone() is None
+
     def reports(self, keys: Sequence[Key]) -> list[Report]:
         return [self.report(key) for key in keys]
 

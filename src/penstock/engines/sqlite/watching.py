@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from msgspec import Raw
+
 from penstock.backend import Notify
 from penstock.broker import Key
 from penstock.engines.sqlite.bells import Bell
 from penstock.engines.sqlite.board import Board
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.results import PackedRun
 from penstock.errors import DecodeError, PenstockError
 from penstock.outcome import Report
 from penstock.outcome_runs import read_entry, read_run
@@ -40,6 +43,9 @@ class Watch:
         self.names: set[str] = set()
         self._forget = forget
 
+    def wait(self, told: threading.Event, seconds: float) -> bool:
+        return told.wait(seconds)
+
     def close(self) -> None:
         self._forget(self)
 
@@ -54,7 +60,8 @@ class Watches:
         self._watches: set[Watch] = set()
         self._by_row: dict[int, list[Watch]] = {}
         self._fresh: list[Watch] = []
-        self._last_run = 0
+        self._last_run: int | None = None
+        """The newest run that was looked at; `None`: whoever waits now is looked up for himself first."""
 
     def add(self, keys: Sequence[Key], notify: Notify) -> Watch:
         """What has ended already is told at the next `look`."""
@@ -67,12 +74,18 @@ class Watches:
                 watch.rows.add(row)
         with self._lock:
             if not self._watches:
-                self._last_run = self._newest_run()
+                self._last_run = None
             self._watches.add(watch)
             self._fresh.append(watch)
             for row in watch.rows:
                 self._by_row.setdefault(row, []).append(watch)
         return watch
+
+    @property
+    def names_awaited(self) -> bool:
+        """Somebody waits for an id that is no row's: only a look finds it."""
+        with self._lock:
+            return any(watch.names for watch in self._watches)
 
     def state(self) -> tuple[bool, bool]:
         """Whether anybody waits, and whether for many tasks."""
@@ -102,14 +115,41 @@ class Watches:
             rows += [row for row in ended if row in self._by_row]
             named = [watch for watch in self._watches if watch.names]
         self._resolve(named)
+        if self._last_run is None:
+            self._last_run = self._newest_run()
         for start in range(0, len(rows), AT_ONCE):
             self._tell(self._db.read(lambda some=rows[start : start + AT_ONCE]: self._ended(some)))  # type: ignore[misc]  # mypy: lambda default
         if not few:
             self._tell_new()
 
     def _ended(self, rows: Sequence[int]) -> dict[int, Report]:
-        found = [(row, self._report(row)) for row in rows]
+        found = [(row, self._report(row)) for row in rows if self._lookup.may_have_ended(row)]
         return {row: report for row, report in found if report is not None and report.state.terminal}
+
+    def tell_runs(self, runs: Sequence[PackedRun]) -> None:
+        """Tell of outcomes that were just stored, without reading them again."""
+        ended: dict[int, Report] = {}
+        with self._lock:
+            awaited = [
+                (row, low, worker, packed)
+                for low, high, worker, packed in runs
+                for row in (range(low, high + 1) if high - low < len(self._by_row) else list(self._by_row))
+                if row in self._by_row and low <= row <= high
+            ]
+        for row, low, worker, packed in awaited:
+            with contextlib.suppress(DecodeError):  # see `_report`
+                report = self._stored(row, worker, read_run(packed)[row - low])
+                if report is not None:
+                    ended[row] = report
+        if ended:
+            self._tell(ended)
+
+    def _stored(self, row: int, worker: str, entry: Raw) -> Report | None:
+        read = read_entry(entry, worker)
+        if read is None:
+            return None
+        task, _, outcome = read
+        return Report(self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker)
 
     def _resolve(self, watches: list[Watch]) -> None:
         """Names become row ids once their task is there."""
@@ -148,12 +188,9 @@ class Watches:
             with contextlib.suppress(DecodeError):  # see `_report`
                 entries = read_run(value)
                 for row in wanted:
-                    entry = read_entry(entries[row - low], worker)
-                    if entry is not None:
-                        task, _, outcome = entry
-                        ended[row] = Report(
-                            self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker
-                        )
+                    report = self._stored(row, worker, entries[row - low])
+                    if report is not None:
+                        ended[row] = report
         return ended
 
     def _tell(self, ended: dict[int, Report]) -> None:

@@ -58,15 +58,21 @@ class Book:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read again if another process has changed the file; whether it has. Costs some microseconds if not."""
-        with self._lock, reading(self.path):
-            version = self._connection.pragma("data_version")
-            if version == self._version:
-                return False
-            with self._connection:
-                self.snapshot = snapshot_of(self._connection, self.snapshot)
-            self._version = version
-            return True
+        """Read again if another process has changed the file; whether it has. Costs some microseconds if not, and never
+        waits: it may be called on an event loop."""
+        if not self._lock.acquire(blocking=False):
+            return False  # another thread changes the file, and reads it, too; it may wait for the disk
+        try:
+            with reading(self.path):
+                version = self._connection.pragma("data_version")
+                if version == self._version:
+                    return False
+                with self._connection:
+                    self.snapshot = snapshot_of(self._connection, self.snapshot)
+                self._version = version
+                return True
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """May be called twice."""
@@ -220,7 +226,8 @@ class Book:
         with self._lock, reading(self.path):
             self._execute("BEGIN IMMEDIATE")
             try:
-                result = work(snapshot_of(self._connection, self.snapshot))
+                same = self._connection.pragma("data_version") == self._version
+                result = work(self.snapshot if same else snapshot_of(self._connection, self.snapshot))
                 after = snapshot_of(self._connection, self.snapshot)
                 if after.owned and after.one_time:
                     self._execute("DELETE FROM one_time")

@@ -60,9 +60,12 @@ class Identity:
     """A user who has signed in. What it may do is looked up each time: a right or user that is removed counts at
     once."""
 
-    def __init__(self, book: Book, user: str, proof: Proof, address: str, expires: float | None = None) -> None:
+    def __init__(
+        self, book: Book, user: str, proof: Proof, address: str, namespace: str, expires: float | None = None
+    ) -> None:
         self.user = user
         self.address = address
+        self.namespace = namespace
         self.proof = proof
         self.expires = expires
         """Unix time; `None`: the secret does not expire."""
@@ -97,7 +100,8 @@ class Identity:
 
     def still_valid(self, now: float) -> bool:
         """Whether what it signed in with would still let it in at the Unix time `now`; if not, cut it off."""
-        return self.account is not None and (self.expires is None or now < self.expires)
+        there = self.namespace in self._book.snapshot.namespaces
+        return there and self.account is not None and (self.expires is None or now < self.expires)
 
     def may(self, right: Right, namespace: str, name: str) -> bool:
         """Whether it has `right` on `name` now. Does not look at the time: see `still_valid`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -22,11 +23,12 @@ from penstock.server.access.identity import (
     ByPassword,
     ByToken,
     Identity,
+    Proof,
     log,
 )
 from penstock.server.access.passwords import MAX_PASSWORD, Passwords, encoded
 from penstock.server.access.rights import DEFAULT_NAMESPACE
-from penstock.server.access.throttle import Throttle
+from penstock.server.access.throttle import Throttle, origin
 from penstock.server.access.verified import Verified
 
 THREADS = 2
@@ -49,6 +51,19 @@ class Credentials(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Credentials({self.user!r}, ***, {self.common_name!r})"
+
+
+class Client(NamedTuple):
+    """Who asks to be let in, and what its failures are charged to."""
+
+    user: str
+    address: str
+    namespace: str
+    origin: str
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.origin, self.user
 
 
 class Refused(Exception):
@@ -82,16 +97,16 @@ class Gatekeeper:
 
         Raises `AccessRefused`, which does not say whether there is such a user or namespace. The reason is logged.
         """
-        namespace = namespace or DEFAULT_NAMESPACE
+        client = Client(credentials.user, address, namespace or DEFAULT_NAMESPACE, origin(address))
         self._book.refresh()
         try:
-            identity = await self._identify(credentials, address)
-            self._check_namespace(identity, namespace)
+            identity = await self._identify(client, credentials.secret, credentials.common_name)
+            self._check_namespace(identity)
         except Refused as refused:
-            user, place = credentials.user[:MAX_SHOWN], namespace[:MAX_SHOWN]
+            user, place = client.user[:MAX_SHOWN], client.namespace[:MAX_SHOWN]
             log.warning("refused %s: user %r, namespace %r: %s", address, user, place, refused)
             raise AccessRefused(refused.told or _unspecific(user, place)) from None
-        log.debug("signed in %s: user %r, namespace %r", address, identity.user, namespace)
+        log.debug("signed in %s: user %r, namespace %r", address, client.user, client.namespace)
         return identity
 
     def close(self) -> None:
@@ -100,47 +115,45 @@ class Gatekeeper:
             run.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _identify(self, credentials: Credentials, address: str) -> Identity:
-        user, secret = credentials.user, credentials.secret
-        if not 0 < len(user) <= MAX_NAME or len(secret) > MAX_PASSWORD or len(encoded(secret)) > MAX_PASSWORD:
-            raise Refused(f"the user's name has {len(user):,} characters, the secret {len(secret):,}")
-        if credentials.common_name is not None and not secret:
-            return self._by_certificate(credentials, address)
+    async def _identify(self, client: Client, secret: str, common_name: str | None) -> Identity:
+        if not 0 < len(client.user) <= MAX_NAME or len(secret) > MAX_PASSWORD or len(encoded(secret)) > MAX_PASSWORD:
+            raise Refused(f"the user's name has {len(client.user):,} characters, the secret {len(secret):,}")
+        if common_name is not None and not secret:
+            return self._by_certificate(client, common_name)
         token = tokens.parse(secret)
         if token:
-            return self._by_token(user, address, *token)
-        if user == BOOTSTRAP:
-            return self._by_one_time(secret, address)
-        return await self._by_password(user, secret, address)
+            return self._by_token(client, *token)
+        if client.user == BOOTSTRAP:
+            return self._by_one_time(client, secret)
+        return await self._by_password(client, secret)
 
-    def _by_certificate(self, credentials: Credentials, address: str) -> Identity:
-        user, name = credentials.user, credentials.common_name
-        if name != user:
-            raise Refused(f"the certificate is {name!r}'s, and there is no password")
-        if user not in self._book.snapshot.users:
+    def _by_certificate(self, client: Client, name: str) -> Identity:
+        if name != client.user:
+            raise Refused(f"the certificate is {name[:MAX_SHOWN]!r}'s, and there is no password")
+        if name not in self._book.snapshot.users:
             raise Refused("the certificate is right, but there is no such user")
-        return Identity(self._book, user, ByCertificate(), address)
+        return self._identity(client, ByCertificate())
 
     # What is random cannot be guessed: if it is right, it is let in however often others have failed.
 
-    def _by_token(self, user: str, address: str, token_id: str, secret: str) -> Identity:
+    def _by_token(self, client: Client, token_id: str, secret: str) -> Identity:
         token = self._book.snapshot.tokens.get(token_id)
         right = tokens.same(secret, token.digest if token else b"")
-        if token is None or not right or token.user != user:
+        if token is None or not right or token.user != client.user:
             why = "is not known" if token is None else "has another secret" if not right else f"is {token.user!r}'s"
-            raise self._wrong(user, address, f"the token pst_{token_id} {why}")
+            raise self._wrong(client, f"the token pst_{token_id} {why}")
         self._check_time(f"the token pst_{token_id}", token.expires, "create another one with penstock tokens create")
-        self._pairs.forgive((address, user))
-        return Identity(self._book, user, ByToken(token_id), address, token.expires)
+        self._pairs.forgive(client.pair)
+        return self._identity(client, ByToken(token_id), token.expires)
 
-    def _by_one_time(self, secret: str, address: str) -> Identity:
+    def _by_one_time(self, client: Client, secret: str) -> Identity:
         kept = self._book.snapshot.one_time
         if not tokens.same(secret, kept.digest if kept else b"") or kept is None:
             why = "that is not the one-time credential" if kept else "there is no one-time credential any more"
-            raise self._wrong(BOOTSTRAP, address, why)
+            raise self._wrong(client, why)
         self._check_time("the one-time credential", kept.expires, "restart the broker, which prints another one")
-        self._pairs.forgive((address, BOOTSTRAP))
-        return Identity(self._book, BOOTSTRAP, ByOneTime(kept.digest), address, kept.expires)
+        self._pairs.forgive(client.pair)
+        return self._identity(client, ByOneTime(kept.digest), kept.expires)
 
     def _check_time(self, what: str, expires: float, remedy: str) -> None:
         """Only told to who knows the secret."""
@@ -149,37 +162,37 @@ class Gatekeeper:
             expired = f"{what} expired on {moment:%Y-%m-%d %H:%M} UTC"
             raise Refused(expired, f"{expired}: {remedy}")
 
-    def _wrong(self, user: str, address: str, reason: str) -> Refused:
-        self._check_throttles(user, address, False)
-        self._failed(user, address, self._pairs.charge((address, user)))
+    def _wrong(self, client: Client, reason: str) -> Refused:
+        self._check_throttles(client, False)
+        self._failed(client, self._pairs.charge(client.pair))
         return Refused(reason)
 
-    async def _by_password(self, user: str, secret: str, address: str) -> Identity:
+    async def _by_password(self, client: Client, secret: str) -> Identity:
+        user, place = client.user, client.origin
         account = self._book.snapshot.users.get(user)
         generation = account.generation if account else NOBODY
-        known_here = self._verified.knows(generation, user, secret, address)
-        self._check_throttles(user, address, known_here)
+        known_here = self._verified.knows(generation, user, secret, place)
+        self._check_throttles(client, known_here)
         if not known_here and not self._verified.knows(generation, user, secret):
-            await self._run(user, account, secret, address)
+            await self._run(client, account, secret)
             self._verified.learn(generation, user, secret)
-        self._verified.learn(generation, user, secret, address)
-        self._pairs.forgive((address, user))
-        return Identity(self._book, user, ByPassword(generation), address)
+        self._verified.learn(generation, user, secret, place)
+        self._pairs.forgive(client.pair)
+        return self._identity(client, ByPassword(generation))
 
-    async def _run(self, user: str, account: Account | None, secret: str, address: str) -> None:
+    async def _run(self, client: Client, account: Account | None, secret: str) -> None:
         """Argon2, once for all who come with the same password at the same time."""
-        digest = self._verified.digest(user, secret, str(account and account.generation))
+        digest = self._verified.digest(client.user, secret, str(account and account.generation))
         run = self._runs.get(digest)
         if run is None:
             if len(self._runs) >= MOST_WAITING:
                 raise Refused("too many passwords are being verified", "too many clients sign in: try again in 1 s")
             # Charged before it is known, or guesses made at the same time would all be free.
-            within = self._pairs.charge((address, user))
-            run = self._runs[digest] = asyncio.create_task(
-                self._verify(user, account.password if account else None, secret)
-            )
+            within = self._pairs.charge(client.pair)
+            kept = account.password if account else None
+            run = self._runs[digest] = asyncio.create_task(self._verify(client.user, kept, secret))
             run.add_done_callback(lambda _: self._runs.pop(digest, None))
-            run.add_done_callback(lambda ended: self._ended(ended, user, address, within))
+            run.add_done_callback(lambda ended: self._ended(ended, client, within))
         await asyncio.wait([run])  # who started it may go away, the others still wait for it
         if run.cancelled():
             raise Refused("the broker stops")
@@ -203,36 +216,39 @@ class Gatekeeper:
         except PenstockError as error:  # the disk may be full; the old hash is as good as it was
             log.warning("the hash of %r could not be renewed: %s", user, error)
 
-    def _ended(self, run: asyncio.Task[bool], user: str, address: str, within: bool) -> None:
+    def _ended(self, run: asyncio.Task[bool], client: Client, within: bool) -> None:
         if run.cancelled() or run.exception():
             return
         if run.result():
-            self._users.forgive(user)
+            self._users.forgive(client.user)
         else:
-            self._failed(user, address, within)
+            self._failed(client, within)
 
-    def _failed(self, user: str, address: str, within: bool) -> None:
+    def _failed(self, client: Client, within: bool) -> None:
         """One client that goes on failing has only itself to wait for: its address and its user are charged while it is
         within its own allowance."""
         if within:
-            self._addresses.charge(address)
-            self._users.charge(user)
+            self._addresses.charge(client.origin)
+            self._users.charge(client.user)
 
-    def _check_throttles(self, user: str, address: str, known_here: bool) -> None:
+    def _check_throttles(self, client: Client, known_here: bool) -> None:
         """`known_here`: this very password was right from this address, which others who guess do not spoil."""
-        wait = max(self._pairs.wait((address, user)), self._addresses.wait(address))
+        wait = max(self._pairs.wait(client.pair), self._addresses.wait(client.origin))
         if not known_here:
-            wait = max(wait, self._users.wait(user))
+            wait = max(wait, self._users.wait(client.user))
         if wait:
             raise Refused("too many failures before", f"too many failed sign-ins: try again in {max(1, round(wait))} s")
 
-    def _check_namespace(self, identity: Identity, namespace: str) -> None:
+    def _identity(self, client: Client, proof: Proof, expires: float | None = None) -> Identity:
+        return Identity(self._book, client.user, proof, client.address, client.namespace, expires)
+
+    def _check_namespace(self, identity: Identity) -> None:
         account = identity.account
         if account is None:
             raise Refused("the user was changed while it signed in")
-        if namespace not in self._book.snapshot.namespaces:
+        if identity.namespace not in self._book.snapshot.namespaces:
             raise Refused("there is no such namespace")
-        if not account.tags and not account.rights.reach(namespace):
+        if not account.tags and not account.rights.reach(identity.namespace):
             raise Refused("it has no permission there")
 
 

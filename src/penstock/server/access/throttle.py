@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from msgspec import Struct
 
@@ -13,6 +14,17 @@ LONGEST = 60.0
 FORGET = 900.0
 """Seconds without a failure after which everything is forgotten."""
 MOST = 10_000
+
+
+def origin(address: str) -> str:
+    """What is charged for an address: of IPv6 the network, since whoever has one address there has 2**64 of them."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
 
 
 class _Record(Struct):

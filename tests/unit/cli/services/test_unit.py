@@ -80,27 +80,21 @@ def test_the_sockets_of_a_broker() -> None:
     assert streams == ["ListenStream=0.0.0.0:7419", "ListenStream=[::1]:7420", "ListenStream=/run/100%%.sock"]
 
 
-@pytest.mark.parametrize(
-    "bind",
-    [
-        "tcp://localhost:7419",
-        "tcp://127.0.0.1",
-        "tcp://:7419",
-        "tcp://1.2.3.4:0",
-        "tcp://1.2.3.4:65536",
-        "http://x:1",
-        "7419",
-        "tcp://1.2.3.4:٣",
-    ],
-)
-def test_addresses_that_systemd_cannot_open_are_refused(bind: str) -> None:
-    with pytest.raises(ConfigError, match="systemd cannot open"):
+@pytest.mark.parametrize("bind", ["tcp://localhost:7419", "tcp://broker.example:7419"])
+def test_names_that_systemd_does_not_look_up_are_refused(bind: str) -> None:
+    with pytest.raises(ConfigError, match="systemd opens no names"):
         listen_stream(bind)
 
 
-def test_a_socket_file_needs_an_absolute_path() -> None:
-    with pytest.raises(ConfigError, match="must be an absolute path"):
-        listen_stream("unix://relative.sock")
+@pytest.mark.parametrize("bind", ["tcp://:7419", "tcp://1.2.3.4:65536", "http://x:1", "7419", "unix://relative.sock"])
+def test_what_is_no_address_is_refused(bind: str) -> None:
+    with pytest.raises(ConfigError, match="write tcp://host:port"):
+        listen_stream(bind)
+
+
+def test_a_socket_file_with_a_line_of_its_own_is_refused() -> None:
+    with pytest.raises(ConfigError, match="without control characters"):
+        listen_stream("unix:///run/x%0AExecStart=/bin/sh")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from penstock.clock import ManualClock
 from penstock.errors import BrokerUnavailable, ConfigError, StoreError
 from penstock.server.access import book as book_module
+from penstock.server.access.accounts import Snapshot
 from penstock.server.access.book import Book
 from penstock.server.access.rights import Permission, Right
 from penstock.server.access.tokens import DAY
@@ -82,9 +85,22 @@ def test_what_was_changed_is_there_when_it_is_opened_again(book: Book, open_book
 def test_a_token_s_secret_is_nowhere_in_the_files(book: Book) -> None:
     book.add_user("ada", None)
     _, text = book.add_token("ada", DAY)
-    secret = text.rpartition("_")[2].encode()
+    secret = text.split("_", 2)[2].encode()
     for file in Path(book.path).parent.iterdir():
         assert secret not in file.read_bytes()
+
+
+def test_a_hash_that_was_replaced_is_nowhere_in_the_file(book: Book) -> None:
+    book.add_user("ada", "the-former-hash")
+    book.set_password("ada", "the-present-hash")
+    book.close()
+    content = Path(book.path).read_bytes()
+    assert b"the-present-hash" in content and b"the-former-hash" not in content
+
+
+def test_a_hash_is_in_no_repr(book: Book) -> None:
+    book.add_user("ada", "the-hash")
+    assert "the-hash" not in repr(book.snapshot)
 
 
 def test_another_process_is_seen_after_a_refresh(book: Book, open_book: Callable[[], Book]) -> None:
@@ -94,6 +110,25 @@ def test_another_process_is_seen_after_a_refresh(book: Book, open_book: Callable
     assert other.refresh() and "ada" in other.snapshot.users
     assert not other.refresh()
     assert not book.refresh()  # it knows what it did itself
+
+
+def test_a_refresh_does_not_wait_for_a_change_in_another_thread(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    real = book_module.snapshot_of
+
+    def slow(*arguments: Any) -> Snapshot:
+        begun.set()
+        assert go.wait(10)
+        return real(*arguments)
+
+    monkeypatch.setattr(book_module, "snapshot_of", slow)
+    thread = threading.Thread(target=book.add_user, args=("ada", None))
+    thread.start()
+    assert begun.wait(10)
+    assert not book.refresh() and not book.snapshot.users
+    go.set()
+    thread.join()
+    assert "ada" in book.snapshot.users
 
 
 def test_a_change_is_made_to_what_the_file_says_now(book: Book, open_book: Callable[[], Book]) -> None:

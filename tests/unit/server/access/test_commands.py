@@ -31,12 +31,12 @@ def run(door: Door, command: str, by: Identity | None = None, **arguments: objec
 
 
 def signed_in(door: Door, user: str) -> Identity:
-    return Identity(door.book, user, ByPassword(door.book.snapshot.users[user].generation), HERE)
+    return Identity(door.book, user, ByPassword(door.book.snapshot.users[user].generation), HERE, "/")
 
 
 def token_of(door: Door, user: str) -> tuple[Token, Identity]:
     token, _ = door.book.add_token(user, DAY)
-    return token, Identity(door.book, user, ByToken(token.id), HERE, token.expires)
+    return token, Identity(door.book, user, ByToken(token.id), HERE, "/", token.expires)
 
 
 def test_a_user_s_life(door: Door) -> None:

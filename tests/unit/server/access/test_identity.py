@@ -19,7 +19,7 @@ def door(tmp_path: Path) -> Door:
 
 
 def ada_of(door: Door) -> Identity:
-    return Identity(door.book, "ada", ByPassword(door.book.snapshot.users["ada"].generation), HERE)
+    return Identity(door.book, "ada", ByPassword(door.book.snapshot.users["ada"].generation), HERE, "/")
 
 
 def test_a_right_that_is_taken_or_given_counts_at_once(door: Door) -> None:
@@ -38,12 +38,21 @@ def test_a_right_that_is_taken_or_given_counts_at_once(door: Door) -> None:
 
 
 def test_a_user_who_is_deleted_or_has_another_password_is_out(door: Door) -> None:
-    by_password, by_certificate = ada_of(door), Identity(door.book, "ada", ByCertificate(), HERE)
+    by_password, by_certificate = ada_of(door), Identity(door.book, "ada", ByCertificate(), HERE, "/")
     door.book.set_password("ada", door.passwords.hash("another horse"))
     assert not by_password.still_valid(0.0) and not by_password.may(Right.READ, "/", "mail")
     assert by_certificate.still_valid(0.0) and by_certificate.may(Right.READ, "/", "mail")
     door.book.delete_user("ada")
     assert not by_certificate.still_valid(0.0) and by_certificate.tags == frozenset()
+
+
+def test_who_is_in_a_namespace_that_is_deleted_is_out(door: Door) -> None:
+    door.book.add_namespace("shop")
+    door.book.permit("ada", Permission("*", ".*", ".*", ".*"))
+    ada = Identity(door.book, "ada", ByCertificate(), HERE, "shop")
+    assert ada.still_valid(0.0)
+    door.book.delete_namespace("shop")
+    assert not ada.still_valid(0.0)
 
 
 def test_a_refusal_says_which_right_is_missing_and_nothing_of_what_there_is(

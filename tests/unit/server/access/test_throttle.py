@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from penstock.clock import ManualClock
-from penstock.server.access.throttle import FORGET, LONGEST, Throttle
+from penstock.server.access.throttle import FORGET, LONGEST, Throttle, origin
 from penstock.server.access.verified import Verified
 
 
@@ -68,3 +70,20 @@ def test_it_keeps_no_secret_and_not_without_end() -> None:
     assert len(verified) == 3 and verified.knows(1, "ada", "secret9") and not verified.knows(1, "ada", "secret0")
     assert "secret" not in repr(vars(verified))
     assert verified.digest("ada", "\ud800") != Verified().digest("ada", "\ud800")
+
+
+@pytest.mark.parametrize(
+    ("address", "charged"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::a", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::b", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unix", "unix"),
+        ("", ""),
+        ("/run/penstock.sock", "/run/penstock.sock"),
+    ],
+)
+def test_a_network_of_ipv6_is_one_origin(address: str, charged: str) -> None:
+    assert origin(address) == charged
