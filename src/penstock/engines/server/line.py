@@ -252,6 +252,11 @@ class LineWire:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._retire()
 
+    def forget(self) -> None:
+        """Without a word: in a forked child, where it is the parent's."""
+        self.lost = "it was the parent's"
+        self._socket.close()
+
     def _retire(self) -> None:
         """Close what has ended, when nobody reads or writes it: its number may be another connection's a moment
         later."""
@@ -374,11 +379,14 @@ class Line:
         if self._wire is not None and not self._wire.lost:
             self.tell(Goodbye())
             self._wire.end("the engine was closed")
-        self.forget()
+        for end in self._bell:
+            os.close(end)
 
     def forget(self) -> None:
         """Without a word: in a forked child, where it is the parent's."""
         self._closed = True
+        if self._wire is not None:
+            self._wire.forget()
         for end in self._bell:
             os.close(end)
 
