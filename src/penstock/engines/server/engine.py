@@ -71,6 +71,7 @@ class ServerEngine(NetworkEngine):
 
     async def disconnect(self) -> None:
         await self.coordinator.stop_telling()
+        await self.backend.stop()
         self.line.close()
         await self.keeper.close()
 
