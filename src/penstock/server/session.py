@@ -22,6 +22,7 @@ from penstock.outcome import Report
 from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
+    MOST_ITEMS,
     CallRequest,
     Ended,
     FollowUpRequest,
@@ -123,6 +124,8 @@ class ClientSession:
             return
         try:
             self.space.store.spare.check()
+            if sum(map(len, request.batches)) > MOST_ITEMS:
+                raise ConfigError(f"more than {MOST_ITEMS:,} messages in one frame")
             batches = [self._read_batch(bodies) for bodies in request.batches]
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
@@ -395,8 +398,7 @@ class ClientSession:
             watch.close()
         self._watches.clear()
         self.space.blocked.drop(self.peer)
-        if clean:
-            self.space.crew.gone(self.workers)
+        self.space.crew.lost(self, closed=clean)
 
 
 def session_number(user: str, session: int) -> int:
