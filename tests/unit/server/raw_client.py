@@ -31,8 +31,12 @@ class RawClient:
         self.close()
 
     def send(self, *fields: Any) -> None:
-        body = msgspec.msgpack.encode(fields)
-        self.write(len(body).to_bytes(4, "big") + body)
+        self.together(fields)
+
+    def together(self, *frames: Any) -> None:
+        """Several frames at once."""
+        bodies = [msgspec.msgpack.encode(fields) for fields in frames]
+        self.write(b"".join(len(body).to_bytes(4, "big") + body for body in bodies))
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)

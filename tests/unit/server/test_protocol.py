@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import uuid
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from penstock.public_ids import PublicIds
+from penstock.server.crew import GRACE
 from tests.servers import Server
 from tests.unit.server.raw_client import HELLO, RawClient, message
 
@@ -238,6 +240,26 @@ def test_a_whole_lease_ends_in_one_word(broker: Server, queue: str) -> None:
         assert kind == 130
         assert {one["id"] for one in reports} == {PublicIds(client.welcome[4]).make(row) for row in rows}
         assert {(one["state"], one["outcome"]["value"]) for one in reports} == {("SUCCESS", b"5")}
+
+
+def test_a_worker_that_joins_anew_is_not_taken_for_lost(broker: Server, queue: str, session: int) -> None:
+    """Though its former connection is closed only then, and by the broker."""
+    me = {"id": f"w-{queue}", "name": "raw", "host": "here", "pid": 1, "slots": 1, "queues": [queue], "pool": "raw"}
+    hello = [*HELLO, session]
+    with RawClient(broker, hello) as former:
+        former.ask(20, 1, "join", [me | {"started": 1.5}])
+        publish(former, 0, False, message("shop.add", b"[[],{}]", None, queue))
+        ((token, ((row, _, _),)),) = former.ask(12, 2, 0, False, [], [], want(queue))[4]
+        with RawClient(broker) as client:
+            client.together(hello, [20, 1, "join", [me | {"started": 1.5}]])
+            assert [client.read()[0], client.read()] == [101, [120, 1, None]]
+            with pytest.raises((EOFError, ConnectionResetError)):
+                former.read()
+            time.sleep(GRACE + 1.5)  # the broker looks each second
+            kind, _, (lease,) = client.ask(20, 2, "extend", [[[token, row]], 30.5])
+            assert (kind, lease["type"]) == (120, "held")
+        with RawClient(broker, HELLO) as other:
+            assert len(other.ask(12, 3, 0, False, [], [], want(queue, wait=20.5))[4]) == 1
 
 
 def test_a_result_that_is_there_is_told_at_once(broker: Server, queue: str) -> None:
