@@ -56,7 +56,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
     {
         "durability": ("an accepted task survives: power, process or memory", _plain),
         "atomic_settle": ("the end of a task, its result and what follows are one transaction", _plain),
-        "blocks": ("a full queue can make its publishers wait: `overflow=\"block\"`", _plain),
+        "blocks": ('a full queue can make its publishers wait: `overflow="block"`', _plain),
         "bound": ("how sharp the bound of a queue is", _plain),
         "whole_batches": ("a batch that does not fit is refused whole", _plain),
         "knows_ids": ("a repeated id is recognised, so that an unknown publish can be repeated", _plain),
