@@ -59,7 +59,8 @@ def test_the_first_administrator_and_the_first_user(fresh: Server) -> None:
 
     # Who may not configure can still publish to what is there, as it is.
     done(*admin, "users", "permit", "shop", "", "mail", "")
-    app = Penstock("shop", broker=url, task_default_queue="mail", task_queues=[Queue("mail", max_length=2)])
+    same = Queue("mail", max_length=2, alias="letters")
+    app = Penstock("shop", broker=url, task_default_queue="mail", task_queues=[same])
     app.send_task("shop.mail")
     (info,) = app.engine.run(app.engine.inspect.queues())
     assert (info.name, info.depth, info.max_length) == ("mail", 2, 2)
