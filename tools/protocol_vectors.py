@@ -181,6 +181,8 @@ VERBS: Mapping[str, tuple[tuple[Any, ...], Any]] = MappingProxyType(
         "queues": ((None,), [INFO]),
         "peek": (("mail", 20, ""), [Peeked(TASK_ID, "delayed", SMALL, NOW)]),
         "purge": (("mail", ""), 4),
+        "pause": (("mail", ""), True),
+        "resume": (("mail", ""), False),
         "dead_letters": ((None, 100, ""), [DeadLetter(TASK_ID, "mail", "no", NOW, None, b"\xc1")]),
         "retry_dead": (([TASK_ID],), 1),
         "drop_dead": (([TASK_ID],), 1),
