@@ -58,9 +58,10 @@ def test_the_bytes_on_the_page_are_vectors() -> None:
 
 
 def test_numbers_on_the_page_are_those_of_the_code() -> None:
+    from penstock.engines.sqlite.hearing import MARKS, RING, SESSIONS
     from penstock.protocol import PORT
     from penstock.protocol.frames import HELLO_FRAME, MAX_FRAME
-    from penstock.server import peer, rights_check, session, space, verbs
+    from penstock.server import peer, rights_check, session, verbs
     from penstock.server.access.passwords import MAX_PASSWORD
     from penstock.server.checking import MAX_GUARDS, MAX_KEY, MAX_MESSAGE
     from penstock.server.crew import GRACE
@@ -88,6 +89,9 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
         f"= 30 | {rights_check.MAX_LEASE:,.0f} at most",
         f"= 0 | {rights_check.MAX_WAIT:g} at most",
         f"has {GRACE:g} s to join again",
+        f"the last {MARKS} answers are kept",
+        f"the newest {RING:,} answers",
+        f"more than {SESSIONS:,} sessions",
+        f"a frame | {MAX_FRAME >> 20} MiB",
     ):
         assert said in text, said
-    assert (space.REMEMBERED, MAX_FRAME) == (3600.0, 16 << 20)  # "for an hour", "16 MiB"

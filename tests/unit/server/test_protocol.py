@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.engines.sqlite.hearing import MARKS
 from penstock.public_ids import PublicIds
 from penstock.server.crew import GRACE
 from tests.servers import Server
@@ -165,13 +166,14 @@ def test_what_was_asked_before_is_answered_as_before(broker: Server, queue: str,
         assert depth(client, queue) == 2
 
 
-def test_a_session_remembers_64_marks(broker: Server, queue: str, session: int) -> None:
+def test_a_session_remembers_64_answers(broker: Server, queue: str, session: int) -> None:
     one = message("shop.add", b"[[],{}]", None, queue)
     with RawClient(broker, [*HELLO, session]) as client:
         first = publish(client, 1, False, one)
-        publish(client, 64, False, one)
+        for mark in range(2, MARKS + 1):
+            publish(client, mark, False, one)
         assert publish(client, 1, True, one) == first
-        publish(client, 65, False, one)
+        publish(client, MARKS + 1, False, one)
         assert publish(client, 1, True, one) != first
 
 
