@@ -61,9 +61,10 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
     from penstock.engines.sqlite.hearing import MARKS, RING, SESSIONS
     from penstock.protocol import PORT
     from penstock.protocol.frames import HELLO_FRAME, MAX_FRAME
+    from penstock.protocol.requests import MOST_PAIRS
     from penstock.server import peer, rights_check, session, verbs
     from penstock.server.access.passwords import MAX_PASSWORD
-    from penstock.server.checking import MAX_GUARDS, MAX_KEY, MAX_MESSAGE
+    from penstock.server.checking import MAX_GUARDS, MAX_KEY, MAX_MESSAGE, MAX_QUEUES
     from penstock.server.crew import GRACE
 
     text = PAGE.read_text("utf-8")
@@ -75,7 +76,7 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
         f"Up to {MAX_PASSWORD:,} bytes",
         f"a packed message | {MAX_MESSAGE >> 20} MiB",
         f"settlements of a step | {session.MAX_BATCH:,}",
-        f"items of a call | {verbs.MAX_ITEMS:,}",
+        f"items of a call | {MOST_PAIRS:,}",
         f"not answered | {peer.MAX_UNANSWERED:,}, or {peer.MAX_UNANSWERED_BYTES >> 20} MiB",
         f"has begun | {peer.FRAME_PATIENCE:g} s",
         f"from {peer.HIGH_WATER >> 20} MiB on",
@@ -84,7 +85,7 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
         f"shared state | {MAX_KEY:,} characters",
         f"a value of the shared state | {verbs.MAX_VALUE >> 20} MiB",
         f"[guard] = [] | {MAX_GUARDS} at most",
-        f"first; {rights_check.MAX_QUEUES:,} at most",
+        f"first; {MAX_QUEUES:,} at most",
         f"tasks, 0 to {rights_check.MAX_LIMIT:,}",
         f"= 30 | {rights_check.MAX_LEASE:,.0f} at most",
         f"= 0 | {rights_check.MAX_WAIT:g} at most",

@@ -400,6 +400,11 @@ class ClientSession:
         self.space.blocked.drop(self.peer)
         self.space.crew.lost(self, closed=clean)
 
+    def forget(self) -> None:
+        """It leaves of its own will, and asks nothing again."""
+        if self.number:
+            self._turns.joint.forget_session(self.number)
+
 
 def session_number(user: str, session: int) -> int:
     """Under which answers are remembered: nobody can ask for another user's."""
