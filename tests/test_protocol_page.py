@@ -61,11 +61,11 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
     from penstock.engines.sqlite.hearing import MARKS, RING, SESSIONS
     from penstock.protocol import PORT
     from penstock.protocol.frames import HELLO_FRAME, MAX_FRAME
-    from penstock.protocol.requests import MOST_PAIRS
+    from penstock.protocol.requests import MOST_BATCHES, MOST_ITEMS, MOST_PAIRS
     from penstock.server import peer, rights_check, session, verbs
     from penstock.server.access.passwords import MAX_PASSWORD
     from penstock.server.checking import MAX_GUARDS, MAX_KEY, MAX_MESSAGE, MAX_QUEUES
-    from penstock.server.crew import GRACE
+    from penstock.server.crew import GRACE, SILENCE
 
     text = PAGE.read_text("utf-8")
     for said in (
@@ -90,6 +90,9 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
         f"= 30 | {rights_check.MAX_LEASE:,.0f} at most",
         f"= 0 | {rights_check.MAX_WAIT:g} at most",
         f"has {GRACE:g} s to join again",
+        f"or after {SILENCE:g} s in which",
+        f"first keys, at most {verbs.MAX_FETCHED:,} and about {verbs.ANSWER >> 20} MiB",
+        f"{MOST_BATCHES} batches, and {MOST_ITEMS:,} messages, in a frame",
         f"the last {MARKS} answers are kept",
         f"the newest {RING:,} answers",
         f"more than {SESSIONS:,} sessions",
