@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Demand, Duplicate
+from penstock.broker import Accepted, Answer, Conflict, Demand, Duplicate
 from penstock.delivery import RetryAt, Settlement
 from penstock.engines.sqlite.joint import Finished, Work
 from penstock.engines.sqlite.watching import Watch
@@ -200,8 +200,8 @@ class ClientSession:
         if not self._names:
             return answers
         return [
-            type(one)(self.space.store.ids.make(one.key))
-            if isinstance(one, Accepted | Duplicate) and isinstance(one.key, int)
+            replace(one, key=self.space.store.ids.make(one.key))
+            if isinstance(one, Accepted | Duplicate | Conflict) and isinstance(one.key, int)
             else one
             for one in answers
         ]
@@ -399,6 +399,11 @@ class ClientSession:
         self._watches.clear()
         self.space.blocked.drop(self.peer)
         self.space.crew.lost(self, closed=clean)
+
+    def forget(self) -> None:
+        """It leaves of its own will, and asks nothing again."""
+        if self.number:
+            self._turns.joint.forget_session(self.number)
 
 
 def session_number(user: str, session: int) -> int:

@@ -271,7 +271,8 @@ def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object
 def _stays(s: ClientSession, queue: Queue, namespace: str) -> bool:
     """Asked only for a user who may see the queue: whether it is there is not told to others."""
     used = s.rights.may(Right.WRITE, queue.name) or s.rights.may(Right.READ, queue.name)
-    return used and s.space.declared(namespace, queue.name) == queue
+    kept = Queue(queue.name, queue.max_length, queue.max_bytes, queue.overflow)  # its other fields are the app's
+    return used and s.space.declared(namespace, queue.name) == kept
 
 
 def queues(s: ClientSession, namespace: str | None) -> object:

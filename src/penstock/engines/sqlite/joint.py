@@ -268,6 +268,10 @@ class Joint:
 
         return self._db.write(work, heavy=False)
 
+    def forget_session(self, session: int) -> None:
+        """It asks for nothing again."""
+        self._heard.forget(session)
+
 
 def _held(claimed: Claimed, worker: str) -> Held:
     return Held(claimed.token, claimed.lane, {row: ("", len(body)) for row, _, body in claimed.rows}, worker)
