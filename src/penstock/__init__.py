@@ -12,6 +12,9 @@ add.delay(4, 4).get(timeout=10)
 from __future__ import annotations
 
 from penstock.app import Penstock
+from penstock.canvas.calls import Signature, chain, chord, group
+from penstock.canvas.chunks import chunks
+from penstock.canvas.results import GroupResult, ResultSet
 from penstock.completed import as_completed
 from penstock.errors import (
     AccessRefused,
@@ -51,7 +54,6 @@ from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
 from penstock.schedules import crontab, once, schedule, solar
-from penstock.signature import Signature
 from penstock.task import Task
 from penstock.unique import Unique
 
@@ -68,6 +70,7 @@ __all__ = [
     "EagerResult",
     "EncodeError",
     "Exchange",
+    "GroupResult",
     "Ignore",
     "MessageTooLarge",
     "OutcomeUnknown",
@@ -81,6 +84,7 @@ __all__ = [
     "RemoteError",
     "Request",
     "ResultError",
+    "ResultSet",
     "ResultTimeout",
     "ResultUnavailable",
     "Retry",
@@ -100,7 +104,11 @@ __all__ = [
     "WorkerError",
     "WorkerLost",
     "as_completed",
+    "chain",
+    "chord",
+    "chunks",
     "crontab",
+    "group",
     "once",
     "schedule",
     "solar",

@@ -5,8 +5,11 @@ These coroutines are run by the engine that holds the tasks, as if they were its
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from penstock.blocking import running_loop
 from penstock.broker import Key
@@ -14,6 +17,7 @@ from penstock.codec import failure
 from penstock.coordinator import Revoked
 from penstock.engine import Engine
 from penstock.errors import TaskRevoked, Unsupported
+from penstock.message import graph_key, graph_of
 from penstock.outcome import Outcome, Progress, Report, State
 
 MARK = "penstock.revoked"
@@ -23,8 +27,16 @@ MARKED = 86_400
 """Seconds for which a revocation is looked for: as long as results are kept by default."""
 
 T = TypeVar("T")
-Plan = Generator[tuple[Engine, Coroutine[Any, Any, Any]], Any, T]
-"""Calls of several engines, one after the other; each is answered with what it returned."""
+
+
+class Pause(Struct, frozen=True):
+    """Nothing is to be done for so many seconds."""
+
+    seconds: float
+
+
+Plan = Generator[tuple[Engine, Coroutine[Any, Any, Any]] | Pause, Any, T]
+"""Calls of several engines, one after the other; each is answered with what it returned, or raises what it raised."""
 
 
 def revoked(now: float) -> Outcome:
@@ -35,9 +47,19 @@ def revoked(now: float) -> Outcome:
 def drive(plan: Plan[T]) -> T:
     """What `plan` returns; blocks this thread."""
     try:
-        engine, call = next(plan)
+        step = next(plan)
         while True:
-            engine, call = plan.send(engine.run(call))
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                step = plan.send(None)
+                continue
+            engine, call = step
+            try:
+                answer = engine.run(call)
+            except Exception as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
     except StopIteration as end:
         value: T = end.value
         return value
@@ -46,12 +68,29 @@ def drive(plan: Plan[T]) -> T:
 async def adrive(plan: Plan[T]) -> T:
     """`drive` without blocking the running loop."""
     try:
-        engine, call = next(plan)
+        step = next(plan)
         while True:
-            engine, call = plan.send(await engine.arun(call))
+            if isinstance(step, Pause):
+                import asyncio  # who awaits has loaded it
+
+                await asyncio.sleep(step.seconds)
+                step = plan.send(None)
+                continue
+            engine, call = step
+            try:
+                answer = await engine.arun(call)
+            except Exception as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(answer)
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+def coordinating(engine: Engine, results: Engine) -> Engine | None:
+    """The engine that keeps the small shared state; `None`: neither does."""
+    return next((one for one in (engine, results) if one.broker.features.coordination), None)
 
 
 def knows_waiting(engine: Engine, results: Engine) -> bool:
@@ -67,7 +106,33 @@ def stored_keys(engine: Engine, results: Engine, keys: Sequence[Key]) -> Sequenc
 
 def reports(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequence[Report]]:
     """`Backend.fetch`: how tasks ended, from where that is kept, and where the others are, from the broker if it
-    knows."""
+    knows. What a stored graph is still to publish is PENDING."""
+    found = yield from seen(engine, results, keys)
+    unseen = {
+        place: node[0]
+        for place, (key, report) in enumerate(zip(keys, found, strict=True))
+        if report.state is State.UNKNOWN and isinstance(key, str) and (node := graph_of(key)) is not None
+    }
+    holder = coordinating(engine, results) if unseen else None
+    if holder is None:
+        return found
+    found, stored, gone = list(found), dict[str, bool](), []
+    for place, graph in unseen.items():
+        if graph not in stored:
+            stored[graph] = (yield holder, holder.coordinator.get(graph_key(graph))) is not None
+        if stored[graph]:
+            found[place] = Report(found[place].id, State.PENDING)
+        else:
+            gone.append(place)
+    # It may have been published, and have ended with its graph, between the two looks.
+    again = (yield from seen(engine, results, [keys[place] for place in gone])) if gone else []
+    for place, report in zip(gone, again, strict=True):
+        found[place] = report
+    return found
+
+
+def seen(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequence[Report]]:
+    """What is known of tasks that were published."""
     if results is engine:
         if not engine.broker.features.results:
             return [Report(engine.broker.public_id(key), State.UNKNOWN) for key in keys]

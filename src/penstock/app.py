@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol
 
 from msgspec.structs import replace
 
+from penstock import apart
 from penstock.backend import Backend
 from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
+from penstock.canvas.calls import Canvas, Signature
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
@@ -28,7 +30,6 @@ from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.schedules import ScheduleLike
-from penstock.signature import Signature
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
 
@@ -191,14 +192,35 @@ class Penstock(Configured):
         task, message = self._named(name, tuple(args), kwargs or {}, options)
         return await self.client.asend(task, message, connection)
 
-    def send(self, signature: Signature) -> AsyncResult[Any]:
-        """Publish a signature's call."""
-        return self.client.send(*self._named(signature.task, signature.args, signature.kwargs, signature.options))
+    def signature(
+        self,
+        name: str,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+        **options: Unpack[CallSettings],
+    ) -> Signature[Any]:
+        """A call by the task's name, as a value; see `Task.s`."""
+        check_name("task", name)
+        return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    async def asend(self, signature: Signature) -> AsyncResult[Any]:
+    def send(self, canvas: Canvas[Any]) -> Any:
+        """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
+        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
+        if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
+            return self.client.send(*self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options))
+        from penstock.canvas.publish import publish
+
+        return apart.drive(publish(self, canvas))
+
+    async def asend(self, canvas: Canvas[Any]) -> Any:
         """`send` without blocking the running loop."""
-        call = self._named(signature.task, signature.args, signature.kwargs, signature.options)
-        return await self.client.asend(*call)
+        if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
+            return await self.client.asend(*self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options))
+        from penstock.canvas.publish import publish
+
+        return await apart.adrive(publish(self, canvas))
 
     def _named(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         task = self._tasks.get(name)

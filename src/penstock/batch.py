@@ -9,8 +9,8 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from penstock.canvas.calls import Signature
 from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
-from penstock.signature import Signature
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -124,7 +124,7 @@ def open_batch(client: Client) -> Batch | None:
 class Many:
     """The calls of one `delay_many`, published in chunks."""
 
-    def __init__(self, client: Client, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> None:
+    def __init__(self, client: Client, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> None:
         self._client = client
         self._task = task
         self._calls = iter(calls)
@@ -167,7 +167,7 @@ class Many:
             error.add_note(f"{len(self.results):,} tasks of this call were published before")
             raise
 
-    def _message(self, call: tuple[Any, ...] | Signature) -> Message:
+    def _message(self, call: tuple[Any, ...] | Signature[Any]) -> Message:
         self._read += 1
         if isinstance(call, tuple):
             return self._client.prepare(self._task, call, {})

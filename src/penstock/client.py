@@ -12,6 +12,7 @@ from penstock import apart, routing
 from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
+from penstock.canvas.calls import Signature
 from penstock.codec import Format, serializer
 from penstock.errors import (
     AlreadyQueued,
@@ -28,7 +29,6 @@ from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.request import Request, current
 from penstock.result import AsyncResult
-from penstock.signature import Signature
 from penstock.unique import unique_of
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ class Client:
         if unique is not None:
             message.guards = (unique.guard(task.name, task.codec, args, kwargs),)
         return message
+
+    def prepare_after(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Message:
+        """The message for a call whose first argument comes later (see `Arguments.encode_after`)."""
+        ours = task.options
+        call = read_options(CallOptions, options)
+        form = serializer(call.serializer) if call.serializer else task.format
+        body = task.codec.encode_after(args, kwargs, form)
+        queue = ours.queue or self._conf.task_default_queue
+        priority = self._conf.task_default_priority if ours.priority is None else ours.priority
+        return self._message(task.name, body, form, call, current.get(), queue, priority, ours.expires)
 
     def prepare_unknown(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -189,14 +201,16 @@ class Client:
         result.published_now()
         return result
 
-    def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+    def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
         for chunk in many.chunks(self.most):
             with many.counting():
                 many.published(chunk, self.engine.run(self.publish(chunk)))
         return many.results
 
-    async def asend_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+    async def asend_many(
+        self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]
+    ) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
         for chunk in many.chunks(self.most):
             with many.counting():

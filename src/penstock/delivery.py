@@ -35,6 +35,9 @@ class Delivery(Struct, gc=False):
     attempts: int = 0
     redelivered: bool = False
     """It may have been delivered before, and ended: told by engines that do not know ids (see `Features.knows_ids`)."""
+    graph: Any = None
+    """The graph that the message is a part of (see `Place`), looked up by the worker; `None` where there is none, or it
+    is gone."""
 
 
 class Ack(Struct, frozen=True, tag="ack"):

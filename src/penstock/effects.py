@@ -35,11 +35,11 @@ class ReleaseKey(Struct, frozen=True, tag="release_key"):
 
 
 class Put(Struct, frozen=True, tag="put"):
-    """Set `key` in the small shared state, if its version is still `if_version` (0: not there; `None`: whatever it
-    is)."""
+    """Set `key` in the small shared state (or with `None` delete it), if its version is still `if_version` (0: not
+    there; `None`: whatever it is)."""
 
     key: str
-    value: bytes
+    value: bytes | None
     if_version: int | None = None
 
 

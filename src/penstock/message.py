@@ -14,6 +14,8 @@ LOWEST, HIGHEST, NORMAL = 0, 9, 5
 """Priorities: 9 is served first."""
 
 DEFAULT_QUEUE = "default"
+GRAPH_ID = 32
+"""Hex digits of a graph's id."""
 MAX_NAME = 200
 """Bytes of a task's, queue's, namespace's or partition's name."""
 
@@ -49,8 +51,44 @@ class Fence(Struct, array_like=True, frozen=True, tag="fence"):
 Guard = Unique | Dedup | Fence
 
 
+class Fate(Struct, array_like=True, frozen=True):
+    """Why a node of a graph never starts: something before it ended as `state` (FAILURE or REVOKED).
+
+    `failure` is that error (see `codec.inherited`), `origin` the number of the node that ended so. `early`: it was
+    revoked before it was published, so that those before it may still run.
+    """
+
+    state: str
+    failure: bytes
+    origin: int
+    early: bool = False
+
+
+class Place(Struct, array_like=True, frozen=True):
+    """Where a message stands in a stored graph: it is node `node` of `graph`.
+
+    With a `head`, the message's body holds gathered values only: the arguments are `head`, the values and `tail`, or,
+    where that is `None`, `head` alone. With a `fate`, it is not run any more: it ends so, and what follows it, too.
+    With `instead` it stands in for a revoked task, whose outcome is stored already.
+    """
+
+    graph: str
+    node: int
+    head: bytes | None = None
+    tail: bytes | None = None
+    fate: Fate | None = None
+    instead: bool = False
+
+    def body(self, body: bytes) -> bytes:
+        """The encoded arguments of a message with this body."""
+        if self.head is None:
+            return body
+        return self.head if self.tail is None else self.head + body + self.tail
+
+
 class Options(Struct, array_like=True, frozen=True):
-    """What the caller or the task asks of the worker for this one message; `None` leaves it to the task."""
+    """What the caller or the task asks of the worker for this one message; `None` leaves it to the task. `place` is
+    there for a part of a canvas."""
 
     time_limit: float | None = None
     soft_time_limit: float | None = None
@@ -58,6 +96,7 @@ class Options(Struct, array_like=True, frozen=True):
     max_attempts: int | None = None
     root_id: str | None = None
     parent_id: str | None = None
+    place: Place | None = None
 
 
 class Message(Struct, array_like=True, gc=False):
@@ -86,6 +125,23 @@ class Message(Struct, array_like=True, gc=False):
     options: Options | None = None
     headers: dict[str, str] | None = None
     sent: float = 0.0
+
+
+def graph_key(graph: str) -> str:
+    """Where the graph of a canvas is in the shared state, until all of it has ended."""
+    return f"canvas/{graph}"
+
+
+def node_id(graph: str, node: int) -> str:
+    """The public id of a node whose task is published by those before it."""
+    return f"{graph}.{node}"
+
+
+def graph_of(task_id: str) -> tuple[str, int] | None:
+    """The graph and node in an id that `node_id` made; `None` for any other."""
+    graph, dot, node = task_id.partition(".")
+    is_hex = len(graph) == GRAPH_ID and not graph.strip("0123456789abcdef")
+    return (graph, int(node)) if dot and is_hex and node.isascii() and node.isdecimal() and len(node) < 10 else None
 
 
 _encoder = msgspec.msgpack.Encoder()

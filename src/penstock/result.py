@@ -16,6 +16,7 @@ from penstock.broker import Key
 from penstock.codec import Returned, read_failure, rebuild
 from penstock.coordinator import Revoked
 from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
+from penstock.message import Place, graph_of
 from penstock.outcome import Outcome, Report, State
 
 if TYPE_CHECKING:
@@ -39,18 +40,29 @@ class AsyncResult(Generic[R]):
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_ignored", "_key", "_published", "_seen", "_task")
+    __slots__ = ("_app", "_ignored", "_key", "_place", "_published", "_seen", "_task", "parent")
 
     def __init__(
-        self, id: Key | None, *, app: Penstock, task: Task[..., R] | None = None, ignored: bool = False
+        self,
+        id: Key | None,
+        *,
+        app: Penstock,
+        task: Task[..., R] | None = None,
+        ignored: bool = False,
+        parent: Any = None,
+        place: Place | None = None,
     ) -> None:
-        """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored."""
+        """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored.
+        `place`: where it stands in a canvas."""
         self._key = id
         self._app = app
         self._task = task
         self._ignored = ignored
+        self._place = place if place is not None else _place_of(id)
         self._published = -math.inf
         self._seen: Report | None = None
+        self.parent = parent
+        """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id if self._key is not None else 'not published yet'}>"
@@ -180,6 +192,10 @@ class AsyncResult(Generic[R]):
     def name(self) -> str | None:
         """The task's name."""
         return self._task.name if self._task is not None else self.report().task
+
+    def name_if_known(self) -> str | None:
+        """The task's name, without asking anybody."""
+        return self._task.name if self._task is not None else None
 
     @property
     def children(self) -> list[AsyncResult[Any]]:
@@ -367,15 +383,25 @@ class AsyncResult(Generic[R]):
 
     def revoke(self, terminate: bool = False) -> Revoked:
         """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
-        return apart.drive(self._revocation(terminate))[0]
+        return apart.drive(self._revocation(terminate))
 
     async def arevoke(self, terminate: bool = False) -> Revoked:
         """`revoke` without blocking the running loop."""
-        return (await apart.adrive(self._revocation(terminate)))[0]
+        return await apart.adrive(self._revocation(terminate))
 
-    def _revocation(self, terminate: bool) -> apart.Plan[Sequence[Revoked]]:
-        app = self._app
-        return apart.revocation(app.engine, app.results, [self.key], app.clock.time(), terminate)
+    def _revocation(self, terminate: bool) -> apart.Plan[Revoked]:
+        app, now = self._app, self._app.clock.time()
+        if self._place is not None:
+            from penstock.canvas import revoking  # few need it
+
+            return (yield from revoking.revocation(app.engine, app.results, self.key, self._place, now, terminate))
+        [answer] = yield from apart.revocation(app.engine, app.results, [self.key], now, terminate)
+        return answer
+
+
+def _place_of(id: Key | None) -> Place | None:
+    found = graph_of(id) if isinstance(id, str) else None
+    return None if found is None else Place(*found)
 
 
 class EagerResult(AsyncResult[R]):

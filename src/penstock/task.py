@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
+from penstock.canvas.calls import Signature
+from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, serializer
 from penstock.errors import ConfigError, Retry
 from penstock.hooks import HOOKS
@@ -18,7 +20,6 @@ from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
 from penstock.request import Request
 from penstock.retry import RetryPolicy
-from penstock.signature import Signature
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -201,18 +202,40 @@ class Task(Generic[P, R]):
         message = client.prepare(self, tuple(args), kwargs or {}, options)
         return client.send_on_commit(self, message, connection)
 
-    def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+    def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
         """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the
         broker allows. `QueueFull` (and a note on any other error) says how many were published before it."""
         return self.app.client.send_many(self, calls)
 
-    async def adelay_many(self, calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
+    async def adelay_many(self, calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
         """`delay_many` without blocking the running loop."""
         return await self.app.client.asend_many(self, calls)
 
-    def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """This call as a value."""
-        return Signature(self.name, args, kwargs)
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """This call as a value. In a chain it is given the value of what is before it as its first argument."""
+        return Signature(self.name, args, kwargs, app=self.app)
+
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """This call as a value, with all of its arguments: it takes none of what is before it."""
+        return Signature(self.name, args, kwargs, immutable=True, app=self.app)
+
+    def signature(
+        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+    ) -> Signature[R]:
+        """This call as a value, with options of `apply_async`."""
+        return Signature(self.name, tuple(args), kwargs or {}, options, app=self.app)
+
+    def map(self, items: Iterable[Any]) -> Signature[list[R]]:
+        """One task that calls this function for each of the items; its value is the list of values."""
+        return map_of(self, items)
+
+    def starmap(self, calls: Iterable[Sequence[Any]]) -> Signature[list[R]]:
+        """One task that calls this function with each of the tuples of arguments."""
+        return starmap_of(self, calls)
+
+    def chunks(self, calls: Iterable[Sequence[Any]], size: int) -> chunks:
+        """A group whose members call this function with up to `size` of the tuples each."""
+        return chunks(self, calls, size)
 
     def AsyncResult(self, task_id: str) -> AsyncResult[R]:
         """The result of an earlier call of this task."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from penstock.canvas.calls import Signature
 from sqlalchemy.orm import Session
 
 from penstock import ConfigError, Penstock, QueueFull, Unsupported
 from penstock.broker import Accepted, Answer, Call, Full
 from penstock.enlist import Rows, Statement
 from penstock.message import Message
-from penstock.signature import Signature
 from penstock.transaction import kind, sql_error
 from tests.transactions.callers import django_default
 from tests.unit.fake_engine import FakeEngine, fake_app

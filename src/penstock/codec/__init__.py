@@ -1,19 +1,25 @@
 """The only reader and writer of message bodies and result values."""
 
 from penstock.codec.arguments import Arguments
-from penstock.codec.failures import Failure, failure, read_failure, rebuild, summary
+from penstock.codec.failures import Failure, failure, inherited, read_failure, rebuild, summary
+from penstock.codec.gathered import around, fate_in, fate_item
 from penstock.codec.returns import Returned
-from penstock.codec.values import Format, reader, serializer
+from penstock.codec.values import Format, reader, serializer, transcoded
 
 __all__ = [
     "Arguments",
     "Failure",
     "Format",
     "Returned",
+    "around",
     "failure",
+    "fate_in",
+    "fate_item",
+    "inherited",
     "read_failure",
     "reader",
     "rebuild",
     "serializer",
     "summary",
+    "transcoded",
 ]

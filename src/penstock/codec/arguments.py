@@ -79,6 +79,31 @@ class Arguments:
         positional, named = self.normalise(args, kwargs)
         return self._encode_checked(positional, named, form)
 
+    def encode_after(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], form: Format = values.json) -> bytes:
+        """The body of a call whose first argument comes later. `codec.complete` puts it in.
+
+        Raises `TypeError` when such a call does not bind, `EncodeError` naming the argument that does not fit.
+        """
+        try:
+            self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._task}, called with the value before it: {error}") from None
+        try:
+            for value in (*args, *kwargs.values()):
+                values.refuse_database_row(value)
+            body = form.encode((args, kwargs))
+        except EncodeError as error:
+            raise EncodeError(f"{self._task}: {error}") from error
+        given, named = _HALVES[form.name].decode(body)
+        try:
+            for index, raw in enumerate(given, 1):
+                self._one(form, self._name(index), raw)
+            for name, raw in named.items():
+                self._one(form, name, raw)
+        except DecodeError as error:
+            raise EncodeError(str(error)) from error
+        return body
+
     def normalise(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The same call with as much as possible positional. Raises `TypeError` as the call would."""
         if self._rest is None and len(args) <= self._most:

@@ -21,6 +21,8 @@ SUMMARY = 500
 LIMIT = 64 << 10
 """Bytes of a stored error; a longer one loses the middle of its traceback first."""
 _TRACEBACK, _MESSAGE, _DETAILS = 40 << 10, 8 << 10, 8 << 10
+_INHERITED = 600
+"""Bytes of each part of an error that is handed on."""
 
 Allowed = Iterable[type[BaseException]]
 
@@ -57,6 +59,19 @@ def failure(error: BaseException, traceback: str | None = None) -> bytes:
         stored.message = _cut(stored.message, 1 << 10)
         data = values.json.encode(stored)
     return data
+
+
+def inherited(data: bytes, note: str) -> bytes:
+    """The stored error `data` for those that never started because of it, at most about 2 KiB: the same error, with
+    `note` in place of its traceback. Never raises."""
+    try:
+        stored = read_failure(data)
+    except DecodeError:
+        stored = Failure("RemoteError", errors.__name__, "its error was not stored")
+    stored.message, stored.traceback = _cut(stored.message, _INHERITED), _cut(note, _INHERITED)
+    if len(values.json.encode([stored.args, stored.state])) > _INHERITED:
+        stored.args = stored.state = None
+    return values.json.encode(stored)
 
 
 def summary(error: BaseException) -> str:

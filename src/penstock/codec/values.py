@@ -162,3 +162,14 @@ def reader(content_type: str) -> Format:
     if content_type == MSGPACK:
         return msgpack
     raise DecodeError(f"content type {content_type[:40]!r} is not read here")
+
+
+def transcoded(data: bytes, have: str, want: str) -> bytes:
+    """One encoded value in another format. Raises `DecodeError`, `EncodeError`."""
+    if have == want:
+        return data
+    try:
+        value = reader(have).decoder().decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"not {have}: {error}") from error
+    return reader(want).encode(value)

@@ -12,8 +12,9 @@ from pathlib import Path
 from penstock.broker import Demand
 from penstock.clock import Clock
 from penstock.commit import Committer
-from penstock.delivery import Delivery, Settlement
+from penstock.delivery import RELEASE, Delivery, Settlement
 from penstock.engine import Engine
+from penstock.worker.graphs import Graphs
 from penstock.worker.settings import Settled
 from penstock.worker.settle import Settler
 from penstock.worker.slot import Batch, Slot
@@ -37,8 +38,10 @@ class Bench:
         batches: Sequence[Batch],
         slots: Sequence[Slot],
         clock: Clock,
+        graphs: Graphs,
     ) -> None:
         self.engine = engine
+        self._graphs = graphs
         self.settler = Settler(engine, committer, lambda: self.warm)
         self.worker = worker
         self.lease = settings.lease
@@ -74,7 +77,13 @@ class Bench:
         want = Demand(
             self._next_queues(), limit, self.worker, lease=settings.lease, wait=wait, namespace=settings.namespace
         )
-        return self.settler.step(settled, want)
+        deliveries = self.settler.step(settled, want)
+        refused = self._graphs.attach(deliveries) if deliveries else ()
+        if not refused:
+            return deliveries
+        self.settler.step([Settlement(one.receipt, RELEASE) for one in refused], None)
+        given_back = {one.receipt for one in refused}
+        return [one for one in deliveries if one.receipt not in given_back]
 
     def _next_queues(self) -> tuple[str, ...]:
         queues = self._settings.queues

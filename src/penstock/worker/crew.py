@@ -19,6 +19,7 @@ from penstock.pool import PoolClass, Traits
 from penstock.pool import Slot as AnySlot
 from penstock.worker.bench import Bench
 from penstock.worker.early import Early
+from penstock.worker.graphs import Graphs
 from penstock.worker.inline import Inline
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark
@@ -69,7 +70,7 @@ class Crew:
         self._batch = batches[0]
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
-        self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock)
+        self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
         self._runner = Runner(self._plans, engine.broker, settings.name, clock, traits=traits)
         self._early = Early(engine, results, committer)
         self._inline = [

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.delivery import Delivery
 from penstock.message import Options
+from penstock.options import TaskOptions
 from penstock.pool import Traits
 
 if TYPE_CHECKING:
@@ -112,8 +114,19 @@ class Plans(dict[str, Plan]):
     def of(self, name: str) -> Plan | None:
         plan = self.get(name)
         if plan is None:
-            task = self._app.tasks.get(name)
+            task = self._app.tasks.get(name) or _own(self._app, name)
             if task is None:
                 return None
             plan = self[name] = Plan(task, self._app)
         return plan
+
+
+def _own(app: Penstock, name: str) -> Task[..., Any] | None:
+    """The tasks that every worker has."""
+    if name != STARMAP:
+        return None
+    from penstock.task import Task
+
+    task: Task[..., Any] = Task()
+    task.attach(app, starmap_in(app), STARMAP, False, TaskOptions())
+    return task

@@ -11,6 +11,7 @@ What becomes of a task:
 - revoked while it ran, or expired before: Ack, REVOKED
 - its worker died `max_attempts` times: not run again; FAILURE (`WorkerLost`), and the dead letters
 - its arguments do not fit the function: FAILURE, and the dead letters
+- it is part of a canvas, and what it waited for gave no value: not run; it ends as that did
 - the task is unknown here, its call has a time limit that this pool cannot keep, or the message is unreadable: later,
 and after some tries to the dead letters. A newer worker, or one with another pool, may know it.
 """
@@ -26,12 +27,24 @@ from msgspec.structs import replace
 
 from penstock import request as requests
 from penstock.broker import Broker
+from penstock.canvas.follow import ended, fate_of, succeeded
+from penstock.canvas.graph import END, RELAY, Graph
 from penstock.clock import Clock
-from penstock.codec import failure, summary
+from penstock.codec import failure, fate_in, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, ReleaseKey
-from penstock.errors import DecodeError, TaskRevoked, TimeLimitExceeded, UnknownTask, Unsupported, WorkerLost
-from penstock.message import Message, Unique
+from penstock.errors import (
+    DecodeError,
+    EncodeError,
+    MessageTooLarge,
+    ResultError,
+    TaskRevoked,
+    TimeLimitExceeded,
+    UnknownTask,
+    Unsupported,
+    WorkerLost,
+)
+from penstock.message import Fate, Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.request import Request
@@ -50,6 +63,8 @@ letter."""
 UNREADABLE_TRIES = 4
 """How often a message that cannot be read is put off (1, 4, 16 … s) before it is a dead letter."""
 TRIES_HEADER = "penstock-unknown"
+INNER = frozenset({RELAY, END})
+"""Tasks of a canvas that have no function."""
 
 log = logging.getLogger("penstock.worker")
 _SUCCESS = State.SUCCESS
@@ -76,6 +91,7 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
+        self._largest = broker.features.max_message
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -89,11 +105,16 @@ class Runner:
         message = delivery.message
         if message is None:
             return self._unreadable(delivery, now)
+        options = message.options
+        if options is not None and options.place is not None:
+            unstarted = self._part(delivery, message, options.place, now)
+            if unstarted is not None:
+                return unstarted
         plan = self._plans.get(message.task) or self._plans.of(message.task)
         if plan is None:
             return self._unknown(delivery, message, now)
-        if message.options is not None:
-            plan = plan.under(message.options)
+        if options is not None:
+            plan = plan.under(options)
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:
                 return self._unkept(delivery, message, unkept, now)
@@ -104,7 +125,8 @@ class Runner:
                 return self._poisoned(delivery, message, plan, now)
             self._warn_redelivered(delivery, message, plan)
         try:
-            slot.args, slot.kwargs = plan.arguments(message.body, message.content_type)
+            body = message.body if options is None or options.place is None else options.place.body(message.body)
+            slot.args, slot.kwargs = plan.arguments(body, message.content_type)
         except DecodeError as error:
             return self._misfit(delivery, message, plan, error, now)
         slot.plan = plan
@@ -116,6 +138,28 @@ class Runner:
         slot.delivery = delivery
         self._record_start(slot.number, delivery.receipt)
         return None
+
+    def _part(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
+        """What ends a part of a canvas that is not to be run: it hands on what it is given, or has to end as that did.
+        `None`: it is to be run."""
+        wall = now + self._wall
+        fate = place.fate
+        try:
+            if fate is None and place.head is not None:
+                fate = fate_in(message.body, message.content_type)
+            if fate is None and message.task in INNER:
+                value = place.body(message.body)
+                effects = self._after(delivery, message, place, value, message.content_type, now)
+                outcome = None if message.task == END else Outcome(_SUCCESS, value, wall, 0.0, 0, message.content_type)
+                return Settlement(delivery.receipt, ACK, outcome, effects)
+        except (DecodeError, EncodeError, MessageTooLarge) as error:
+            return self._dead(delivery, message, str(error), self._failure(error, 0.0, 0, now), now)
+        if fate is None:
+            return None
+        state = State(fate.state)
+        outcome = None if place.instead or message.task == END else Outcome(state, fate.failure, wall)
+        log.info("task %s[%s] is not started: %s", message.task, self._public_id(delivery.key), state)
+        return Settlement(delivery.receipt, ACK, outcome, self._without(delivery, message, place, fate, now))
 
     def _unreadable(self, delivery: Delivery, now: float) -> Settlement:
         name = self._public_id(delivery.key)
@@ -148,7 +192,7 @@ class Runner:
         tries = _count(message)
         if tries >= UNKNOWN_TRIES:
             log.error("task %s[%s] %s: to the dead letters", message.task, name, what)
-            return self._dead(delivery, message, str(error), self._failure(error, 0.0, message.retries, now))
+            return self._dead(delivery, message, str(error), self._failure(error, 0.0, message.retries, now), now)
         wait = min(60.0, 2.0**tries)
         log.warning("task %s[%s] %s: again in %.0f s (%s)", message.task, name, what, wait, remedy)
         headers = {**(message.headers or {}), TRIES_HEADER: str(tries + 1)}
@@ -164,7 +208,7 @@ class Runner:
             f"the worker died while it ran this task, {message.attempts} times (max_attempts={plan.max_attempts})"
         )
         log.error("task %s[%s]: %s: to the dead letters", message.task, self._public_id(delivery.key), error)
-        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now))
+        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     def _warn_redelivered(self, delivery: Delivery, message: Message, plan: Plan) -> None:
         log.warning(
@@ -177,7 +221,7 @@ class Runner:
 
     def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
         log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)
-        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now))
+        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     # -- after
 
@@ -190,14 +234,19 @@ class Runner:
         request = slot.request
         message = request.message
         outcome = None
-        if not plan.ignore_result:
+        effects: tuple[Effect, ...] = ()
+        place = message.options.place if message.options is not None else None
+        if place is not None or not plan.ignore_result:
             try:
                 encoded = plan.encode_result(value)
+                if place is not None:
+                    effects = self._after(delivery, message, place, encoded, plan.content_type, now)
             except Exception as error:
                 return self.fail(slot, error, now)
-            outcome = Outcome(
-                _SUCCESS, encoded, now + self._wall, now - slot.started, message.retries, plan.content_type
-            )
+            if not plan.ignore_result:
+                outcome = Outcome(
+                    _SUCCESS, encoded, now + self._wall, now - slot.started, message.retries, plan.content_type
+                )
         if plan.concluding:
             self._hook(slot, "on_success", value, request.id, slot.args, slot.kwargs)
             self._hook(slot, "after_return", _SUCCESS, value, request.id, slot.args, slot.kwargs, None)
@@ -205,8 +254,8 @@ class Runner:
             log.debug("task %s[%s] succeeded in %.6f s", plan.name, request.id, now - slot.started)
         slot.delivery = None
         if message.guards:
-            return Settlement(delivery.receipt, ACK, outcome, freed(message))
-        return Settlement(delivery.receipt, ACK, outcome)
+            effects += freed(message)
+        return Settlement(delivery.receipt, ACK, outcome, effects)
 
     def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement:
         """The function (or the encoding of its result) raised `error`."""
@@ -235,14 +284,15 @@ class Runner:
             case GiveUp():
                 return self._gave_up(slot, delivery, decision, now)
             case Drop():
-                return Settlement(delivery.receipt, ACK, None, freed(message))
+                effects = freed(message) + self._ended(delivery, message, State.REVOKED, failure(error), now)
+                return Settlement(delivery.receipt, ACK, None, effects)
             case Refuse(requeue=True):
                 when = now + self._wall + REQUEUE_DELAY
                 return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
             case Refuse():
                 log.error("task %s[%s] was rejected: %s", plan.name, slot.request.id, decision.reason)
                 outcome = self._failed(plan, message, error, now - slot.started, now)
-                return self._dead(delivery, message, decision.reason, outcome)
+                return self._dead(delivery, message, decision.reason, outcome, now)
 
     def _again(self, slot: Slot, delivery: Delivery, decision: Again, now: float) -> Settlement:
         plan, request, message = slot.plan, slot.request, decision.message
@@ -254,6 +304,9 @@ class Runner:
             except Exception as error:
                 return self._gave_up(slot, delivery, GiveUp(error, False), now)
             message = replace(message, body=body, content_type=plan.content_type)
+            if message.options is not None and message.options.place is not None:
+                place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
+                message.options = replace(message.options, place=place)
         log.info(
             "task %s[%s] will be retried in %.3g s: %r",
             plan.name,
@@ -278,7 +331,7 @@ class Runner:
             self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
         outcome = self._failed(plan, request.message, error, now - slot.started, now)
-        return self._dead(delivery, request.message, summary(error), outcome)
+        return self._dead(delivery, request.message, summary(error), outcome, now)
 
     def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
@@ -290,7 +343,7 @@ class Runner:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
         outcome = self._failed(plan, message, error, now - slot.started, now)
-        return self._dead(delivery, message, summary(error), outcome)
+        return self._dead(delivery, message, summary(error), outcome, now)
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
@@ -321,11 +374,59 @@ class Runner:
     def _revoked(
         self, delivery: Delivery, message: Message, error: TaskRevoked, runtime: float, now: float
     ) -> Settlement:
-        outcome = Outcome(State.REVOKED, failure(error), now + self._wall, runtime, message.retries)
-        return Settlement(delivery.receipt, ACK, outcome, freed(message))
+        why = failure(error)
+        outcome = Outcome(State.REVOKED, why, now + self._wall, runtime, message.retries)
+        effects = freed(message) + self._ended(delivery, message, State.REVOKED, why, now)
+        return Settlement(delivery.receipt, ACK, outcome, effects)
 
-    def _dead(self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None) -> Settlement:
-        return Settlement(delivery.receipt, Dead(reason), outcome, freed(message))
+    def _dead(
+        self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None, now: float
+    ) -> Settlement:
+        why = outcome.value if outcome is not None else failure(ResultError(reason), "")
+        effects = freed(message) + self._ended(delivery, message, State.FAILURE, why, now)
+        return Settlement(delivery.receipt, Dead(reason), outcome, effects)
+
+    # -- what follows, in a canvas
+
+    def _after(
+        self, delivery: Delivery, message: Message, place: Place, value: bytes, content_type: str, now: float
+    ) -> tuple[Effect, ...]:
+        """What a value brings about. Raises `EncodeError`, `MessageTooLarge`, `DecodeError`."""
+        graph = self._graph(delivery, message)
+        if graph is None:
+            return ()
+        name = self._public_id(delivery.key)
+        return tuple(succeeded(graph, place.node, value, content_type, name, now + self._wall, self._largest))
+
+    def _ended(self, delivery: Delivery, message: Message, state: State, why: bytes, now: float) -> tuple[Effect, ...]:
+        """What an end without a value brings about."""
+        place = message.options.place if message.options is not None else None
+        if place is None:
+            return ()
+        fate = fate_of(state, why, place.node, message.task, self._public_id(delivery.key))
+        return self._without(delivery, message, place, fate, now)
+
+    def _without(
+        self, delivery: Delivery, message: Message, place: Place, fate: Fate, now: float
+    ) -> tuple[Effect, ...]:
+        graph = self._graph(delivery, message)
+        if graph is None:
+            return ()
+        try:
+            return tuple(ended(graph, place.node, fate, message, self._public_id(delivery.key), now + self._wall))
+        except DecodeError:
+            log.exception("nothing follows task %s[%s]", message.task, self._public_id(delivery.key))
+            return ()
+
+    def _graph(self, delivery: Delivery, message: Message) -> Graph | None:
+        graph: Graph | None = delivery.graph
+        if graph is None:
+            log.warning(
+                "task %s[%s] is part of a canvas that has ended, or was not published whole: nothing follows it",
+                message.task,
+                self._public_id(delivery.key),
+            )
+        return graph
 
 
 def freed(message: Message) -> tuple[Effect, ...]:

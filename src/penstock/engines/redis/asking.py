@@ -182,7 +182,7 @@ def _effect(effect: Effect, lanes: Lanes) -> list[Part]:
         case ReleaseKey(key=key):
             return ["K", key]
         case Put(key=key, value=value, if_version=version):
-            return ["S", key, value, "" if version is None else version]
+            return ["S", key, int(value is None), value or b"", "" if version is None else version]
 
 
 def _own_id(message: Message) -> str:

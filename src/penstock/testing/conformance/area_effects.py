@@ -201,7 +201,7 @@ async def check_put(kit: Kit) -> None:
     key = kit.name("state")
     if await without(kit, Put(key, b"")):
         return
-    worker, [one, two, three, four] = await held(kit, await kit.queue(), 4)
+    worker, [one, two, three, four, five] = await held(kit, await kit.queue(), 5)
     await worker.finish(one, effects=[Put(key, b"first", 0)])
     value, version = await state(kit, key)
     equal(value, b"first", "a value put where there was none")
@@ -212,6 +212,8 @@ async def check_put(kit: Kit) -> None:
     equal((value, newer != version), (b"second", True), "a value put with its version")
     await worker.finish(four, effects=[Put(key, b"third")])
     equal((await state(kit, key))[0], b"third", "a value put whatever the version")
+    await worker.finish(five, effects=[Put(key, None)])
+    equal(await kit.call(kit.coordinator.get(key)), None, "a value that was deleted")
 
 
 async def check_a_lost_lease_causes_no_effects(kit: Kit) -> None:

@@ -96,8 +96,8 @@ local function effect(lane, id)
     local key = take()
     if lane then free_unique(lane, key, id) end
   else
-    local key, value, version = take(), take(), take()
-    if lane then put(key, value, version) end
+    local key, deletes, value, version = take(), take() == '1', take(), take()
+    if lane then put(key, not deletes and value, version) end
   end
 end
 

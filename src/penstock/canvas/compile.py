@@ -1,0 +1,275 @@
+"""From a canvas to its graph: checked as a whole, before anything is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.canvas.calls import NOTHING, Canvas, Signature, chain, chord, group
+from penstock.canvas.graph import Edge, Gathering, Go, Graph, Into, Span
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from penstock.canvas.messages import Messages
+
+DEEPEST = 100
+"""Levels of nesting. Chains are flat, however long."""
+WIDEST = 10_000
+"""Tasks that may follow one task: they are published in one transaction. A group that comes first may be larger."""
+FIRST_ONLY = frozenset({"countdown", "eta"})
+"""Options of something composed that are for its first tasks."""
+EMPTY = b"[]"
+"""The value of a group without members."""
+
+
+@dataclass(slots=True)
+class Leaf:
+    """The result of one node. `parent`: what it was given."""
+
+    node: int
+    parent: Shape | None = None
+
+
+@dataclass(slots=True)
+class Many:
+    """The results of a group's members."""
+
+    members: list[Shape]
+    parent: Shape | None = None
+
+
+Shape = Leaf | Many
+
+
+@dataclass(slots=True)
+class Node:
+    """A node while the graph is made. `call` is `None` for a relay, whose value is `constant` where it is given."""
+
+    call: Signature[Any] | None
+    options: Mapping[str, Any]
+    errors: tuple[int, ...]
+    next: tuple[Edge, ...] = ()
+    constant: bytes | None = None
+    alone: bool = False
+    """Nothing is before it, nothing after it: it is no part of the graph."""
+    is_error: bool = False
+    is_end: bool = False
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part that is made: the nodes that it begins with, and its result."""
+
+    entries: list[int]
+    shape: Shape
+
+
+@dataclass(slots=True)
+class Compiled:
+    """`roots` are published by the caller, the others by those before them. `graph` is `None` where nothing follows
+    anything."""
+
+    roots: list[int]
+    shape: Shape
+    nodes: list[Node]
+    graph: Graph | None = None
+
+
+@dataclass(slots=True)
+class Compiler:
+    nodes: list[Node] = field(default_factory=list)
+    gatherings: list[tuple[int, int, bool]] = field(default_factory=list)
+    """Size, node that follows, whether values are dropped."""
+    _open: list[int] = field(default_factory=list)
+
+    def compile(self, canvas: Canvas[Any], graph_id: str, messages: Messages) -> Compiled:
+        """Raises `ConfigError`, `UnknownTask`, `TypeError`, `EncodeError` for what cannot be run to its end."""
+        piece = self._top(canvas)
+        compiled = Compiled(piece.entries, piece.shape, self.nodes)
+        if any(not node.alone for node in self.nodes):
+            compiled.graph = self._graph(graph_id, set(piece.entries), messages)
+        return compiled
+
+    def _top(self, canvas: Canvas[Any]) -> Piece:
+        if isinstance(canvas, group) and not canvas.errors:
+            options = dict(canvas.options)
+            self._open.append(id(canvas))
+            pieces = [
+                self._alone(task, options) if _is_alone(task) else self.build(task, options, ())
+                for task in canvas.tasks
+            ]
+            return _beside(pieces)
+        if isinstance(canvas, Signature) and _is_alone(canvas):
+            return self._alone(canvas, NOTHING)
+        return self.build(canvas, NOTHING, ())
+
+    def _alone(self, call: Any, options: Mapping[str, Any]) -> Piece:
+        number = self._add(Node(call, _over(options, call.options), (), alone=True))
+        return Piece([number], Leaf(number))
+
+    # -- parts
+
+    def build(self, canvas: Canvas[Any], options: Mapping[str, Any], errors: tuple[int, ...]) -> Piece:
+        """`options` and `errors` are those of what it is a part of."""
+        if id(canvas) in self._open:
+            raise ConfigError(f"{type(canvas).__name__} contains itself: a canvas has an end; use clone() for a repeat")
+        if len(self._open) > DEEPEST:
+            raise ConfigError(f"a canvas is nested at most {DEEPEST} levels deep")
+        self._open.append(id(canvas))
+        options = _over(options, canvas.options)
+        errors = (*errors, *(self._error(call) for call in canvas.errors))
+        match canvas:
+            case Signature():
+                number = self._add(Node(canvas, options, errors))
+                piece = Piece([number], Leaf(number))
+            case chain():
+                piece = self._chain(canvas.tasks, options, errors)
+            case group():
+                piece = self._group(canvas, options, errors)
+            case chord():
+                piece = self._chain(tuple(canvas.parts()), options, errors)
+            case _:
+                raise TypeError(f"a canvas of an unknown kind: {type(canvas).__name__}")
+        for link in canvas.links:
+            self._follow(piece.shape, self.build(link, NOTHING, ()))
+        self._open.pop()
+        return piece
+
+    def _chain(self, tasks: tuple[Canvas[Any], ...], options: Mapping[str, Any], errors: tuple[int, ...]) -> Piece:
+        if not tasks:
+            raise ConfigError("a chain has at least one task")
+        first = last = self.build(tasks[0], options, errors)
+        later = {name: value for name, value in options.items() if name not in FIRST_ONLY}
+        for task in tasks[1:]:
+            piece = self.build(task, later, errors)
+            self._follow(last.shape, piece)
+            piece.shape.parent = last.shape
+            last = piece
+        return Piece(first.entries, last.shape)
+
+    def _group(self, canvas: group, options: Mapping[str, Any], errors: tuple[int, ...]) -> Piece:
+        if not canvas.tasks:
+            number = self._add(Node(None, options, errors, constant=EMPTY))
+            return Piece([number], Leaf(number))
+        return _beside([self.build(task, options, errors) for task in canvas.tasks])
+
+    def _error(self, call: Signature[Any]) -> int:
+        if call.links or call.errors:
+            raise ConfigError(f"{call!r} is called when something failed: nothing can follow it")
+        return self._add(Node(call, call.options, (), is_error=True))
+
+    # -- edges
+
+    def _follow(self, shape: Shape, piece: Piece) -> None:
+        """`piece` is given the value of `shape`."""
+        if isinstance(shape, Leaf):
+            self._edges(shape.node, [Go(entry) for entry in piece.entries])
+        elif len(piece.entries) == 1:
+            self._gather(shape, piece.entries[0])
+        else:
+            relay = self._relay()
+            self._gather(shape, relay)
+            self._edges(relay, [Go(entry) for entry in piece.entries])
+
+    def _gather(self, shape: Many, then: int, *, bare: bool = False) -> None:
+        number = len(self.gatherings)
+        self.gatherings.append((len(shape.members), then, bare))
+        for index, member in enumerate(shape.members):
+            if isinstance(member, Leaf):
+                self._edges(member.node, [Into(number, index)])
+            else:  # a list in the list
+                relay = self._relay()
+                self._gather(member, relay)
+                self._edges(relay, [Into(number, index)])
+
+    def _edges(self, node: int, edges: list[Edge]) -> None:
+        known = self.nodes[node]
+        known.next = (*known.next, *edges)
+        if len(known.next) > WIDEST:
+            raise ConfigError(
+                f"{len(known.next):,} tasks follow one task, and {WIDEST:,} may: put that group first, or use chunks"
+            )
+
+    def _relay(self) -> int:
+        return self._add(Node(None, NOTHING, ()))
+
+    def _add(self, node: Node) -> int:
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    # -- the whole
+
+    def _graph(self, graph_id: str, roots: set[int], messages: Messages) -> Graph:
+        ends = [number for number, node in enumerate(self.nodes) if not (node.next or node.alone or node.is_error)]
+        last = ends[0]
+        if len(ends) > 1:
+            last = self._relay()
+            self.nodes[last].is_end = True
+            self._gather(Many([Leaf(end) for end in ends]), last, bare=True)
+        before = self._before()
+        calls = {
+            number: messages.call(graph_id, node, self._task_near(number, before))
+            for number, node in enumerate(self.nodes)
+            if not (node.alone or number in roots)
+        }
+        gatherings = [
+            Gathering(size, then, calls[then].message.content_type, bare) for size, then, bare in self.gatherings
+        ]
+        return Graph(graph_id, list(self._spans()), calls, gatherings, last)
+
+    def _before(self) -> dict[int, int]:
+        """For each node one of those before it."""
+        before = {}
+        for number, node in enumerate(self.nodes):
+            for edge in node.next:
+                before[self.gatherings[edge.gathering][1] if isinstance(edge, Into) else edge.node] = number
+        return before
+
+    def _task_near(self, number: int, before: Mapping[int, int]) -> Node:
+        """The node itself; for a relay the next one before it that has a task, to whose queue it goes."""
+        while self.nodes[number].call is None and number in before:
+            number = before[number]
+        return self.nodes[number]
+
+    def _spans(self) -> Iterator[Span]:
+        first, count = 0, 0
+        for number, node in enumerate(self.nodes):
+            if count and _goes_on(self.nodes[first], node, number - first, first + count == number):
+                count += 1
+                continue
+            if count:
+                yield Span(first, count, self.nodes[first].next, self.nodes[first].errors)
+            first, count = number, 0 if node.alone else 1
+        if count:
+            yield Span(first, count, self.nodes[first].next, self.nodes[first].errors)
+
+
+def _goes_on(first: Node, node: Node, distance: int, adjacent: bool) -> bool:
+    """Whether `node` is followed by the same as `first`, as its member `distance` further on."""
+    if not adjacent or node.alone or first.errors != node.errors or len(first.next) != len(node.next):
+        return False
+    for one, other in zip(first.next, node.next, strict=True):
+        if not (isinstance(one, Into) and isinstance(other, Into) and one.gathering == other.gathering):
+            return False
+        if one.index + distance != other.index:
+            return False
+    return True
+
+
+def _beside(pieces: list[Piece]) -> Piece:
+    return Piece([entry for piece in pieces for entry in piece.entries], Many([piece.shape for piece in pieces]))
+
+
+def _is_alone(task: Canvas[Any]) -> bool:
+    return isinstance(task, Signature) and not (task.links or task.errors)
+
+
+def _over(outer: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options of a part, over those of the whole; headers are put together."""
+    if not outer or not own:
+        return own or outer
+    merged = {**outer, **own}
+    if outer.get("headers") and own.get("headers"):
+        merged["headers"] = {**outer["headers"], **own["headers"]}
+    return merged

@@ -1,0 +1,175 @@
+"""Publishing a canvas: its graph first, then the tasks that it begins with, in chunks; and the result that stands for
+it."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from penstock import apart
+from penstock.batch import open_batch
+from penstock.broker import Full
+from penstock.canvas.calls import Canvas
+from penstock.canvas.compile import Compiled, Compiler, Leaf, Many, Shape
+from penstock.canvas.graph import Graph
+from penstock.canvas.messages import Messages
+from penstock.canvas.results import GroupResult
+from penstock.errors import ConfigError, OutcomeUnknown, QueueFull, Unsupported
+from penstock.message import Message, Place, graph_key, node_id
+from penstock.result import AsyncResult
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.broker import Key
+    from penstock.engine import Engine
+
+CHUNK = 2_000
+"""Messages of one publish: a transaction of some milliseconds."""
+LONGEST_PAUSE = 1.0
+"""Seconds until a queue that is full is tried again."""
+
+
+def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
+    """Returns what stands for its result: an `AsyncResult`, or the `GroupResult` of what ends in a group.
+
+    Before anything is published it raises `ConfigError`, `UnknownTask`, `TypeError`, `EncodeError` and
+    `MessageTooLarge` for a canvas that could not be run to its end, `Unsupported` for one that this engine cannot.
+
+    What is larger than a queue, or than one publish, is published in chunks, and waits for room as long as tasks leave
+    the queue; when none did for `publish_timeout` seconds it raises `QueueFull`, which tells how many tasks were
+    published. They run, and nothing follows them. On other errors it is the same, but after `OutcomeUnknown`, when all
+    may be well.
+    """
+    graph_id = os.urandom(16).hex()
+    messages = Messages(app)
+    compiled = Compiler().compile(canvas, graph_id, messages)
+    graph = compiled.graph
+    if open_batch(app.client) is not None:
+        raise ConfigError("a canvas cannot wait in a batch: publish it outside of app.batch()")
+    roots = Roots(compiled, graph_id, messages)
+    if graph is None:
+        yield from _publish_roots(app, roots)
+        return _result(app, compiled, graph_id, roots)
+    engine = _holder(app, graph)
+    stored = graph.pack()
+    yield engine, engine.coordinator.put(graph_key(graph_id), stored)
+    try:
+        yield from _publish_roots(app, roots)
+    except OutcomeUnknown:
+        raise
+    except Exception:
+        yield engine, engine.coordinator.put(graph_key(graph_id), None)
+        raise
+    return _result(app, compiled, graph_id, roots)
+
+
+def _holder(app: Penstock, graph: Graph) -> Engine:
+    """Where the graph is stored. Raises `Unsupported`."""
+    features = app.engine.broker.features
+    if graph.gatherings and "Join" not in features.effects:
+        raise Unsupported(
+            f"the {features.engine} engine cannot gather values: chains and plain groups of tasks run on it, chords "
+            "and groups of chains do not"
+        )
+    holder = apart.coordinating(app.engine, app.results)
+    if holder is None:
+        raise Unsupported(
+            f"the {features.engine} engine cannot store a graph, and no other keeps the results: set result_backend, "
+            "for example to redis://localhost:6379/1"
+        )
+    return holder
+
+
+class Roots:
+    """The tasks that are published by the caller, and the keys that they got."""
+
+    def __init__(self, compiled: Compiled, graph_id: str, messages: Messages) -> None:
+        self._compiled = compiled
+        self._graph_id = graph_id
+        self._messages = messages
+        self._left = iter(compiled.roots)
+        self.count = len(compiled.roots)
+        self.keys: dict[int, Key] = {}
+
+    def take(self, count: int) -> list[tuple[int, Message]]:
+        """The next ones, with their nodes."""
+        return [(number, self._message(number)) for number in islice(self._left, count)]
+
+    def _message(self, number: int) -> Message:
+        node = self._compiled.nodes[number]
+        message = self._messages.root(self._graph_id, number, node)
+        if self.count == 1 and not node.alone:
+            message.id = node_id(self._graph_id, number)
+        return message
+
+
+def _publish_roots(app: Penstock, roots: Roots) -> apart.Plan[None]:
+    client, timeout = app.client, app.conf.publish_timeout
+    largest = size = min(CHUNK, client.most)
+    since = time.monotonic()
+    waiting: list[tuple[int, Message]] = []
+    while waiting or len(roots.keys) < roots.count:
+        if len(waiting) < size:
+            waiting += roots.take(size - len(waiting))
+        chunk, later = waiting[:size], waiting[size:]
+        answers = yield client.engine, client.publish([message for _, message in chunk])
+        full: Full | None = None
+        left: list[tuple[int, Message]] = []
+        for (number, message), answer in zip(chunk, answers, strict=True):
+            if isinstance(answer, Full):
+                full = answer
+                left.append((number, message))
+            else:
+                roots.keys[number] = client.key_of(message, answer)
+        waiting = left + later
+        now = time.monotonic()
+        if full is None or len(left) < len(chunk):
+            since = now
+            size = min(largest, size * 2)
+            continue
+        room = full.limit - full.depth if full.unit == "tasks" else size // 2
+        if (not roots.keys and roots.count <= full.limit and roots.count <= largest) or now - since >= timeout:
+            raise QueueFull(full.queue, full.depth, full.limit, full.retry_after, full.unit, accepted=len(roots.keys))
+        size = max(1, min(room, size - 1))
+        if room <= 0 or len(chunk) == 1:
+            yield apart.Pause(min(LONGEST_PAUSE, full.retry_after, max(0.0, since + timeout - now)))
+
+
+# -- results
+
+
+def _result(app: Penstock, compiled: Compiled, graph_id: str, roots: Roots) -> Any:
+    """From the first to the last, so that each has its parent."""
+    line: list[Shape] = []
+    shape: Shape | None = compiled.shape
+    while shape is not None:
+        line.append(shape)
+        shape = shape.parent
+    result = None
+    for shape in reversed(line):
+        result = _result_of(app, compiled, graph_id, roots, shape, result)
+    return result
+
+
+def _result_of(
+    app: Penstock, compiled: Compiled, graph_id: str, roots: Roots, shape: Shape, parent: Any
+) -> AsyncResult[Any] | GroupResult:
+    if isinstance(shape, Many):
+        members = [_member(app, compiled, graph_id, roots, member) for member in shape.members]
+        return GroupResult(members, app=app, id=graph_id, parent=parent)
+    node = compiled.nodes[shape.node]
+    task = None if node.call is None else app.tasks.get(node.call.task)
+    place = None if node.alone else Place(graph_id, shape.node)
+    key = roots.keys.get(shape.node, node_id(graph_id, shape.node))
+    ignored = node.options.get("ignore_result")
+    if ignored is None:
+        ignored = bool(task.options.ignore_result) if task is not None else app.conf.task_ignore_result
+    return AsyncResult(key, app=app, task=task, ignored=ignored, parent=parent, place=place)
+
+
+def _member(app: Penstock, compiled: Compiled, graph_id: str, roots: Roots, shape: Shape) -> Any:
+    if isinstance(shape, Leaf) and shape.parent is None:
+        return _result_of(app, compiled, graph_id, roots, shape, None)
+    return _result(app, Compiled(compiled.roots, shape, compiled.nodes), graph_id, roots)

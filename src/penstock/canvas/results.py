@@ -1,0 +1,262 @@
+"""Results of many tasks as one: waited for together, in their order or as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+import msgspec
+
+from penstock import apart
+from penstock.blocking import refuse_in_loop
+from penstock.completed import as_completed
+from penstock.coordinator import Revoked
+from penstock.errors import ConfigError, DecodeError, MessageTooLarge, ResultUnavailable, Unsupported
+from penstock.message import Place
+from penstock.outcome import State
+from penstock.result import AsyncResult
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.engine import Engine
+
+Part = Union[AsyncResult[Any], "ResultSet"]
+
+MAX_SAVED = 16 << 20
+"""Bytes of a saved group: about 300,000 results."""
+
+
+class ResultSet:
+    """Some results, in an order. Those of groups may be among them; their values are lists."""
+
+    def __init__(self, results: Iterable[Part] = (), *, app: Penstock) -> None:
+        self.results: list[Any] = list(results)
+        self._app = app
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.results)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.results[place]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.results):,}>"
+
+    def add(self, result: Part) -> None:
+        """At the end, if it is not there."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def remove(self, result: Part) -> None:
+        """Raises `ValueError` when it is not there."""
+        self.results.remove(result)
+
+    def clear(self) -> None:
+        self.results.clear()
+
+    def leaves(self) -> list[AsyncResult[Any]]:
+        """The results of single tasks, also those of inner groups."""
+        found: list[AsyncResult[Any]] = []
+        for result in self.results:
+            found.extend(result.leaves() if isinstance(result, ResultSet) else (result,))
+        return found
+
+    # -- what is known now
+
+    def states(self) -> list[State]:
+        """The state of each single task, asked in one look."""
+        return apart.drive(self._states())
+
+    async def astates(self) -> list[State]:
+        """`states` without blocking the running loop."""
+        return await apart.adrive(self._states())
+
+    def _states(self) -> apart.Plan[list[State]]:
+        leaves = self.leaves()
+        unseen = [leaf for leaf in leaves if leaf._seen is None]
+        if unseen:
+            app = self._app
+            reports = yield from apart.reports(app.engine, app.results, [leaf.key for leaf in unseen])
+            latest = {id(leaf): leaf._noted(report) for leaf, report in zip(unseen, reports, strict=True)}
+            return [(leaf._seen or latest[id(leaf)]).state for leaf in leaves]
+        return [leaf._seen.state for leaf in leaves if leaf._seen is not None]
+
+    def ready(self) -> bool:
+        """All have ended."""
+        return all(state.terminal for state in self.states())
+
+    def successful(self) -> bool:
+        return all(state is State.SUCCESS for state in self.states())
+
+    def failed(self) -> bool:
+        """One of them has failed."""
+        return any(state is State.FAILURE for state in self.states())
+
+    def waiting(self) -> bool:
+        """One of them has not ended."""
+        return not self.ready()
+
+    def completed_count(self) -> int:
+        """How many have succeeded."""
+        return sum(state is State.SUCCESS for state in self.states())
+
+    # -- waiting
+
+    def iter(self, timeout: float | None = None) -> as_completed[Any]:
+        """The single results as they finish: `for` and `async for`. See `as_completed`."""
+        return as_completed(self.leaves(), timeout)
+
+    def join(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
+        """All values, in order. Raises the error of the first that fails as soon as it has; with `propagate=False`
+        errors are returned in the place of values. See `AsyncResult.get`."""
+        refuse_in_loop("join()", "await r.ajoin()")
+        for result in self.iter(timeout):
+            if propagate:
+                result.get()
+        return self._values(propagate)
+
+    async def ajoin(self, timeout: float | None = None, propagate: bool = True) -> list[Any]:
+        """`join` without blocking the running loop."""
+        async for result in self.iter(timeout):
+            if propagate:
+                await result.aget()
+        return await self._avalues(propagate)
+
+    get = join
+    aget = ajoin
+
+    def _values(self, propagate: bool) -> list[Any]:
+        return [
+            result._values(propagate) if isinstance(result, ResultSet) else result.get(0.0, propagate)
+            for result in self.results
+        ]
+
+    async def _avalues(self, propagate: bool) -> list[Any]:
+        return [
+            await (result._avalues(propagate) if isinstance(result, ResultSet) else result.aget(0.0, propagate))
+            for result in self.results
+        ]
+
+    # -- ending
+
+    def revoke(self, terminate: bool = False) -> list[Revoked]:
+        """Revoke each single task. See `AsyncResult.revoke`."""
+        return [leaf.revoke(terminate) for leaf in self.leaves()]
+
+    async def arevoke(self, terminate: bool = False) -> list[Revoked]:
+        """`revoke` without blocking the running loop."""
+        return [await leaf.arevoke(terminate) for leaf in self.leaves()]
+
+    def forget(self) -> None:
+        """Drop the results."""
+        for leaf in self.leaves():
+            leaf.forget()
+
+    async def aforget(self) -> None:
+        """`forget` without blocking the running loop."""
+        for leaf in self.leaves():
+            await leaf.aforget()
+
+
+class GroupResult(ResultSet):
+    """The results of a group's members, in their order. With `save` another process can have them, by `id`."""
+
+    def __init__(
+        self, results: Iterable[Part] = (), *, app: Penstock, id: str | None = None, parent: Part | None = None
+    ) -> None:
+        super().__init__(results, app=app)
+        self.id = id or os.urandom(16).hex()
+        self.parent = parent
+        """What the group was given."""
+
+    @property
+    def children(self) -> list[Any]:
+        return self.results
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupResult) and self.id == other.id and self.results == other.results
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def save(self) -> None:
+        """Keep the ids in the broker's shared state (about 40 bytes each) until `delete`."""
+        apart.drive(self._save())
+
+    async def asave(self) -> None:
+        """`save` without blocking the running loop."""
+        await apart.adrive(self._save())
+
+    def _save(self) -> apart.Plan[None]:
+        data = msgspec.json.encode(_tree(self))
+        if len(data) > MAX_SAVED:
+            raise MessageTooLarge(f"the ids of {len(self):,} results take {len(data):,} bytes; {MAX_SAVED:,} are kept")
+        holder = _holder(self._app)
+        yield holder, holder.coordinator.put(_key(self.id), data)
+
+    @classmethod
+    def restore(cls, id: str, *, app: Penstock) -> GroupResult:
+        """A saved group. Raises `ResultUnavailable` when there is none of this id."""
+        return apart.drive(_restored(app, id))
+
+    @classmethod
+    async def arestore(cls, id: str, *, app: Penstock) -> GroupResult:
+        """`restore` without blocking the running loop."""
+        return await apart.adrive(_restored(app, id))
+
+    def delete(self) -> None:
+        """Forget what `save` kept; the results stay."""
+        apart.drive(self._delete())
+
+    async def adelete(self) -> None:
+        """`delete` without blocking the running loop."""
+        await apart.adrive(self._delete())
+
+    def _delete(self) -> apart.Plan[None]:
+        holder = _holder(self._app)
+        yield holder, holder.coordinator.put(_key(self.id), None)
+
+
+def _key(group: str) -> str:
+    return f"group/{group}"
+
+
+def _holder(app: Penstock) -> Engine:
+    holder = apart.coordinating(app.engine, app.results)
+    if holder is None:
+        raise Unsupported(f"{app.engine.broker.features.engine} keeps no shared state: a group cannot be saved")
+    return holder
+
+
+def _tree(results: ResultSet) -> list[Any]:
+    return [
+        _tree(result) if isinstance(result, ResultSet) else [result.id, result.name_if_known(), result._place]
+        for result in results
+    ]
+
+
+def _restored(app: Penstock, id: str) -> apart.Plan[GroupResult]:
+    holder = _holder(app)
+    found = yield holder, holder.coordinator.get(_key(id))
+    if found is None:
+        raise ResultUnavailable(f"no group {id!r} is saved in {holder.url}")
+    try:
+        return GroupResult(_read(app, msgspec.json.decode(found[0])), app=app, id=id)
+    except (msgspec.MsgspecError, ConfigError, TypeError, ValueError, RecursionError) as error:
+        raise DecodeError(f"the saved group {id!r} cannot be read: {error}") from error
+
+
+def _read(app: Penstock, tree: Sequence[Any]) -> list[Any]:
+    results: list[Any] = []
+    for entry in tree:
+        if entry and isinstance(entry[0], str):
+            name, task, place = entry
+            where = None if place is None else msgspec.convert(place, Place)
+            results.append(AsyncResult(str(name), app=app, task=app.tasks.get(task), place=where))
+        else:
+            results.append(GroupResult(_read(app, entry), app=app))
+    return results
