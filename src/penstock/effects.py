@@ -5,8 +5,12 @@ They exist because some decisions need the transaction's own state: is this the 
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 from msgspec import Struct
 
+from penstock.errors import Unsupported
 from penstock.message import Message
 
 
@@ -46,3 +50,12 @@ class Put(Struct, frozen=True, tag="put"):
 Effect = Publish | Join | ReleaseKey | Put
 KINDS = frozenset({"Publish", "Join", "ReleaseKey", "Put"})
 """The names of all, as `Features.effects` has them."""
+
+
+def array(values: Sequence[bytes], content_type: str) -> bytes:
+    """The codec's array of encoded values. Raises `Unsupported` for an encoding that cannot be strung together."""
+    if content_type == "json":
+        return b"[" + b",".join(values) + b"]"
+    if content_type == "msgpack":
+        return b"\xdd" + struct.pack(">I", len(values)) + b"".join(values)
+    raise Unsupported(f"a join cannot gather values of content type {content_type!r}; it can with json or msgpack")

@@ -51,7 +51,7 @@ class Fence(Struct, array_like=True, frozen=True, tag="fence"):
 Guard = Unique | Dedup | Fence
 
 
-class Fate(Struct, array_like=True, frozen=True):
+class Fate(Struct, array_like=True, frozen=True, gc=False):
     """Why a node of a graph never starts: something before it ended as `state` (FAILURE or REVOKED).
 
     `failure` is that error (see `codec.inherited`), `origin` the number of the node that ended so. `early`: it was
@@ -64,7 +64,7 @@ class Fate(Struct, array_like=True, frozen=True):
     early: bool = False
 
 
-class Place(Struct, array_like=True, frozen=True):
+class Place(Struct, array_like=True, frozen=True, gc=False):
     """Where a message stands in a stored graph: it is node `node` of `graph`.
 
     With a `head`, the message's body holds gathered values only: the arguments are `head`, the values and `tail`, or,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -40,7 +40,7 @@ class AsyncResult(Generic[R]):
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_ignored", "_key", "_place", "_published", "_seen", "_task", "parent")
+    __slots__ = ("_app", "_ignored", "_key", "_parent", "_place", "_published", "_seen", "_task")
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class AsyncResult(Generic[R]):
         app: Penstock,
         task: Task[..., R] | None = None,
         ignored: bool = False,
-        parent: Any = None,
+        parent: Callable[[], Any] | None = None,
         place: Place | None = None,
     ) -> None:
         """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored.
-        `place`: where it stands in a canvas."""
+        `place`: where it stands in a canvas; `parent` makes the result of what is before it."""
         self._key = id
         self._app = app
         self._task = task
@@ -61,8 +61,7 @@ class AsyncResult(Generic[R]):
         self._place = place if place is not None else _place_of(id)
         self._published = -math.inf
         self._seen: Report | None = None
-        self.parent = parent
-        """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""
+        self._parent = parent
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id if self._key is not None else 'not published yet'}>"
@@ -196,6 +195,11 @@ class AsyncResult(Generic[R]):
     def name_if_known(self) -> str | None:
         """The task's name, without asking anybody."""
         return self._task.name if self._task is not None else None
+
+    @property
+    def parent(self) -> Any:
+        """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""
+        return None if self._parent is None else self._parent()
 
     @property
     def children(self) -> list[AsyncResult[Any]]:

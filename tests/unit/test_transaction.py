@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from penstock.canvas.calls import Signature
 from sqlalchemy.orm import Session
 
 from penstock import ConfigError, Penstock, QueueFull, Unsupported
 from penstock.broker import Accepted, Answer, Call, Full
+from penstock.canvas.calls import Signature
 from penstock.enlist import Rows, Statement
 from penstock.message import Message
 from penstock.transaction import kind, sql_error

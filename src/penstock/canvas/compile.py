@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from penstock.canvas.calls import NOTHING, Canvas, Signature, chain, chord, group
 from penstock.canvas.graph import Edge, Gathering, Go, Graph, Into, Span
@@ -23,16 +24,14 @@ EMPTY = b"[]"
 """The value of a group without members."""
 
 
-@dataclass(slots=True)
-class Leaf:
+class Leaf(Struct, gc=False):
     """The result of one node. `parent`: what it was given."""
 
     node: int
     parent: Shape | None = None
 
 
-@dataclass(slots=True)
-class Many:
+class Many(Struct):
     """The results of a group's members."""
 
     members: list[Shape]
@@ -42,8 +41,7 @@ class Many:
 Shape = Leaf | Many
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct, gc=False):
     """A node while the graph is made. `call` is `None` for a relay, whose value is `constant` where it is given."""
 
     call: Signature[Any] | None
@@ -57,16 +55,14 @@ class Node:
     is_end: bool = False
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(Struct):
     """A part that is made: the nodes that it begins with, and its result."""
 
     entries: list[int]
     shape: Shape
 
 
-@dataclass(slots=True)
-class Compiled:
+class Compiled(Struct):
     """`roots` are published by the caller, the others by those before them. `graph` is `None` where nothing follows
     anything."""
 
@@ -76,12 +72,14 @@ class Compiled:
     graph: Graph | None = None
 
 
-@dataclass(slots=True)
 class Compiler:
-    nodes: list[Node] = field(default_factory=list)
-    gatherings: list[tuple[int, int, bool]] = field(default_factory=list)
-    """Size, node that follows, whether values are dropped."""
-    _open: list[int] = field(default_factory=list)
+    """Makes one graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.gatherings: list[tuple[int, int, bool]] = []
+        """Size, node that follows, whether values are dropped."""
+        self._open: list[int] = []
 
     def compile(self, canvas: Canvas[Any], graph_id: str, messages: Messages) -> Compiled:
         """Raises `ConfigError`, `UnknownTask`, `TypeError`, `EncodeError` for what cannot be run to its end."""
@@ -95,18 +93,26 @@ class Compiler:
         if isinstance(canvas, group) and not canvas.errors:
             options = dict(canvas.options)
             self._open.append(id(canvas))
-            pieces = [
-                self._alone(task, options) if _is_alone(task) else self.build(task, options, ())
-                for task in canvas.tasks
-            ]
-            return _beside(pieces)
-        if isinstance(canvas, Signature) and _is_alone(canvas):
-            return self._alone(canvas, NOTHING)
+            return self._beside(canvas.tasks, options, (), alone=True)
         return self.build(canvas, NOTHING, ())
 
-    def _alone(self, call: Any, options: Mapping[str, Any]) -> Piece:
-        number = self._add(Node(call, _over(options, call.options), (), alone=True))
-        return Piece([number], Leaf(number))
+    def _beside(
+        self, tasks: Sequence[Canvas[Any]], options: Mapping[str, Any], errors: tuple[int, ...], *, alone: bool
+    ) -> Piece:
+        """All of them at once. `alone`: nothing is before them, nor after them all."""
+        entries: list[int] = []
+        members: list[Shape] = []
+        for task in tasks:
+            if isinstance(task, Signature) and not (task.links or task.errors):
+                # What nearly all members are; a group may be large.
+                number = self._add(Node(task, _over(options, task.options), errors, alone=alone))
+                entries.append(number)
+                members.append(Leaf(number))
+            else:
+                piece = self.build(task, options, errors)
+                entries += piece.entries
+                members.append(piece.shape)
+        return Piece(entries, Many(members))
 
     # -- parts
 
@@ -152,7 +158,7 @@ class Compiler:
         if not canvas.tasks:
             number = self._add(Node(None, options, errors, constant=EMPTY))
             return Piece([number], Leaf(number))
-        return _beside([self.build(task, options, errors) for task in canvas.tasks])
+        return self._beside(canvas.tasks, options, errors, alone=False)
 
     def _error(self, call: Signature[Any]) -> int:
         if call.links or call.errors:
@@ -255,14 +261,6 @@ def _goes_on(first: Node, node: Node, distance: int, adjacent: bool) -> bool:
         if one.index + distance != other.index:
             return False
     return True
-
-
-def _beside(pieces: list[Piece]) -> Piece:
-    return Piece([entry for piece in pieces for entry in piece.entries], Many([piece.shape for piece in pieces]))
-
-
-def _is_alone(task: Canvas[Any]) -> bool:
-    return isinstance(task, Signature) and not (task.links or task.errors)
 
 
 def _over(outer: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:

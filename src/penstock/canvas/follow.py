@@ -15,6 +15,8 @@ Ids are made of graph and node, so that whatever is published twice is recognise
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from penstock.canvas.graph import Go, Graph, Into, Span
@@ -30,10 +32,10 @@ NO_ARGUMENTS = b"[[],{}]"
 
 
 def succeeded(
-    graph: Graph, node: int, value: bytes, content_type: str, task_id: str, now: float, largest: int
+    graph: Graph, node: int, value: bytes, content_type: str, name: Callable[[], str], now: float, largest: int
 ) -> list[Effect]:
-    """After a value, encoded as `content_type`. Raises `MessageTooLarge` for one that no message of `largest` bytes can
-    carry, `EncodeError` for one that the next task's format cannot."""
+    """After a value, encoded as `content_type`, of the task whose public id is `name()`. Raises `MessageTooLarge` for
+    one that no message of `largest` bytes can carry, `EncodeError` for one that the next task's format cannot."""
     span = graph.at(node)
     effects: list[Effect] = []
     for edge in span.next:
@@ -46,7 +48,7 @@ def succeeded(
             call = graph.call(edge.node)
             item = transcoded(value, content_type, call.message.content_type)
             _check_size(graph, edge.node, item, largest)
-            effects.append(Publish(graph.message(edge.node, item, now, task_id)))
+            effects.append(Publish(graph.message(edge.node, item, now, name())))
     return effects + _close(graph, node)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.broker import Key
     from penstock.engine import Engine
 
-CHUNK = 2_000
+CHUNK = 1_000
 """Messages of one publish: a transaction of some milliseconds."""
 LONGEST_PAUSE = 1.0
 """Seconds until a queue that is full is tried again."""
@@ -51,7 +53,7 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     roots = Roots(compiled, graph_id, messages)
     if graph is None:
         yield from _publish_roots(app, roots)
-        return _result(app, compiled, graph_id, roots)
+        return Results(app, compiled, graph_id, roots.keys).of(compiled.shape)
     engine = _holder(app, graph)
     stored = graph.pack()
     yield engine, engine.coordinator.put(graph_key(graph_id), stored)
@@ -62,7 +64,7 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     except Exception:
         yield engine, engine.coordinator.put(graph_key(graph_id), None)
         raise
-    return _result(app, compiled, graph_id, roots)
+    return Results(app, compiled, graph_id, roots.keys).of(compiled.shape)
 
 
 def _holder(app: Penstock, graph: Graph) -> Engine:
@@ -137,39 +139,34 @@ def _publish_roots(app: Penstock, roots: Roots) -> apart.Plan[None]:
             yield apart.Pause(min(LONGEST_PAUSE, full.retry_after, max(0.0, since + timeout - now)))
 
 
-# -- results
+class Results:
+    """Makes the results that stand for the shapes of a canvas."""
 
+    def __init__(self, app: Penstock, compiled: Compiled, graph_id: str, keys: Mapping[int, Key]) -> None:
+        self._app = app
+        self._nodes = compiled.nodes
+        self._graph_id = graph_id
+        self._keys = keys
 
-def _result(app: Penstock, compiled: Compiled, graph_id: str, roots: Roots) -> Any:
-    """From the first to the last, so that each has its parent."""
-    line: list[Shape] = []
-    shape: Shape | None = compiled.shape
-    while shape is not None:
-        line.append(shape)
-        shape = shape.parent
-    result = None
-    for shape in reversed(line):
-        result = _result_of(app, compiled, graph_id, roots, shape, result)
-    return result
+    def of(self, shape: Shape) -> Any:
+        return self._one(shape) if isinstance(shape, Leaf) else self._many(shape)
 
+    def _many(self, shape: Many) -> GroupResult:
+        return GroupResult(map(self.of, shape.members), app=self._app, parent=self._before(shape))
 
-def _result_of(
-    app: Penstock, compiled: Compiled, graph_id: str, roots: Roots, shape: Shape, parent: Any
-) -> AsyncResult[Any] | GroupResult:
-    if isinstance(shape, Many):
-        members = [_member(app, compiled, graph_id, roots, member) for member in shape.members]
-        return GroupResult(members, app=app, id=graph_id, parent=parent)
-    node = compiled.nodes[shape.node]
-    task = None if node.call is None else app.tasks.get(node.call.task)
-    place = None if node.alone else Place(graph_id, shape.node)
-    key = roots.keys.get(shape.node, node_id(graph_id, shape.node))
-    ignored = node.options.get("ignore_result")
-    if ignored is None:
-        ignored = bool(task.options.ignore_result) if task is not None else app.conf.task_ignore_result
-    return AsyncResult(key, app=app, task=task, ignored=ignored, parent=parent, place=place)
+    def _before(self, shape: Shape) -> Callable[[], Any] | None:
+        # Made when somebody asks: before a chord's result is one of many members.
+        return None if shape.parent is None else partial(self.of, shape.parent)
 
-
-def _member(app: Penstock, compiled: Compiled, graph_id: str, roots: Roots, shape: Shape) -> Any:
-    if isinstance(shape, Leaf) and shape.parent is None:
-        return _result_of(app, compiled, graph_id, roots, shape, None)
-    return _result(app, Compiled(compiled.roots, shape, compiled.nodes), graph_id, roots)
+    def _one(self, shape: Leaf) -> AsyncResult[Any]:
+        number, app = shape.node, self._app
+        node = self._nodes[number]
+        task = None if node.call is None else app.tasks.get(node.call.task)
+        ignored = node.options.get("ignore_result") if node.options else None
+        if ignored is None:
+            ignored = bool(task.options.ignore_result) if task is not None else app.conf.task_ignore_result
+        place = None if node.alone else Place(self._graph_id, number)
+        key = self._keys.get(number)
+        if key is None:
+            key = node_id(self._graph_id, number)
+        return AsyncResult(key, app=app, task=task, ignored=ignored, parent=self._before(shape), place=place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
@@ -166,12 +166,21 @@ class GroupResult(ResultSet):
     """The results of a group's members, in their order. With `save` another process can have them, by `id`."""
 
     def __init__(
-        self, results: Iterable[Part] = (), *, app: Penstock, id: str | None = None, parent: Part | None = None
+        self,
+        results: Iterable[Part] = (),
+        *,
+        app: Penstock,
+        id: str | None = None,
+        parent: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__(results, app=app)
         self.id = id or os.urandom(16).hex()
-        self.parent = parent
-        """What the group was given."""
+        self._parent = parent
+
+    @property
+    def parent(self) -> Any:
+        """The result of what the group was given; `None` where it was given nothing."""
+        return None if self._parent is None else self._parent()
 
     @property
     def children(self) -> list[Any]:

@@ -89,6 +89,13 @@ class Plan:
 
     def under(self, options: Options) -> Plan:
         """The plan for a message that carries options of its own."""
+        if (
+            options.time_limit is None
+            and options.soft_time_limit is None
+            and options.ignore_result is None
+            and options.max_attempts is None
+        ):
+            return self
         given = {
             "soft": options.soft_time_limit,
             "hard": options.time_limit,

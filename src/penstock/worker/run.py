@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -395,7 +396,7 @@ class Runner:
         graph = self._graph(delivery, message)
         if graph is None:
             return ()
-        name = self._public_id(delivery.key)
+        name = partial(self._public_id, delivery.key)
         return tuple(succeeded(graph, place.node, value, content_type, name, now + self._wall, self._largest))
 
     def _ended(self, delivery: Delivery, message: Message, state: State, why: bytes, now: float) -> tuple[Effect, ...]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from penstock.broker import DONE, LEASE_LOST, Demand, Done, LeaseLost
 from penstock.delivery import Ack, Dead, Delivery, Receipt, Release, RetryAt, Settlement
-from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.effects import Effect, Join, Publish, Put, ReleaseKey, array
 from penstock.engines.memory.accepting import follow_up
 from penstock.engines.memory.records import Gathering, Task
 from penstock.engines.memory.store import Store
-from penstock.errors import DecodeError, Unsupported
+from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 from penstock.outcome import Outcome, State
 
@@ -93,15 +92,6 @@ def join(store: Store, effect: Join) -> None:
         follow_up(store, replace(effect.then, body=array(values, effect.then.content_type)))
         gathering.values.clear()
         gathering.closed = store.now()
-
-
-def array(values: Sequence[bytes], content_type: str) -> bytes:
-    """The codec's array of encoded values. Raises `Unsupported` for an encoding that cannot be strung together."""
-    if content_type == "json":
-        return b"[" + b",".join(values) + b"]"
-    if content_type == "msgpack":
-        return b"\xdd" + struct.pack(">I", len(values)) + b"".join(values)
-    raise Unsupported(f"a join cannot gather values of content type {content_type!r}; it can with json or msgpack")
 
 
 def put(store: Store, key: str, value: bytes | None, if_version: int | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,13 +11,13 @@ from msgspec.structs import replace
 
 from penstock.broker import DONE, LEASE_LOST, Demand, Done, LeaseLost
 from penstock.delivery import Ack, Dead, Delivery, Receipt, Release, RetryAt, Settlement
-from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.effects import Effect, Join, Publish, Put, ReleaseKey, array
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.floors import Floors
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.outcomes import Packed, pack_outcomes
 from penstock.engines.postgres.publishing import Publisher
-from penstock.errors import DecodeError, Unsupported
+from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 
 EMPTY = Packed([], [], [])
@@ -297,15 +296,6 @@ def check_effects(effects: Sequence[Effect]) -> None:
     for effect in effects:
         if isinstance(effect, Join):
             array([], effect.then.content_type)
-
-
-def array(values: Sequence[bytes], content_type: str) -> bytes:
-    """The codec's array of encoded values. Raises `Unsupported` for an encoding that cannot be strung together."""
-    if content_type == "json":
-        return b"[" + b",".join(values) + b"]"
-    if content_type == "msgpack":
-        return b"\xdd" + struct.pack(">I", len(values)) + b"".join(values)
-    raise Unsupported(f"a join cannot gather values of content type {content_type!r}; it can with json or msgpack")
 
 
 async def _roll_back(transaction: Any) -> None:

@@ -110,6 +110,7 @@ class Database:
         self.hot: Execute = self._writer.cursor().execute
         self.executemany = self._writer.executemany
         self.changes = self._writer.changes
+        self.all_changes = self._writer.total_changes
         self.query: Execute = self._reader.execute
         self._wal = self._open_wal() if self.durable else -1
         self._identity = self._find_identity()

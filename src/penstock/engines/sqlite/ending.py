@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.effects import Effect, Join, Publish, Put, ReleaseKey, array
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.publishing import Publisher, Wake
 from penstock.errors import Unsupported
@@ -17,36 +17,46 @@ class Ending:
         self._db = db
         self._publisher = publisher
 
-    def apply(self, effects: Sequence[Effect], row: int, wake: Wake) -> None:
-        for effect in effects:
-            match effect:
-                case Publish(message=message):
-                    self._publisher.follow_up(message, wake)
-                case ReleaseKey(key=key):
-                    self._db.execute("DELETE FROM unique_key WHERE name = ? AND id = ?", (key, row))
-                case Join():
-                    self._join(effect, wake)
-                case Put(key=key, value=value, if_version=version):
-                    self.put(key, value, version)
-                case _:
-                    raise Unsupported(f"this engine has no {type(effect).__name__} effect")
+    def apply(self, effects: Sequence[tuple[int, Sequence[Effect]]], wake: Wake) -> None:
+        """The effects of each row, in order; joins of many members at once, after the others."""
+        joins: dict[str, list[Join]] = {}
+        for row, several in effects:
+            for effect in several:
+                match effect:
+                    case Join():
+                        joins.setdefault(effect.id, []).append(effect)
+                    case Publish(message=message):
+                        self._publisher.follow_up(message, wake)
+                    case ReleaseKey(key=key):
+                        self._db.execute("DELETE FROM unique_key WHERE name = ? AND id = ?", (key, row))
+                    case Put(key=key, value=value, if_version=version):
+                        self.put(key, value, version)
+                    case _:
+                        raise Unsupported(f"this engine has no {type(effect).__name__} effect")
+        for members in joins.values():
+            self._join(members, wake)
 
-    def _join(self, effect: Join, wake: Wake) -> None:
-        self._db.execute("INSERT OR IGNORE INTO joining VALUES (?, ?, 0)", (effect.id, effect.size))
-        self._db.execute("INSERT OR IGNORE INTO joined VALUES (?, ?, ?)", (effect.id, effect.index, effect.value))
-        if not self._db.changes():
-            return  # a repeat
+    def _join(self, members: Sequence[Join], wake: Wake) -> None:
+        """Some members of one join, all of this transaction."""
+        name, size, then = members[-1].id, members[-1].size, members[-1].then
+        self._db.execute("INSERT OR IGNORE INTO joining VALUES (?, ?, 0)", (name, size))
+        before = self._db.all_changes()
+        self._db.executemany(
+            "INSERT OR IGNORE INTO joined VALUES (?, ?, ?)", [(name, member.index, member.value) for member in members]
+        )
+        fresh = self._db.all_changes() - before
+        if not fresh:
+            return  # repeats
         done, size = self._db.execute(
-            "UPDATE joining SET done = done + 1 WHERE name = ? RETURNING done, size", (effect.id,)
+            "UPDATE joining SET done = done + ? WHERE name = ? RETURNING done, size", (fresh, name)
         ).fetchone()
         if done != size:
             return
-        values = self._db.execute("SELECT value FROM joined WHERE name = ? ORDER BY n", (effect.id,)).fetchall()
-        body = b"[" + b",".join(value for (value,) in values) + b"]"
-        self._publisher.follow_up(replace(effect.then, body=body), wake)
-        self._db.execute(
-            "DELETE FROM joined WHERE name = ?", (effect.id,)
-        )  # `joining` stays, so that repeats stay repeats
+        values = self._db.execute("SELECT value FROM joined WHERE name = ? ORDER BY n", (name,)).fetchall()
+        body = array([value for (value,) in values], then.content_type)
+        self._publisher.follow_up(replace(then, body=body), wake)
+        # `joining` stays, so that repeats stay repeats.
+        self._db.execute("DELETE FROM joined WHERE name = ?", (name,))
 
     def put(self, key: str, value: bytes | None, if_version: int | None) -> int | None:
         """Set a value of the shared state; its new version, or `None` when `if_version` is not the present one."""

@@ -51,12 +51,16 @@ def _plan_whole_lease(batch: Sequence[Settlement], held: Mapping[int, Held]) -> 
     rows = [
         item.receipt[1]
         for item in batch
-        if item.verdict is ACK and item.outcome is not None and not item.effects and item.receipt[0] == token
+        if item.verdict is ACK and item.outcome is not None and item.receipt[0] == token
     ]
     if len(rows) != len(batch) or rows != list(lease.tasks) or rows[-1] - rows[0] + 1 != len(rows):
         return None
     packed = pack_plain([item.outcome for item in batch if item.outcome is not None], lease.tasks.values())
-    return None if packed is None else plan_packed(lease, rows, packed)
+    if packed is None:
+        return None
+    made = plan_packed(lease, rows, packed)
+    made.effects = [(item.receipt[1], item.effects) for item in batch if item.effects]
+    return made
 
 
 def plan_packed(lease: Held, rows: list[int], packed: bytes) -> Plan:

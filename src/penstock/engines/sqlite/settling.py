@@ -64,8 +64,8 @@ class Settler:
 
     def carry_out(self, made: Plan, wake: Wake) -> None:
         """Do what the plan says, whose leases are known to be there (`held`)."""
-        for row, effects in made.effects:
-            self._ending.apply(effects, row, wake)
+        if made.effects:
+            self._ending.apply(made.effects, wake)
         for low, high in made.acked:
             self._db.execute("DELETE FROM task WHERE id BETWEEN ? AND ?", (low, high))
             self._ending.clear(low, high)

@@ -121,6 +121,18 @@ async def check_join_publishes_once_with_values_in_order(kit: Kit) -> None:
     await worker.nothing(after)
 
 
+async def check_join_in_messagepack(kit: Kit) -> None:
+    queue, after = await kit.queue(), await kit.queue()
+    then = kit.message(after, b"", id=kit.name("then"), content_type="msgpack")
+    join = Join(kit.name("join"), 0, b"\x01", 2, then)
+    if await without(kit, join):
+        return
+    worker, members = await held(kit, queue, 2)
+    await worker.finish(members[0], effects=[Join(join.id, 1, b"\x02", 2, then)])
+    await worker.finish(members[1], effects=[join])
+    equal(bodies(await worker.take(after)), [b"\xdd\0\0\0\2\x01\x02"], "an array in MessagePack")
+
+
 async def check_join_ignores_a_repeated_index(kit: Kit) -> None:
     queue, after = await kit.queue(), await kit.queue()
     then = kit.message(after, b"", id=kit.name("then"))
@@ -260,6 +272,7 @@ CHECKS = (
     check_delayed_follow_up,
     check_many_follow_ups_come_in_order,
     check_join_publishes_once_with_values_in_order,
+    check_join_in_messagepack,
     check_join_ignores_a_repeated_index,
     check_join_of_members_in_one_step_and_by_several_workers,
     check_join_of_one,
