@@ -1,0 +1,218 @@
+"""The table of docs/guides/canvas.md: how what follows ends, when a part of a canvas gives no value."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from penstock import ResultUnavailable, State, TaskRevoked, chain, chord, group
+from penstock.coordinator import Revoked
+from penstock.message import graph_key
+from tests.unit.canvas.workshop import Workshop
+
+
+def states(*results: Any) -> list[State]:
+    return [result.state for result in results]
+
+
+def line(result: Any) -> list[Any]:
+    """A chain's results, the first first."""
+    found = [result]
+    while found[0].parent is not None:
+        found.insert(0, found[0].parent)
+    return found
+
+
+def is_over(shop: Workshop, result: Any) -> bool:
+    """Its graph is gone, and nothing waits."""
+    stored = shop.app.engine.run(shop.app.coordinator.get(graph_key(result._place.graph)))
+    return stored is None and not shop.app.engine.run(shop.app.broker.depth("default"))
+
+
+def test_a_failed_link_ends_all_after_it_with_its_error(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.fail.s(), shop.add.s(1), shop.add.s(1)).delay()
+    shop.run()
+    assert states(*line(result)) == [State.SUCCESS, State.FAILURE, State.FAILURE, State.FAILURE]
+    with pytest.raises(ValueError, match="no 1") as failed:
+        result.get(timeout=5)
+    assert f"task fail[{line(result)[1].id}] failed before this one could start" in failed.value.__notes__[0]
+    assert shop.count("add") == 0
+    assert is_over(shop, result)
+
+
+def test_a_failed_member_fails_the_body_when_all_have_ended(shop: Workshop) -> None:
+    result = chord([shop.give.s(1), shop.fail.s(2), shop.fail.s(3), shop.give.s(4)], shop.total.s()).delay()
+    shop.run()
+    with pytest.raises(ValueError, match="no 2"):
+        result.get(timeout=5)
+    assert states(*result.parent) == [State.SUCCESS, State.FAILURE, State.FAILURE, State.SUCCESS]
+    assert (shop.count("total"), is_over(shop, result)) == (0, True)
+
+
+def test_the_chains_beside_a_failed_one_go_on(shop: Workshop) -> None:
+    good = chain(shop.give.s(1), shop.add.s(1), shop.add.s(1))
+    result = chord([chain(shop.fail.s(), shop.give.s()), good], shop.total.s()).delay()
+    shop.run()
+    assert states(result, *result.parent) == [State.FAILURE, State.FAILURE, State.SUCCESS]
+    assert shop.count("add") == 2
+    assert is_over(shop, result)
+
+
+def test_a_failed_inner_chord_fails_the_outer_one(shop: Workshop) -> None:
+    inner = chord([shop.fail.s(7), shop.give.s(1)], shop.total.s())
+    result = chain(chord([inner, shop.give.s(1)], shop.total.s()), shop.add.s(1)).delay()
+    shop.run()
+    with pytest.raises(ValueError, match="no 7"):
+        result.get(timeout=5)
+    assert is_over(shop, result)
+
+
+def test_a_failed_member_of_a_group_in_the_middle(shop: Workshop) -> None:
+    result = chain(group(shop.fail.s(1), shop.give.s(1)), group(shop.give.s(), shop.total.s()), shop.give.s()).delay()
+    shop.run()
+    assert result.state is State.FAILURE
+    assert is_over(shop, result)
+
+
+def test_an_ignored_link_revokes_what_follows(shop: Workshop) -> None:
+    result = chain(shop.ignore.s(), shop.add.s(1)).on_error(shop.tell.s()).delay()
+    both = chord([shop.ignore.s(), shop.give.s(1)], shop.total.s()).delay()
+    shop.run()
+    assert states(result, both) == [State.REVOKED, State.REVOKED]
+    with pytest.raises(TaskRevoked):
+        result.get(timeout=5)
+    assert shop.errors == []
+    assert is_over(shop, result)
+    assert is_over(shop, both)
+
+
+def test_a_rejected_link_is_a_failed_one(shop: Workshop) -> None:
+    result = chain(shop.reject.s(), shop.add.s(1)).delay()
+    shop.run()
+    assert states(*line(result)) == [State.FAILURE, State.FAILURE]
+    assert is_over(shop, result)
+
+
+def test_an_expired_link_revokes_what_follows(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.add.s(1).set(expires=1e-9), shop.add.s(1)).delay()
+    shop.run()
+    assert states(*line(result)) == [State.SUCCESS, State.REVOKED, State.REVOKED]
+    assert is_over(shop, result)
+
+
+def test_arguments_that_do_not_fit_fail_what_follows(shop: Workshop) -> None:
+    result = chain(shop.give.s("text"), shop.add.s(1), shop.add.s(1)).delay()
+    shop.run()
+    assert states(*line(result)) == [State.SUCCESS, State.FAILURE, State.FAILURE]
+    assert is_over(shop, result)
+
+
+def test_failure_goes_before_revocation(shop: Workshop) -> None:
+    result = chord([shop.ignore.s(), shop.fail.s(1), shop.give.s(1)], shop.give.s()).delay()
+    shop.run()
+    assert result.state is State.FAILURE
+
+
+def test_values_that_look_like_failures_are_values(shop: Workshop) -> None:
+    strange = ['!"', '[!"x"', ',!"', "!", '"!"', "\\", {"!": '!"'}]
+    result = chord([shop.give.s(value) for value in strange], shop.give.s()).delay()
+    shop.run()
+    assert result.get(timeout=5) == strange
+
+
+# -- error calls
+
+
+def test_error_calls_are_told_once_for_a_chain(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.fail.s(), shop.add.s(1), shop.add.s(1)).on_error(shop.tell.s()).delay()
+    shop.run()
+    assert result.state is State.FAILURE
+    [told] = shop.errors
+    failed = line(result)[1]
+    assert (told["id"], told["task"], told["error"], told["message"]) == (failed.id, "fail", "ValueError", "no 1")
+
+
+def test_error_calls_of_a_link_that_did_not_start_are_told(shop: Workshop) -> None:
+    later = shop.add.s(1).on_error(shop.tell.s())
+    result = chain(shop.fail.s(1), later, shop.add.s(1)).delay()
+    shop.run()
+    [told] = shop.errors
+    assert (told["id"], told["task"], told["error"]) == (line(result)[1].id, "add", "ValueError")
+
+
+def test_error_calls_of_a_chord_are_told_once(shop: Workshop) -> None:
+    chord([shop.fail.s(1), shop.fail.s(2)], shop.total.s()).on_error(shop.tell.s()).delay()
+    shop.run()
+    assert [told["message"] for told in shop.errors] in (["no 1"], ["no 2"])
+
+
+def test_error_calls_of_one_task(shop: Workshop) -> None:
+    call = shop.fail.s(1)
+    call.link_error(shop.tell.s())
+    call.link_error(shop.add.si(1, 2))
+    result = call.delay()
+    good = shop.give.s(1)
+    good.link_error(shop.tell.s())
+    good.delay()
+    shop.run()
+    assert result.state is State.FAILURE
+    assert len(shop.errors) == 1
+    assert shop.count("add") == 1
+
+
+# -- revoking
+
+
+def test_a_revoked_waiting_link_ends_what_follows(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.add.s(1)).delay()
+    assert result.parent.revoke() is Revoked.REMOVED
+    shop.run()
+    assert states(result, result.parent) == [State.REVOKED, State.REVOKED]
+    assert shop.made == []
+    assert is_over(shop, result)
+
+
+def test_a_revoked_member_ends_the_body(shop: Workshop) -> None:
+    result = chord([shop.give.s(1), shop.give.s(2), shop.give.s(3)], shop.total.s()).delay()
+    assert result.parent[1].revoke() is Revoked.REMOVED
+    assert result.parent[1].revoke() is Revoked.ENDED
+    shop.run()
+    assert states(result, *result.parent) == [State.REVOKED, State.SUCCESS, State.REVOKED, State.SUCCESS]
+    assert is_over(shop, result)
+
+
+def test_a_link_that_is_revoked_before_it_is_published(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.add.s(1), shop.add.s(1), shop.add.s(1)).delay()
+    assert line(result)[2].revoke() is Revoked.REMEMBERED
+    shop.run()
+    assert states(*line(result)) == [State.SUCCESS, State.SUCCESS, State.REVOKED, State.REVOKED]
+    assert shop.count("add") == 1
+
+
+def test_a_group_is_revoked(shop: Workshop) -> None:
+    result = group(shop.give.s(1), chain(shop.give.s(2), shop.add.s(1))).delay()
+    assert result.revoke() == [Revoked.REMOVED, Revoked.REMEMBERED]
+    shop.run()
+    assert states(*result) == [State.REVOKED, State.REVOKED]
+    assert shop.made == [("give", 2)]
+
+
+def test_a_dead_letter_that_is_retried_does_not_start_what_has_ended(shop: Workshop, caplog: Any) -> None:
+    result = chain(shop.fail.s(1), shop.add.s(1)).delay()
+    shop.run()
+    [letter] = shop.app.engine.run(shop.app.engine.inspect.dead_letters())
+    shop.app.engine.run(shop.app.engine.inspect.retry_dead([letter.id]))
+    with caplog.at_level(logging.WARNING):
+        shop.run()
+    assert shop.count("add") == 0
+    assert result.state is State.FAILURE
+
+
+def test_a_result_that_was_forgotten_is_not_waited_for(shop: Workshop) -> None:
+    result = chain(shop.give.s(1), shop.add.s(1)).delay()
+    shop.run()
+    result.forget()
+    with pytest.raises(ResultUnavailable):
+        result.get(timeout=5)
