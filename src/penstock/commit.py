@@ -10,7 +10,7 @@ from penstock.apart import MARK, elsewhere, revoked
 from penstock.broker import LEASE_LOST, Broker, Cancelled, Demand, Full, Key, Lease, Lost, Step, Unknown
 from penstock.clock import Clock
 from penstock.delivery import ACK, Delivery, Receipt, Release, RetryAt, Settlement
-from penstock.effects import Effect, Publish
+from penstock.effects import Effect, Publish, Put
 from penstock.engine import Engine
 from penstock.errors import BrokerError, OutcomeUnknown, Unsupported
 from penstock.message import Message
@@ -50,7 +50,7 @@ class OrderedCommitter:
     middle lets two ends meet: then the first stored outcome stays, and ids of follow-ups, which are derived from the
     task's, make them recognised as repeats (by the broker while they are there, where `features.knows_ids`, and by
     their results when they have ended). Effects on what the broker itself holds go with the settlement, where its
-    `features.effects` names them.
+    `features.effects` names them. What a broker without shared state cannot put is put beside the results.
 
     A broker that does not know ids may deliver what has ended, and one that remembers no revocations what was revoked:
     of such deliveries the results are asked before they are handed out, and what has ended is acknowledged instead.
@@ -62,8 +62,10 @@ class OrderedCommitter:
         self._results = results
         self._now = clock.time
         self._native = broker.features.effects
-        asks = results is not None and not broker.features.coordination and results.broker.features.coordination
-        self._revoked = Revoked(results, clock) if results is not None and asks else None
+        stateless = results is not None and not broker.features.coordination
+        self._state = results if results is not None and stateless and results.broker.features.coordination else None
+        """Where shared state is, if the broker keeps none."""
+        self._revoked = Revoked(self._state, clock) if self._state is not None else None
         self._names: dict[Receipt, str] = {}
         """The public ids of what is handed out: only a delivery tells the id that somebody chose."""
         self._again: set[Receipt] = set()
@@ -85,6 +87,7 @@ class OrderedCommitter:
 
     async def _settle(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
         follow_ups = [self._follow_ups(item) for item in settle]
+        puts = [self._puts(item) for item in settle]
         leases = await self._leases(settle)
         held = [number for number, lease in enumerate(leases) if not isinstance(lease, Lost)]
         ends = [(settle[number], leases[number]) for number in held]
@@ -95,6 +98,7 @@ class OrderedCommitter:
             # What has ended is acknowledged when it comes again (see `_handed_out`): nothing may be left to do then.
             await self._follow(following, repeats=self._again)
             await self._store(ends)
+        await self._put([put for number in held for put in puts[number]])
         step = await self._broker.step([self._bare(settle[number]) for number in held], want)
         for item in settle:
             self._names.pop(item.receipt, None)
@@ -214,11 +218,22 @@ class OrderedCommitter:
         broker does not have."""
         messages = []
         for effect in item.effects:
-            if isinstance(effect, Publish) and not self._is_native(effect):
+            if self._is_native(effect):
+                continue
+            if isinstance(effect, Publish):
                 messages.append(effect.message)
-            elif not self._is_native(effect):
+            elif not (isinstance(effect, Put) and self._state is not None):
                 raise Unsupported(f"the {self._broker.features.engine} engine has no {type(effect).__name__} effect")
         return messages
+
+    def _puts(self, item: Settlement) -> list[Put]:
+        """What is kept beside the results, because the broker keeps no shared state."""
+        return [effect for effect in item.effects if isinstance(effect, Put) and not self._is_native(effect)]
+
+    async def _put(self, puts: Sequence[Put]) -> None:
+        for put in puts:
+            if self._state is not None:
+                await elsewhere(self._state, self._state.coordinator.put(put.key, put.value, put.if_version))
 
     def know(self, receipt: Receipt, key: Key) -> None:
         self._names[receipt] = self._broker.public_id(key)

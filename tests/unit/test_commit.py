@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from penstock.broker import (
     DONE,
@@ -28,6 +29,7 @@ from penstock.commit import OrderedCommitter
 from penstock.delivery import ACK, RELEASE, Delivery, Receipt, RetryAt, Settlement
 from penstock.effects import Publish, Put, ReleaseKey
 from penstock.engine import Engine
+from penstock.engines.memory import open_engine
 from penstock.errors import BrokerUnavailable, OutcomeUnknown, Unsupported
 from penstock.message import VERSION, Message
 from penstock.outcome import Outcome, Report, State
@@ -168,6 +170,19 @@ def test_an_effect_that_the_broker_lacks_is_refused_before_anything_is_done() ->
     with pytest.raises(Unsupported, match="no Put effect"):
         two.commit(item(1), item(2, ACK, SUCCESS, Put("k", b"v")))
     assert two.said == []
+
+
+def test_state_that_the_broker_does_not_keep_is_put_beside_the_results() -> None:
+    two, results = Two(effects=frozenset({"ReleaseKey"})), open_engine("memory://")
+    two.features = replace(two.features, coordination=False)
+    results.run(results.coordinator.put("graph", b"g"))
+    committer = OrderedCommitter(cast(Broker, two), results, ManualClock())
+    put = item(1, ACK, None, Put("graph", None), Put("other", b"o"), ReleaseKey("k"))
+    with pytest.raises(StopIteration):
+        committer.step([put], None).send(None)
+    assert two.said == [("extend", [("lease", 1)]), ("step", [bare(1, ACK, ReleaseKey("k"))])]
+    assert results.run(results.coordinator.get("graph")) is None
+    assert results.run(results.coordinator.get("other"))[0] == b"o"
 
 
 def test_on_a_loop_the_other_engine_is_awaited() -> None:

@@ -26,6 +26,9 @@ async def without(kit: Kit, effect: Effect) -> bool:
         return False
     if isinstance(effect, Publish) and not kit.fused:
         return False  # the ordered committer publishes it
+    elsewhere = kit.results is not kit.engine and kit.results.broker.features.coordination
+    if isinstance(effect, Put) and elsewhere and not kit.features.coordination:
+        return True  # the ordered committer puts it beside the results
     worker, [delivery] = await held(kit, await kit.queue(), 1)
     try:
         await worker.settle(Settlement(delivery.receipt, ACK, success(kit), (effect,)))
