@@ -222,19 +222,23 @@ class Stepper:
 
     async def _apply(self, effects: Sequence[tuple[Settlement, Effect]], connection: Connection) -> None:
         messages: list[Message] = []
+        joins: list[Join] = []
         for item, effect in effects:
             match effect:
                 case Publish(message=message):
                     messages.append(message)
-                case Join(id=name, index=index, value=value, size=size, then=then):
-                    values = await connection.fetchval(self._gather, name, index, value, size)
-                    if values is not None:
-                        messages.append(replace(then, body=array(values, then.content_type)))
+                case Join():
+                    joins.append(effect)
                 case ReleaseKey(key=key):
                     lease = self.leases.get(item.receipt[0])
                     await connection.execute(self._free, lease.lane if lease else 0, key, item.receipt[1])
                 case Put(key=key, value=value, if_version=if_version):
                     await connection.fetchval(self._put, key, value, if_version)
+        # In one order for everybody: two workers with members of the same two joins would wait for each other.
+        for join in sorted(joins, key=lambda join: join.id):
+            values = await connection.fetchval(self._gather, join.id, join.index, join.value, join.size)
+            if values is not None:
+                messages.append(replace(join.then, body=array(values, join.then.content_type)))
         for start in range(0, len(messages), 1000):
             await self._publisher.publish_in(connection, messages[start : start + 1000])
 
