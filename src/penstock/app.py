@@ -205,22 +205,24 @@ class Penstock(Configured):
         check_name("task", name)
         return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    def send(self, canvas: Canvas[Any]) -> Any:
+    def send(self, canvas: Canvas[R]) -> R:
         """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
         `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            return self.client.send(*self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options))
+            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, self.client.send(*call))
         from penstock.canvas.publish import publish
 
-        return apart.drive(publish(self, canvas))
+        return cast(R, apart.drive(publish(self, canvas)))
 
-    async def asend(self, canvas: Canvas[Any]) -> Any:
+    async def asend(self, canvas: Canvas[R]) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            return await self.client.asend(*self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options))
+            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, await self.client.asend(*call))
         from penstock.canvas.publish import publish
 
-        return await apart.adrive(publish(self, canvas))
+        return cast(R, await apart.adrive(publish(self, canvas)))
 
     def _named(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         task = self._tasks.get(name)

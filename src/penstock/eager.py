@@ -7,18 +7,21 @@ import random
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from penstock import request as requests
 from penstock.blocking import refuse_in_loop
+from penstock.canvas.replacing import replacement
 from penstock.codec import failure
+from penstock.errors import ConfigError
 from penstock.hooks import ErrorInfo
 from penstock.outcome import Outcome, Report, State
 from penstock.request import Request
 from penstock.result import EagerResult
-from penstock.retry import Again, Drop, GiveUp, decide
+from penstock.retry import Again, Drop, GiveUp, Instead, decide
 
 if TYPE_CHECKING:
+    from penstock.canvas.calls import Signature
     from penstock.message import Message
     from penstock.task import Task
 
@@ -38,8 +41,8 @@ def apply(
     eager = EagerRun(task, args, kwargs, options)
     while eager.report is None:
         with eager.attempt() as request:
-            eager.returned(task.run(*request.args, **request.kwargs))
-    return EagerResult(eager.report, app=task.app, task=task)
+            eager.returned(eager.task.run(*request.args, **request.kwargs))
+    return EagerResult(eager.report, app=task.app, task=eager.task)
 
 
 async def aapply(
@@ -48,9 +51,9 @@ async def aapply(
     eager = EagerRun(task, args, kwargs, options)
     while eager.report is None:
         with eager.attempt() as request:
-            value = task.run(*request.args, **request.kwargs)
-            eager.returned(await value if task.is_coroutine else value)
-    return EagerResult(eager.report, app=task.app, task=task)
+            value = eager.task.run(*request.args, **request.kwargs)
+            eager.returned(await value if eager.task.is_coroutine else value)
+    return EagerResult(eager.report, app=task.app, task=eager.task)
 
 
 class EagerRun(Generic[R]):
@@ -59,7 +62,7 @@ class EagerRun(Generic[R]):
     def __init__(
         self, task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> None:
-        self._task = task
+        self.task = task
         self._clock = task.app.clock
         # Prepared, and read again, like a published one: what a queue would change in the arguments is changed here
         # too.
@@ -70,7 +73,7 @@ class EagerRun(Generic[R]):
     @contextmanager
     def attempt(self) -> Iterator[Request]:
         """One run of the function; what it raises is decided upon."""
-        args, kwargs = self._task.arguments(self._message.body, self._message.content_type)
+        args, kwargs = self.task.arguments(self._message.body, self._message.content_type)
         request = Request(self._message, self._id, str, "eager", args, kwargs, is_eager=True)
         token = requests.current.set(request)
         self._started = self._clock.time()
@@ -83,28 +86,42 @@ class EagerRun(Generic[R]):
             requests.current.reset(token)
 
     def returned(self, value: R) -> None:
-        request = self._task.request
-        data = self._task.encode_result(value)
-        self._end(State.SUCCESS, data, self._task.format.name)
+        request = self.task.request
+        data = self.task.encode_result(value)
+        self._end(State.SUCCESS, data, self.task.format.name)
         self._hook("on_success", value, self._id, request.args, request.kwargs)
         self._hook("after_return", State.SUCCESS, value, self._id, request.args, request.kwargs, None)
 
     def _raised(self, error: Exception, request: Request) -> None:
-        decision = decide(self._task.policy, self._message, error, self._clock.time(), random.random)
+        decision = decide(self.task.policy, self._message, error, self._clock.time(), random.random)
         if isinstance(decision, Again):
             self._retry(decision, request)
+        elif isinstance(decision, Instead):
+            self._instead(cast("Signature[Any]", decision.call), request)
         elif isinstance(decision, Drop):
-            self.report = Report(self._id, State.SUCCESS, None, self._task.name, self._message.queue)
+            self.report = Report(self._id, State.SUCCESS, None, self.task.name, self._message.queue)
         else:
             self._fail(decision.error if isinstance(decision, GiveUp) else error, request)
+
+    def _instead(self, call: Signature[Any], request: Request) -> None:
+        app = self.task.app
+        try:
+            self._message = replacement(app, self._message, call, self._clock.time())
+            other = app.tasks[call.task]
+            if other.is_coroutine and not self.task.is_coroutine:
+                raise ConfigError(f"apply() of {self.task.name} runs plain functions: {other.name} cannot replace it")
+        except Exception as error:
+            self._fail(error, request)
+        else:
+            self.task = cast("Task[..., R]", other)
 
     def _retry(self, again: Again, request: Request) -> None:
         self._message = again.message
         if again.args is not None or again.kwargs is not None:
             args = request.args if again.args is None else again.args
             kwargs = request.kwargs if again.kwargs is None else again.kwargs
-            self._message.body = self._task.codec.encode(args, kwargs, self._task.format)
-            self._message.content_type = self._task.format.name
+            self._message.body = self.task.codec.encode(args, kwargs, self.task.format)
+            self._message.content_type = self.task.format.name
         info = ErrorInfo.of(again.reason)
         self._hook("on_retry", again.reason, self._id, request.args, request.kwargs, info)
         self._hook("after_return", State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
@@ -118,10 +135,10 @@ class EagerRun(Generic[R]):
     def _end(self, state: State, value: bytes, content_type: str) -> None:
         now, retries = self._clock.time(), self._message.retries
         outcome = Outcome(state, value, now, now - self._started, retries, content_type)
-        self.report = Report(self._id, state, outcome, self._task.name, self._message.queue, retries, "eager")
+        self.report = Report(self._id, state, outcome, self.task.name, self._message.queue, retries, "eager")
 
     def _hook(self, name: str, *args: Any) -> None:
         try:
-            getattr(self._task, name)(*args)
+            getattr(self.task, name)(*args)
         except Exception:
-            _log.exception("hook %s of task %s failed", name, self._task.name)
+            _log.exception("hook %s of task %s failed", name, self.task.name)

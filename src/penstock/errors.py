@@ -206,6 +206,14 @@ class Ignore(Exception):
     """Raise to end the task without storing a result."""
 
 
+class Replace(Exception):
+    """Raise (`raise self.replace(…)`) to run another call in the place of this one."""
+
+    def __init__(self, call: object) -> None:
+        super().__init__(f"replaced by {call!r}")
+        self.call = call
+
+
 class Reject(Exception):
     """Raise to end the task in the dead letters, or with `requeue=True` to put it back."""
 

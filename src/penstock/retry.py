@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from penstock.errors import ConfigError, Ignore, Reject, Retry
+from penstock.errors import ConfigError, Ignore, Reject, Replace, Retry
 from penstock.message import Message
 
 LARGEST_EXPONENT = 60
@@ -77,7 +77,13 @@ class Refuse(Struct, frozen=True):
     requeue: bool
 
 
-Decision = Again | GiveUp | Drop | Refuse
+class Instead(Struct, frozen=True):
+    """Another call, a signature, takes its place."""
+
+    call: object
+
+
+Decision = Again | GiveUp | Drop | Refuse | Instead
 
 
 def decide(
@@ -90,6 +96,8 @@ def decide(
         return Drop()
     if isinstance(error, Reject):
         return Refuse(error.reason, error.requeue)
+    if isinstance(error, Replace):
+        return Instead(error.call)
     if (
         isinstance(error, policy.autoretry_for)
         and not isinstance(error, policy.dont_autoretry_for)

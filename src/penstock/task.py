@@ -13,7 +13,7 @@ from penstock import request as requests
 from penstock.canvas.calls import Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, serializer
-from penstock.errors import ConfigError, Retry
+from penstock.errors import ConfigError, Replace, Retry
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
@@ -289,6 +289,16 @@ class Task(Generic[P, R]):
         if throw:
             raise retry from exc
         return retry
+
+    def replace(self, call: Signature[Any]) -> Replace:
+        """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
+
+        `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
+        not run. Raises `TypeError` for what is no signature: only one task can stand in the place of one.
+        """
+        if not isinstance(call, Signature):
+            raise TypeError(f"replace takes a signature, such as task.s(…), not {type(call).__name__}")
+        raise Replace(call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""

@@ -6,7 +6,7 @@ Nothing here talks to anything: a canvas is looked through, checked and publishe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from penstock.errors import ConfigError
 from penstock.options import CallSettings
@@ -38,23 +38,23 @@ class Canvas(Generic[R]):
 
     def delay(self, *args: Any, **kwargs: Any) -> R:
         """Publish it. Arguments go before (and names over) those of its first tasks. See `Task.delay`."""
-        return cast(R, self.app.send(self.partial(args, kwargs) if args or kwargs else self))
+        return self.app.send(self.partial(args, kwargs) if args or kwargs else self)
 
     async def adelay(self, *args: Any, **kwargs: Any) -> R:
         """`delay` without blocking the running loop."""
-        return cast(R, await self.app.asend(self.partial(args, kwargs) if args or kwargs else self))
+        return await self.app.asend(self.partial(args, kwargs) if args or kwargs else self)
 
     def apply_async(
         self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
     ) -> R:
         """`delay` with options, over those that it has."""
-        return cast(R, self.app.send(self._with(tuple(args), kwargs or NOTHING, options)))
+        return self.app.send(self._with(tuple(args), kwargs or NOTHING, options))
 
     async def aapply_async(
         self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
     ) -> R:
         """`apply_async` without blocking the running loop."""
-        return cast(R, await self.app.asend(self._with(tuple(args), kwargs or NOTHING, options)))
+        return await self.app.asend(self._with(tuple(args), kwargs or NOTHING, options))
 
     def _with(self: C, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> C:
         made = self.partial(args, kwargs) if args or kwargs else self.clone()

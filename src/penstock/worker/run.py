@@ -22,7 +22,7 @@ import logging
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ from penstock import request as requests
 from penstock.broker import Broker
 from penstock.canvas.follow import ended, fate_of, succeeded
 from penstock.canvas.graph import END, RELAY, Graph
+from penstock.canvas.replacing import replacement
 from penstock.clock import Clock
 from penstock.codec import failure, fate_in, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
@@ -49,11 +50,12 @@ from penstock.message import Fate, Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.request import Request
-from penstock.retry import Again, Decision, Drop, GiveUp, Refuse, decide
+from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
+    from penstock.canvas.calls import Signature
     from penstock.task import ErrorInfo
 
 REQUEUE_DELAY = 1.0
@@ -287,6 +289,8 @@ class Runner:
             case Drop():
                 effects = freed(message) + self._ended(delivery, message, State.REVOKED, failure(error), now)
                 return Settlement(delivery.receipt, ACK, None, effects)
+            case Instead():
+                return self._instead(slot, delivery, decision, now)
             case Refuse(requeue=True):
                 when = now + self._wall + REQUEUE_DELAY
                 return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
@@ -320,6 +324,15 @@ class Runner:
             self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.RETRY, decision.reason, request.id, slot.args, slot.kwargs, info)
         return Settlement(delivery.receipt, RetryAt(decision.when, message))
+
+    def _instead(self, slot: Slot, delivery: Delivery, decision: Instead, now: float) -> Settlement:
+        plan, message, wall = slot.plan, slot.request.message, now + self._wall
+        try:
+            other = replacement(plan.task.app, message, cast("Signature[Any]", decision.call), wall)
+        except Exception as error:
+            return self._gave_up(slot, delivery, GiveUp(error, False), now)
+        log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
+        return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
 
     def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
         plan, request, error = slot.plan, slot.request, decision.error

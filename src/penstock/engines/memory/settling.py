@@ -53,7 +53,7 @@ def retry_at(store: Store, task: Task, retry: RetryAt) -> None:
     store.lift(task)
     task.attempts += retry.charge
     if retry.message is not None:
-        task.data = pack(retry.message)
+        task.data, task.name = pack(retry.message), retry.message.task
         task.retries = retry.message.retries
     if task.revoked:
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))

@@ -133,6 +133,20 @@ async def check_retry_keeps_the_id_and_carries_the_new_message(kit: Kit) -> None
     equal(message and (message.body, message.retries, message.attempts), (b"two", 1, 0), "the retried message")
 
 
+async def check_retry_may_carry_another_task(kit: Kit) -> None:
+    queue, worker = await kit.queue(), await kit.worker()
+    [task_id] = await kit.accept(kit.message(queue, b"one"))
+    delivery = await worker.take_one(queue)
+    other = kit.message(queue, b"two", id=delivery.message and delivery.message.id)
+    other.task = "another"
+    await worker.finish(delivery, RetryAt(kit.now(), other))
+    again = await worker.take_one(queue)
+    equal(again.message and (again.message.task, again.message.body), ("another", b"two"), "the task of a retry")
+    await worker.finish(again, outcome=success(kit))
+    [report] = await kit.fetch(task_id)
+    expect(report.task != "conformance.task", f"the name of a replaced task is {report.task!r} in its result")
+
+
 async def check_retry_may_keep_the_message_and_charge_an_attempt(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     await kit.accept(kit.message(queue, b"same"))
@@ -248,6 +262,7 @@ CHECKS = (
     check_batch_settled_in_parts_and_out_of_order,
     check_one_lost_receipt_does_not_harm_its_neighbours,
     check_retry_keeps_the_id_and_carries_the_new_message,
+    check_retry_may_carry_another_task,
     check_retry_may_keep_the_message_and_charge_an_attempt,
     check_limit_is_respected,
     check_max_bytes_is_respected_but_one_always_comes,

@@ -1,0 +1,54 @@
+"""One call in the place of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from penstock.errors import ConfigError, UnknownTask
+from penstock.message import Message, Options
+from penstock.options import CallOptions, read_options
+from penstock.spelling import hint
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
+    from penstock.canvas.calls import Signature
+
+OPTIONS = frozenset({"countdown", "eta", "expires", "headers", "ignore_result", "time_limit", "soft_time_limit"})
+"""What it may have; the rest stays that of the call which it replaces."""
+
+
+def replacement(app: Penstock, message: Message, call: Signature[Any], now: float) -> Message:
+    """`message` with another task and its arguments: with the same id, in the same place.
+
+    Raises `UnknownTask`, `ConfigError` for what a replacement cannot have, `TypeError` and `EncodeError` for arguments.
+    """
+    task = app.tasks.get(call.task)
+    if task is None:
+        raise UnknownTask(f"no task {call.task!r} is registered here{hint(call.task, app.tasks)}")
+    if call.links or call.errors:
+        raise ConfigError(f"{call!r} has links: those of the task that it replaces stay, and it can have no others")
+    foreign = sorted(call.options.keys() - OPTIONS)
+    if foreign:
+        raise ConfigError(f"{call!r} runs where the task that it replaces does: leave out {', '.join(foreign)}")
+    options = read_options(CallOptions, call.options)
+    ours = message.options or Options()
+    place = None if ours.place is None else replace(ours.place, head=None, tail=None)
+    return replace(
+        message,
+        task=task.name,
+        body=task.codec.encode(call.args, call.kwargs, task.format),
+        content_type=task.format.name,
+        retries=0,
+        eta=options.start(now),
+        expires=message.expires if options.expires is None else options.end(now, None),
+        headers={**(message.headers or {}), **(options.headers or {})} or None,
+        options=replace(
+            ours,
+            place=place,
+            time_limit=options.time_limit,
+            soft_time_limit=options.soft_time_limit,
+            ignore_result=ours.ignore_result if options.ignore_result is None else options.ignore_result,
+        ),
+    )
