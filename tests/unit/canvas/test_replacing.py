@@ -71,7 +71,7 @@ def test_a_replacement_that_cannot_be(shop: Workshop, hand_over: Any, to: str, e
 
 
 def test_only_a_signature_takes_the_place(shop: Workshop) -> None:
-    with pytest.raises(TypeError, match="replace takes a signature, such as task.s"):
+    with pytest.raises(TypeError, match=r"replace takes a signature, such as task\.s"):
         shop.add.replace(chain(shop.add.s(1, 2)))  # type: ignore[arg-type]  # as users may
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from penstock import Ignore, Penstock, Reject, Retry
 from penstock.worker.settings import WorkerOptions
@@ -66,3 +66,7 @@ class Workshop:
 
     def count(self, name: str) -> int:
         return sum(one[0] == name for one in self.made)
+
+    def nothing_is_stored(self) -> bool:
+        """Of the shared state; on the memory engine."""
+        return not cast(Any, self.app.engine)._store.values
