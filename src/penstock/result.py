@@ -192,10 +192,6 @@ class AsyncResult(Generic[R]):
         """The task's name."""
         return self._task.name if self._task is not None else self.report().task
 
-    def name_if_known(self) -> str | None:
-        """The task's name, without asking anybody."""
-        return self._task.name if self._task is not None else None
-
     @property
     def parent(self) -> Any:
         """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""

@@ -19,8 +19,8 @@ from penstock.errors import DecodeError, MessageTooLarge
 from penstock.message import Message, Options, Place, node_id
 
 VERSION = 1
-MAX_BYTES = 16 << 20
-"""Of a stored graph."""
+MAX_BYTES = 4 << 20
+"""Of a stored graph: what every engine takes as one value of the shared state."""
 RELAY = "penstock.relay"
 """The task of a node that only hands on what it is given."""
 END = "penstock.end"

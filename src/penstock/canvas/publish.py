@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1_000
 """Messages of one publish: a transaction of some milliseconds."""
-LONGEST_PAUSE = 1.0
+LONGEST_PAUSE = 0.2
 """Seconds until a queue that is full is tried again."""
 
 

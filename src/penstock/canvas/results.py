@@ -13,7 +13,7 @@ from penstock.blocking import refuse_in_loop
 from penstock.completed import as_completed
 from penstock.coordinator import Revoked
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge, ResultUnavailable, Unsupported
-from penstock.message import Place
+from penstock.message import Place, graph_of
 from penstock.outcome import State
 from penstock.result import AsyncResult
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Part = Union[AsyncResult[Any], "ResultSet"]
 
-MAX_SAVED = 16 << 20
-"""Bytes of a saved group: about 300,000 results."""
+MAX_SAVED = 4 << 20
+"""Bytes of a saved group, about 100,000 results: what every engine takes as one value of the shared state."""
 
 
 class ResultSet:
@@ -242,10 +242,19 @@ def _holder(app: Penstock) -> Engine:
 
 
 def _tree(results: ResultSet) -> list[Any]:
-    return [
-        _tree(result) if isinstance(result, ResultSet) else [result.id, result.name_if_known(), result._place]
-        for result in results
-    ]
+    """`[graph, members]`: a member is an id, an id with its node in that graph, or such a list."""
+    places = [result._place for result in results if isinstance(result, AsyncResult)]
+    graph = next((place.graph for place in places if place is not None), "")
+    return [graph, [_entry(result, graph) for result in results]]
+
+
+def _entry(result: Part, graph: str) -> Any:
+    if isinstance(result, ResultSet):
+        return _tree(result)
+    place = result._place
+    if place is None or place.graph != graph or graph_of(result.id) is not None:
+        return result.id
+    return [result.id, place.node]
 
 
 def _restored(app: Penstock, id: str) -> apart.Plan[GroupResult]:
@@ -260,12 +269,16 @@ def _restored(app: Penstock, id: str) -> apart.Plan[GroupResult]:
 
 
 def _read(app: Penstock, tree: Sequence[Any]) -> list[Any]:
+    graph, members = tree
     results: list[Any] = []
-    for entry in tree:
-        if entry and isinstance(entry[0], str):
-            name, task, place = entry
-            where = None if place is None else msgspec.convert(place, Place)
-            results.append(AsyncResult(str(name), app=app, task=app.tasks.get(task), place=where))
-        else:
-            results.append(GroupResult(_read(app, entry), app=app))
+    for entry in members:
+        match entry:
+            case str(id):
+                results.append(AsyncResult(id, app=app))
+            case [str(id), int(node)]:
+                results.append(AsyncResult(id, app=app, place=Place(str(graph), node)))
+            case [str(), list()]:
+                results.append(GroupResult(_read(app, entry), app=app))
+            case _:
+                raise ValueError(f"{entry!r} is no result")
     return results

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from penstock import (  # fmt: skip
+from penstock import (
     ConfigError,
     EncodeError,
     MessageTooLarge,
+    Queue,
     UnknownQueue,
     UnknownTask,
     Unsupported,
@@ -109,7 +110,7 @@ def test_bad_options(shop: Workshop) -> None:
     refused(shop, chain(shop.give.s(1), shop.give.s().set(countdown=-1)), ConfigError, "countdown")
     refused(shop, chain(shop.give.s(1), shop.give.s().set(expires=0)), ConfigError, "expires")
     refused(shop, chain(shop.give.s(1), shop.give.s().set(que="x")), ConfigError, "unknown call option 'que'")  # type: ignore[call-arg]
-    shop = Workshop("memory://", task_queues=[Queue("default")])
+    shop = Workshop("memory://", task_queues=[Queue("default")], task_create_missing_queues=False)
     refused(shop, chain(shop.give.s(1), shop.give.s().set(queue="nowhere")), UnknownQueue, "nowhere")
 
 
