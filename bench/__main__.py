@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from bench import beat, crowd, drain, enqueue, idle, lanes, latency, machine, mixed, report, soak, startup
+from bench import beat, canvas, crowd, drain, enqueue, idle, lanes, latency, machine, mixed, report, soak, startup
 from bench.measure import Measure, Result
 from bench.place import open_place
 
@@ -18,6 +18,7 @@ MEASURES: tuple[Measure, ...] = (
     *crowd.MEASURES,
     *lanes.MEASURES,
     *mixed.MEASURES,
+    *canvas.MEASURES,
     *idle.MEASURES,
     *beat.MEASURES,
     *startup.MEASURES,

@@ -43,3 +43,15 @@ def sleep(seconds: float) -> None:
 def work() -> None:
     """What takes as long as this worker's environment says: workers of different speed."""
     time.sleep(float(os.environ[SLEEP]))
+
+
+@app.task
+def one_more(number: int) -> int:
+    """A link of a chain."""
+    return number + 1
+
+
+@app.task
+def length(values: list[None]) -> int:
+    """The body of a chord."""
+    return len(values)
