@@ -21,9 +21,13 @@ class Publish(Struct, frozen=True, tag="publish"):
     message: Message
 
 
+MOST_GATHERED = 7 << 20
+"""Bytes of the values of a join, with one for each: what every engine can deliver as one message."""
+
+
 class Join(Struct, frozen=True, tag="join"):
     """Member `index` of the join `id` is done with `value`. When `size` members are, publish `then`, whose body is
-    the codec's array of the values in order."""
+    the codec's array of the values in order; an empty body, if they take more than `MOST_GATHERED`."""
 
     id: str
     index: int
@@ -53,7 +57,10 @@ KINDS = frozenset({"Publish", "Join", "ReleaseKey", "Put"})
 
 
 def array(values: Sequence[bytes], content_type: str) -> bytes:
-    """The codec's array of encoded values. Raises `Unsupported` for an encoding that cannot be strung together."""
+    """The codec's array of encoded values; nothing for one larger than `MOST_GATHERED`. Raises `Unsupported` for an
+    encoding that cannot be strung together."""
+    if sum(map(len, values)) + len(values) > MOST_GATHERED:
+        return b""
     if content_type == "json":
         return b"[" + b",".join(values) + b"]"
     if content_type == "msgpack":

@@ -170,7 +170,9 @@ class Crew:
         if not limit and not settled:
             return False
         deliveries = bench.pull(settled, limit, bench.idle_wait if idle and not settled else 0.0)
-        nothing = not (deliveries or settled or self.waiting or any(slot.delivery for slot in self._slots))
+        # What has ended meanwhile may be followed by more.
+        under_way = self.waiting or any(slot.delivery for slot in self._slots) or self.finished
+        nothing = not (deliveries or settled or under_way)
         if nothing and idle and bench.burst:
             bench.stop()
         self.waiting.extend(deliveries)

@@ -34,8 +34,9 @@ from penstock.canvas.replacing import replacement
 from penstock.clock import Clock
 from penstock.codec import failure, fate_in, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
-from penstock.effects import Effect, ReleaseKey
+from penstock.effects import MOST_GATHERED, Effect, ReleaseKey
 from penstock.errors import (
+    ConfigError,
     DecodeError,
     EncodeError,
     MessageTooLarge,
@@ -118,6 +119,8 @@ class Runner:
             return self._unknown(delivery, message, now)
         if options is not None:
             plan = plan.under(options)
+            if plan.early and options.place is not None:
+                return self._unfollowed(delivery, message, plan, now)
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:
                 return self._unkept(delivery, message, unkept, now)
@@ -149,6 +152,11 @@ class Runner:
         fate = place.fate
         try:
             if fate is None and place.head is not None:
+                if not message.body:
+                    raise MessageTooLarge(
+                        f"the values that were gathered for it take more than {MOST_GATHERED:,} bytes: store the data "
+                        "elsewhere, and return its keys"
+                    )
                 fate = fate_in(message.body, message.content_type)
             if fate is None and message.task in INNER:
                 value = place.body(message.body)
@@ -221,6 +229,12 @@ class Runner:
             message.attempts + 1,
             plan.max_attempts,
         )
+
+    def _unfollowed(self, delivery: Delivery, message: Message, plan: Plan, now: float) -> Settlement:
+        # Its caller knew it with other options.
+        error = ConfigError("it is acknowledged before it runs (acks_late=False): nothing could follow it in a canvas")
+        log.error("task %s[%s] is not started: %s", message.task, self._public_id(delivery.key), error)
+        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
         log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)

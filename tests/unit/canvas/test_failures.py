@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from penstock import ResultUnavailable, State, TaskRevoked, chain, chord, group
+from penstock import ConfigError, MessageTooLarge, ResultUnavailable, State, TaskRevoked, chain, chord, group
 from penstock.coordinator import Revoked
 from penstock.message import graph_key
+from penstock.worker.settings import WorkerOptions
+from penstock.worker.worker import Worker
 from tests.unit.canvas.workshop import Workshop
 
 
@@ -216,3 +221,56 @@ def test_a_result_that_was_forgotten_is_not_waited_for(shop: Workshop) -> None:
     result.forget()
     with pytest.raises(ResultUnavailable):
         result.get(timeout=5)
+
+
+def test_more_values_than_a_message_takes_fail_the_body(shop: Workshop) -> None:
+    large = "x" * 1_000_000
+    result = chord([shop.give.s(large) for _ in range(8)], shop.give.s()).delay()
+    relayed = chain(group(shop.give.s(large) for _ in range(8)), group(shop.give.s(), shop.give.s())).delay()
+    shop.run()
+    with pytest.raises(MessageTooLarge, match="gathered for it take more than"):
+        result.get(timeout=5)
+    assert states(*relayed) == [State.FAILURE] * 2
+
+
+def test_a_value_larger_than_a_message_fails_its_task(shop: Workshop) -> None:
+    result = chain(shop.grow.s(17), shop.give.s()).delay()
+    shop.run()
+    with pytest.raises(MessageTooLarge, match="the message of 'give' after it"):
+        result.get(timeout=5)
+    assert result.parent.failed()
+
+
+def test_a_task_that_its_worker_acknowledges_early_is_not_started(shop: Workshop) -> None:
+    early = shop.app.task(name="early")(lambda value: value)
+    result = chain(shop.give.s(1), early.s(), shop.give.s()).delay()
+    early.options = replace(early.options, acks_late=False)  # as a worker with other code may have it
+    shop.run()
+    with pytest.raises(ConfigError, match="nothing could follow it in a canvas"):
+        result.get(timeout=5)
+
+
+def test_a_revoked_running_task_ends_what_follows() -> None:
+    shop, started = Workshop("memory://"), threading.Event()
+
+    @shop.app.task(name="hold", bind=True)
+    def hold(self: Any, value: Any = None) -> None:
+        started.set()
+        for _ in range(2_000):
+            if self.cancelled:
+                return
+            time.sleep(0.005)
+
+    result = chain(hold.s(1), shop.give.s()).delay()
+    worker = Worker(shop.app, WorkerOptions(pool="threads", concurrency=1, loglevel="CRITICAL"))
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        assert started.wait(5)
+        assert result.parent.revoke() is Revoked.RUNNING
+        with pytest.raises(TaskRevoked):
+            result.get(timeout=5)
+    finally:
+        worker.stop()
+        thread.join()
+    assert result.parent.state is State.REVOKED

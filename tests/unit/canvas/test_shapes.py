@@ -10,6 +10,8 @@ import pytest
 from penstock import AsyncResult, GroupResult, Penstock, State, chain, chord, group
 from penstock.canvas import Canvas
 from penstock.message import graph_key, graph_of
+from penstock.worker.settings import WorkerOptions
+from penstock.worker.worker import Worker
 from tests.unit.canvas.workshop import Workshop
 
 
@@ -230,3 +232,18 @@ def test_awaiting(shop: Workshop) -> None:
         return await result.aget(timeout=5), await both.ajoin(timeout=5)
 
     assert asyncio.run(main()) == (2, [1, 2])
+
+
+@pytest.mark.parametrize("pool", ["threads", "asyncio"])
+def test_in_every_pool(pool: str) -> None:
+    shop = Workshop("memory://")
+
+    async def later(value: int) -> int:
+        await asyncio.sleep(0)
+        return value + 1
+
+    task = shop.app.task(name="later")(later)
+    canvas = chain(task.s(1), group(task.s(), shop.add.s(1)), shop.total.s(), task.s())
+    results = [canvas.delay() for _ in range(20)]
+    assert Worker(shop.app, WorkerOptions(pool=pool, burst=True, loglevel="CRITICAL")).run() == 0
+    assert [result.get(timeout=5) for result in results] == [7] * 20

@@ -25,6 +25,7 @@ class Workshop:
         self.reject = task(name="reject")(self._reject)
         self.again = task(name="again", max_retries=2, default_retry_delay=0.0)(self._again)
         self.tell = task(name="tell")(self._tell)
+        self.grow = task(name="grow")(lambda size: "x" * (size << 20))
         self.pack = task(name="pack", serializer="msgpack")(self._pack)
 
     def _add(self, x: int, y: int) -> int:

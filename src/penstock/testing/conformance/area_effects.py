@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.broker import DONE, LEASE_LOST, Accepted, Conflict, Duplicate, keeps_guard
 from penstock.delivery import ACK, Dead, Delivery, Settlement
-from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.effects import MOST_GATHERED, Effect, Join, Publish, Put, ReleaseKey
 from penstock.errors import ConfigError
 from penstock.message import Unique
 from penstock.testing.conformance.expect import Violation, equal, expect, instance, within
@@ -134,6 +134,18 @@ async def check_join_in_messagepack(kit: Kit) -> None:
     await worker.finish(members[0], effects=[Join(join.id, 1, b"\x02", 2, then)])
     await worker.finish(members[1], effects=[join])
     equal(bodies(await worker.take(after)), [b"\xdd\0\0\0\2\x01\x02"], "an array in MessagePack")
+
+
+async def check_join_of_more_than_a_message_takes(kit: Kit) -> None:
+    queue, after = await kit.queue(), await kit.queue()
+    then = kit.message(after, b"", id=kit.name("then"))
+    join = Join(kit.name("join"), 0, b'"%s"' % (b"x" * (MOST_GATHERED // 2)), 2, then)
+    if await without(kit, join):
+        return
+    worker, members = await held(kit, queue, 2)
+    await worker.finish(members[0], effects=[join])
+    await worker.finish(members[1], effects=[Join(join.id, 1, join.value, 2, then)])
+    equal(bodies(await worker.take(after)), [b""], "the body of what follows too large a join")
 
 
 async def check_join_ignores_a_repeated_index(kit: Kit) -> None:
@@ -276,6 +288,7 @@ CHECKS = (
     check_many_follow_ups_come_in_order,
     check_join_publishes_once_with_values_in_order,
     check_join_in_messagepack,
+    check_join_of_more_than_a_message_takes,
     check_join_ignores_a_repeated_index,
     check_join_of_members_in_one_step_and_by_several_workers,
     check_join_of_one,

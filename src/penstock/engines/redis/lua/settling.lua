@@ -69,9 +69,15 @@ local function join(id, index, value, size, is_json, head, tail, m)
   local order = {}
   for i = 1, #all, 2 do order[#order + 1] = { tonumber(all[i]), all[i + 1] } end
   table.sort(order, function(a, b) return a[1] < b[1] end)
-  for i, one in ipairs(order) do list[i] = one[2] end
+  local bytes = #order
+  for i, one in ipairs(order) do
+    list[i] = one[2]
+    bytes = bytes + #one[2]
+  end
   local body
-  if is_json then
+  if bytes > 7 * 1048576 then -- MOST_GATHERED
+    body = ''
+  elseif is_json then
     body = '[' .. table.concat(list, ',') .. ']'
   else
     body = '\221' .. struct.pack('>I4', #list) .. table.concat(list)
