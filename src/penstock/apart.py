@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from penstock.blocking import running_loop
+from penstock.blocking import refuse_in_loop, running_loop
 from penstock.broker import Key
 from penstock.codec import failure
 from penstock.coordinator import Revoked
@@ -49,13 +49,8 @@ def drive(plan: Plan[T]) -> T:
     try:
         step = next(plan)
         while True:
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-                step = plan.send(None)
-                continue
-            engine, call = step
             try:
-                answer = engine.run(call)
+                answer = _blocking(step)
             except Exception as error:
                 step = plan.throw(error)
             else:
@@ -63,6 +58,14 @@ def drive(plan: Plan[T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+def _blocking(step: tuple[Engine, Coroutine[Any, Any, Any]] | Pause) -> Any:
+    if not isinstance(step, Pause):
+        engine, call = step
+        return engine.run(call)
+    refuse_in_loop("a call that waits for room in a queue", "await with its a-variant, such as adelay()")
+    return time.sleep(step.seconds)
 
 
 async def adrive(plan: Plan[T]) -> T:
@@ -70,15 +73,8 @@ async def adrive(plan: Plan[T]) -> T:
     try:
         step = next(plan)
         while True:
-            if isinstance(step, Pause):
-                import asyncio  # who awaits has loaded it
-
-                await asyncio.sleep(step.seconds)
-                step = plan.send(None)
-                continue
-            engine, call = step
             try:
-                answer = await engine.arun(call)
+                answer = await _awaited(step)
             except Exception as error:
                 step = plan.throw(error)
             else:
@@ -86,6 +82,15 @@ async def adrive(plan: Plan[T]) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+async def _awaited(step: tuple[Engine, Coroutine[Any, Any, Any]] | Pause) -> Any:
+    if not isinstance(step, Pause):
+        engine, call = step
+        return await engine.arun(call)
+    import asyncio  # who awaits has loaded it
+
+    return await asyncio.sleep(step.seconds)
 
 
 def coordinating(engine: Engine, results: Engine) -> Engine | None:

@@ -139,9 +139,13 @@ def node_id(graph: str, node: int) -> str:
 
 def graph_of(task_id: str) -> tuple[str, int] | None:
     """The graph and node in an id that `node_id` made; `None` for any other."""
-    graph, dot, node = task_id.partition(".")
-    is_hex = len(graph) == GRAPH_ID and not graph.strip("0123456789abcdef")
-    return (graph, int(node)) if dot and is_hex and node.isascii() and node.isdecimal() and len(node) < 10 else None
+    graph, _, node = task_id.partition(".")
+    is_number = node.isascii() and node.isdecimal() and len(node) < 10
+    return (graph, int(node)) if is_number and is_graph_id(graph) else None
+
+
+def is_graph_id(name: str) -> bool:
+    return len(name) == GRAPH_ID and not name.strip("0123456789abcdef")
 
 
 _encoder = msgspec.msgpack.Encoder()

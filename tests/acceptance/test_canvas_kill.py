@@ -77,7 +77,7 @@ class Weaving:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
-def test_workers_of_canvases_are_killed(kills: int, stage: Stage, measured: Tell) -> None:
+def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
     weaving = Weaving(stage, f"sqlite:///{stage.path}")
     for _ in range(kills):
         weaving.publish(AHEAD)

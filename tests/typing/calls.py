@@ -6,7 +6,21 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from penstock import AsyncResult, EagerResult, Penstock, Task, Unique, as_completed, crontab, schedule
+from penstock import (
+    AsyncResult,
+    EagerResult,
+    GroupResult,
+    Penstock,
+    Signature,
+    Task,
+    Unique,
+    as_completed,
+    chain,
+    chord,
+    crontab,
+    group,
+    schedule,
+)
 
 app = Penstock("tasks", broker="memory://", task_default_queue="q")
 Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
@@ -57,6 +71,19 @@ assert_type(add.delay_on_commit(1, y=2), AsyncResult[int])
 assert_type(add.delay_many([(1, 2)]), list[AsyncResult[int]])
 assert_type([result.get() for result in as_completed([add.delay(1)])], list[int])
 assert_type(app.send_task("x"), AsyncResult[Any])
+assert_type(add.s(1), Signature[int])
+assert_type(fetch.si("x"), Signature[bytes])
+add.si("x")  # type: ignore[arg-type]  # refused
+assert_type(add.s(1, 2).delay(), AsyncResult[int])
+assert_type(add.s(1, 2).set(countdown=5), Signature[int])
+add.s(1, 2).set(countdwon=5)  # type: ignore[call-arg]  # refused
+assert_type(app.send(add.s(1, 2)), AsyncResult[int])
+assert_type(chain(add.s(1, 2), add.s(3)).delay(), AsyncResult[Any])
+assert_type(group(add.s(1, 2), add.s(3, 4)).delay(), GroupResult)
+assert_type(chord([add.s(1, 2)], configured.s()).delay(), AsyncResult[Any])
+assert_type(add.starmap([(1, 2)]).delay().get(), list[int])
+assert_type(add.chunks([(1, 2)], 2).delay(), GroupResult)
+chain(add.s(1, 2), 3)  # type: ignore[arg-type]  # refused
 assert_type(app.AsyncResult("x", task=add).get(), int)
 
 app.add_periodic_task(crontab(minute=0, hour="*/3"), add.s(1), name="x", queue="q", jitter=5, catch_up="all")

@@ -167,4 +167,19 @@ def read_graph(data: bytes) -> Graph:
         raise DecodeError(f"not a graph: {error}") from error
     if stored.version > VERSION:
         raise DecodeError(f"graph of version {stored.version}; this release reads up to {VERSION}: upgrade penstock")
+    _check(stored)
     return Graph(stored.id, stored.spans, stored.calls, stored.gatherings, stored.last)
+
+
+def _check(stored: Stored) -> None:
+    """Raise `DecodeError` for a graph with an edge to nowhere: whoever follows it need not look."""
+    calls, gatherings, end = stored.calls, len(stored.gatherings), 0
+    for span in stored.spans:
+        goes = all(
+            edge.node in calls if isinstance(edge, Go) else 0 <= edge.gathering < gatherings for edge in span.next
+        )
+        if span.first < end or span.count < 1 or not goes or not all(node in calls for node in span.errors):
+            raise DecodeError(f"not a graph: the nodes from {span.first} on lead nowhere")
+        end = span.first + span.count
+    if not all(gathering.size >= 1 and gathering.then in calls for gathering in stored.gatherings):
+        raise DecodeError("not a graph: a gathering leads nowhere")

@@ -2,9 +2,9 @@
 
 from penstock.codec.arguments import Arguments
 from penstock.codec.failures import Failure, failure, inherited, read_failure, rebuild, summary
-from penstock.codec.gathered import around, fate_in, fate_item
+from penstock.codec.gathered import around, check_fate, fate_in, fate_item
 from penstock.codec.returns import Returned
-from penstock.codec.values import Format, reader, serializer, transcoded
+from penstock.codec.values import Format, check_encoded, reader, serializer, transcoded
 
 __all__ = [
     "Arguments",
@@ -12,6 +12,8 @@ __all__ = [
     "Format",
     "Returned",
     "around",
+    "check_encoded",
+    "check_fate",
     "failure",
     "fate_in",
     "fate_item",

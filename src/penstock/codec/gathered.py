@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from penstock.codec.failures import read_failure
 from penstock.codec.values import JSON
 from penstock.errors import DecodeError
 from penstock.message import Fate
@@ -18,6 +19,7 @@ from penstock.message import Fate
 FATE = 80
 """The code of our extension of MessagePack."""
 _FAILURE = "FAILURE"
+_STATES = frozenset({_FAILURE, "REVOKED"})
 _EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 
 _encode = msgspec.msgpack.encode
@@ -91,3 +93,10 @@ def _read(data: bytes) -> Fate:
         return _decode(data)
     except msgspec.DecodeError as error:
         raise DecodeError(f"not the fate of a member: {error}") from error
+
+
+def check_fate(fate: Fate) -> None:
+    """Raise `DecodeError` for what is no end of a task, or no stored error."""
+    if fate.state not in _STATES:
+        raise DecodeError(f"a fate is one of {', '.join(sorted(_STATES))}, not {fate.state[:20]!r}")
+    read_failure(fate.failure)

@@ -164,6 +164,14 @@ def reader(content_type: str) -> Format:
     raise DecodeError(f"content type {content_type[:40]!r} is not read here")
 
 
+def check_encoded(data: bytes, content_type: str) -> None:
+    """Raise `DecodeError` for bytes that are not one value in that format."""
+    try:
+        reader(content_type).decoder().decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not {content_type}: {error}") from error
+
+
 def transcoded(data: bytes, have: str, want: str) -> bytes:
     """One encoded value in another format. Raises `DecodeError`, `EncodeError`."""
     if have == want:

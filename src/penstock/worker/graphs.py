@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from penstock import apart
 from penstock.canvas.graph import Graph, read_graph
 from penstock.delivery import Delivery
-from penstock.errors import DecodeError, PenstockError
-from penstock.message import graph_key
+from penstock.errors import BrokerError, PenstockError
+from penstock.message import graph_key, is_graph_id
 from penstock.worker.outage import Outage
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Graphs:
         names = dict.fromkeys(one.message.options.place.graph for one in parts)  # type: ignore[union-attr]  # see above
         try:
             graphs = {name: self._get(name) for name in names}
-        except PenstockError as error:
+        except BrokerError as error:
             threading.Event().wait(self._outage.go_on(error))
             return parts
         self._outage.over()
@@ -62,17 +62,20 @@ class Graphs:
             if kept is not None:
                 self._kept.move_to_end(name)
                 return kept[0]
+        if not is_graph_id(name):
+            return None  # no caller of ours wrote that
         app = self._app
-        holder = apart.coordinating(app.engine, app.results if app.keeps_results else app.engine)
-        found = None if holder is None else holder.run(holder.coordinator.get(graph_key(name)))
-        if found is None:
-            return None
         try:
-            graph = read_graph(found[0])
-        except DecodeError as error:
+            holder = apart.coordinating(app.engine, app.results if app.keeps_results else app.engine)
+            found = None if holder is None else holder.run(holder.coordinator.get(graph_key(name)))
+            graph = None if found is None else read_graph(found[0])
+        except BrokerError:
+            raise
+        except PenstockError as error:
             log.error("graph %s cannot be read, and what follows its tasks is not started: %s", name, error)
             return None
-        self._keep(name, graph, len(found[0]))
+        if graph is not None and found is not None:
+            self._keep(name, graph, len(found[0]))
         return graph
 
     def _keep(self, name: str, graph: Graph, size: int) -> None:

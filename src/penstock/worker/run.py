@@ -32,7 +32,7 @@ from penstock.canvas.follow import ended, fate_of, succeeded
 from penstock.canvas.graph import END, RELAY, Graph
 from penstock.canvas.replacing import replacement
 from penstock.clock import Clock
-from penstock.codec import failure, fate_in, summary
+from penstock.codec import check_encoded, check_fate, failure, fate_in, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import MOST_GATHERED, Effect, ReleaseKey
 from penstock.errors import (
@@ -158,8 +158,11 @@ class Runner:
                         "elsewhere, and return its keys"
                     )
                 fate = fate_in(message.body, message.content_type)
-            if fate is None and message.task in INNER:
+            if fate is not None:
+                check_fate(fate)
+            elif message.task in INNER:
                 value = place.body(message.body)
+                check_encoded(value, message.content_type)  # it is stored as it is
                 effects = self._after(delivery, message, place, value, message.content_type, now)
                 outcome = None if message.task == END else Outcome(_SUCCESS, value, wall, 0.0, 0, message.content_type)
                 return Settlement(delivery.receipt, ACK, outcome, effects)

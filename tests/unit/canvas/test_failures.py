@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import ConfigError, MessageTooLarge, ResultUnavailable, State, TaskRevoked, chain, chord, group
+from penstock.canvas import Canvas
 from penstock.coordinator import Revoked
 from penstock.message import graph_key
 from penstock.worker.settings import WorkerOptions
@@ -78,6 +79,26 @@ def test_a_failed_member_of_a_group_in_the_middle(shop: Workshop) -> None:
     result = chain(group(shop.fail.s(1), shop.give.s(1)), group(shop.give.s(), shop.total.s()), shop.give.s()).delay()
     shop.run()
     assert result.state is State.FAILURE
+    assert is_over(shop, result)
+
+
+@pytest.mark.parametrize("depth", range(4))
+@pytest.mark.parametrize("shape", ["chain", "group", "chord"])
+def test_canvas_errors_do_not_vanish_when_nested(shop: Workshop, shape: str, depth: int) -> None:
+    canvas: Canvas[Any] = chain(shop.fail.s("luck"), shop.give.s())
+    for _ in range(depth):
+        match shape:
+            case "chain":
+                canvas = chain(canvas, shop.give.s())
+            case "group":
+                canvas = group(shop.give.s(1), canvas)
+            case _:
+                canvas = chord([canvas, shop.give.s(1)], shop.give.s())
+    result = chain(canvas.on_error(shop.tell.s()), shop.give.s()).delay()
+    shop.run()
+    with pytest.raises(ValueError, match="no luck"):
+        result.get(timeout=5)
+    assert [told["message"] for told in shop.errors] == ["no luck"]
     assert is_over(shop, result)
 
 
