@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.loom import Loom, graphs_of, starts, value_of
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.sites import Site, kill_family
+from tests.servers import Server
 from tests.servers.process import children
 
 Tell = Callable[[str], None]
@@ -75,23 +76,28 @@ class Weaving:
         return sum(often.values()) - len(often)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
-def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
-    weaving = Weaving(stage, f"sqlite:///{stage.path}")
+def weave(weaving: Weaving, kills: int, measured: Tell, *, knows_ids: bool = True) -> None:
     for _ in range(kills):
         weaving.publish(AHEAD)
         weaving.kill()
-    again = weaving.finish()
+    again = weaving.finish(knows_ids)
     measured(f"{kills} kills, {len(weaving.published)} canvases, each completed once; {again} tasks started again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
+def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
+    weave(Weaving(stage, f"sqlite:///{stage.path}"), kills, measured)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.extended)])
-def test_workers_of_canvases_are_killed_on_a_server(kills: int, site: Site, stage: Stage, measured: Tell) -> None:
+def test_on_a_broker_of_ours(kills: int, broker: Server, stage: Stage, measured: Tell) -> None:
+    weave(Weaving(stage, broker.url, queue=f"loom-{kills}"), kills, measured)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.extended)])
+def test_on_a_server(kills: int, site: Site, stage: Stage, measured: Tell) -> None:
     weaving = Weaving(stage, site.server.url, site.results, f"loom-{kills}")
-    for _ in range(kills):
-        weaving.publish(AHEAD)
-        weaving.kill()
-    again = weaving.finish(site.knows_ids)
-    measured(f"{kills} kills, {len(weaving.published)} canvases, each completed once; {again} tasks started again")
+    weave(weaving, kills, measured, knows_ids=site.knows_ids)
