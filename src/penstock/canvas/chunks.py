@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from penstock.canvas.calls import Signature, group
+from penstock.codec import serializer
 from penstock.errors import ConfigError, UnknownTask
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def starmap_of(task: Task[..., Any], calls: Iterable[Sequence[Any]]) -> Signatur
     """Raises `ConfigError` for a coroutine task, `TypeError` for arguments that do not fit."""
     if task.is_coroutine:
         raise ConfigError(f"{task.name} is a coroutine: map, starmap and chunks call plain functions; use a group")
-    rows = [tuple(call) for call in calls]
+    rows, form = [tuple(call) for call in calls], serializer(task.app.conf.task_serializer)
     for row in rows:
-        task.codec.encode(row, {}, task.format)
+        task.codec.encode(row, {}, form)
     queue = {} if task.options.queue is None else {"queue": task.options.queue}
     return Signature(STARMAP, (task.name, rows), options=queue, immutable=True, app=task.app)
 
@@ -56,7 +57,7 @@ def starmap_in(app: Penstock) -> Callable[[str, list[list[Any]]], list[Any]]:
         task = app.tasks.get(name)
         if task is None:
             raise UnknownTask(f"no task {name!r} is registered here: is its module imported by the app?")
-        form, values = task.format, []
+        form, values = serializer(app.conf.task_serializer), []
         for call in calls:
             # Written and read again, so that the function gets what its annotations say.
             args, kwargs = task.arguments(form.encode((call, {})), form.name)

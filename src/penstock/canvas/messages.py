@@ -98,7 +98,8 @@ class Messages:
     ) -> tuple[Mapping[str, Any], float | None, float | None]:
         """The options without those that count from its publish, and these: delay and lifetime in seconds."""
         options = read_options(CallOptions, given)
-        options.start(0.0), options.end(0.0, None)  # they are good
+        options.start(0.0)  # raises for bad ones
+        options.end(0.0, None)
         task = self._app.tasks.get(call.task)
         lifetime = options.expires
         if lifetime is None and task is not None:

@@ -156,6 +156,10 @@ def test_map_starmap_and_chunks(shop: Workshop) -> None:
     assert value_of(shop, chord(shop.add.chunks([(1, 1)], 1).group(), shop.give.s())) == [[2]]
 
 
+def test_map_gives_functions_what_their_annotations_say(shop: Workshop) -> None:
+    assert value_of(shop, shop.pack.starmap([(1, b"\1"), ({"x": 2}, b"\2")])) == [[1, "AQ=="], [{"x": 2}, "Ag=="]]
+
+
 def test_arguments_of_delay_go_to_the_first_tasks(shop: Workshop) -> None:
     result = chain(shop.add.s(1), shop.add.s(1)).delay(5)
     both = group(shop.add.s(1), shop.add.s(2)).apply_async((10,), priority=7)
