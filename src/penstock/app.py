@@ -224,6 +224,13 @@ class Penstock(Configured):
 
         return cast(R, await apart.adrive(publish(self, canvas)))
 
+    @staticmethod
+    def draw(canvas: Canvas[Any]) -> str:
+        """The graph of a canvas, as the text of a Mermaid flowchart of up to 500 tasks."""
+        from penstock.canvas.drawing import mermaid
+
+        return mermaid(canvas)
+
     def _named(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         task = self._tasks.get(name)
         if task is not None:

@@ -180,4 +180,8 @@ class Many:
             raise ConfigError(
                 f"call {self._read} is of task {call.task!r}; delay_many publishes {self._task.name!r} only"
             )
+        if call.links or call.errors:
+            raise ConfigError(
+                f"call {self._read} has links, which delay_many does not follow: publish a group(…) of them"
+            )
         return self._client.prepare(self._task, call.args, call.kwargs, call.options)

@@ -170,3 +170,11 @@ def test_an_engine_that_gathers_nothing() -> None:
     give = app.task(name="give")(lambda value=None: value)
     with pytest.raises(Unsupported, match="the fake engine cannot gather values"):
         chord([give.s(1)], give.s()).delay()
+
+
+def test_links_that_nobody_would_follow(shop: Workshop) -> None:
+    linked = shop.add.s(1, 2)
+    linked.link(shop.add.s(3))
+    with pytest.raises(ConfigError, match="call 2 has links, which delay_many does not follow"):
+        shop.add.delay_many([(1, 2), linked])
+    assert shop.app.engine.run(shop.app.broker.depth("default")) == 0
