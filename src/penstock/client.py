@@ -64,7 +64,7 @@ class Client:
         """Raises before anything is published: `TypeError` for arguments, `ConfigError` for options, `UnknownQueue`."""
         conf, ours = self._app.conf, task.options
         if task.routed:
-            options = self._routed(task.name, args, kwargs, options or {}, task)
+            options = self.routed(task, args, kwargs, options or {})
         parent = current.get()
         queue = ours.queue or conf.task_default_queue
         priority = conf.task_default_priority if ours.priority is None else ours.priority
@@ -95,13 +95,21 @@ class Client:
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Message:
         """The message for a call whose first argument comes later (see `Arguments.encode_after`)."""
-        ours = task.options
-        call = read_options(CallOptions, options)
+        conf, ours, parent = self._app.conf, task.options, current.get()
+        call = read_options(CallOptions, self.routed(task, args, kwargs, options))
         form = serializer(call.serializer) if call.serializer else task.format
         body = task.codec.encode_after(args, kwargs, form)
-        queue = ours.queue or self._conf.task_default_queue
-        priority = self._conf.task_default_priority if ours.priority is None else ours.priority
-        return self._message(task.name, body, form, call, current.get(), queue, priority, ours.expires)
+        priority = conf.task_default_priority if ours.priority is None else ours.priority
+        if task.inherits_priority and parent is not None:
+            priority = parent.priority
+        queue = ours.queue or conf.task_default_queue
+        return self._message(task.name, body, form, call, parent, queue, priority, ours.expires)
+
+    def routed(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The options of a call, with those of its route."""
+        return self._routed(task.name, args, kwargs, options, task) if task.routed else options
 
     def prepare_unknown(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]

@@ -213,12 +213,17 @@ class Compiler:
             last = self._relay()
             self.nodes[last].is_end = True
             self._gather(Many([Leaf(end) for end in ends]), last, bare=True)
-        before = self._before()
         calls = {
-            number: messages.call(graph_id, node, self._task_near(number, before))
+            number: messages.call(graph_id, node.call, node.options)
             for number, node in enumerate(self.nodes)
-            if not (node.alone or number in roots)
+            if not (node.call is None or node.alone or number in roots)
         }
+        relays = [number for number, node in enumerate(self.nodes) if node.call is None and number not in roots]
+        before = self._before() if relays else {}
+        for number in relays:
+            near = self._task_near(number, before)
+            way = calls[near].message if near in calls else messages.root(graph_id, near, self.nodes[near])
+            calls[number] = messages.relay(graph_id, self.nodes[number], way)
         gatherings = [
             Gathering(size, then, calls[then].message.content_type, bare) for size, then, bare in self.gatherings
         ]
@@ -232,11 +237,11 @@ class Compiler:
                 before[self.gatherings[edge.gathering][1] if isinstance(edge, Into) else edge.node] = number
         return before
 
-    def _task_near(self, number: int, before: Mapping[int, int]) -> Node:
-        """The node itself; for a relay the next one before it that has a task, to whose queue it goes."""
+    def _task_near(self, number: int, before: Mapping[int, int]) -> int:
+        """The next node before a relay that has a task, to whose queue it goes; else the first one."""
         while self.nodes[number].call is None and number in before:
             number = before[number]
-        return self.nodes[number]
+        return number
 
     def _spans(self) -> Iterator[Span]:
         first, count = 0, 0

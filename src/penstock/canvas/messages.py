@@ -33,41 +33,43 @@ class Messages:
 
     def root(self, graph_id: str, number: int, node: Node) -> Message:
         """The whole message of a node that the caller publishes."""
-        call = node.call
+        call, conf = node.call, self._app.conf
         if call is None:
-            message = self._relay(RELAY, self._app.conf.task_default_queue, self._app.conf.task_default_priority)
+            message = self._inner(RELAY, conf.task_default_queue, conf.task_default_priority)
             message.body = node.constant or b""
         else:
             if not node.alone:
                 self._check(call, node.options)
             message = self._plain(call, node.options)
         if not node.alone:
+            _check_queue(message)
             message.options = _placed(message.options, graph_id, Place(graph_id, number))
         return message
 
-    def call(self, graph_id: str, node: Node, near: Node) -> Call:
-        """What the graph holds of a node that those before it publish. `near`: whose queue a relay goes to."""
-        if node.call is None:
-            name = END if node.is_end else RELAY
-            message = self._relay(name, *self._way(near))
-            if node.constant is not None:
-                message.body = node.constant
-            message.options = _placed(None, graph_id, None)
-            return Call(message, None if node.constant is not None else b"")
-        self._check(node.call, node.options)
-        options, delay, lifetime = self._times(node.call, node.options)
+    def call(self, graph_id: str, call: Signature[Any], given: Mapping[str, Any]) -> Call:
+        """What the graph holds of a node that those before it publish."""
+        self._check(call, given)
+        options, delay, lifetime = self._times(call, given)
         head = None
-        if node.call.immutable:
-            message = self._plain(node.call, options)
+        if call.immutable:
+            message = self._plain(call, options)
         else:
-            message = self._app.client.prepare_after(
-                self._app.tasks[node.call.task], node.call.args, node.call.kwargs, options
-            )
+            message = self._app.client.prepare_after(self._app.tasks[call.task], call.args, call.kwargs, options)
             head, message.body = around(message.body, message.content_type)
         if lifetime is not None:
             message.expires = None  # counted from its own publish
+        _check_queue(message)
         message.options = _placed(message.options, graph_id, None)
         return Call(message, head, delay, lifetime)
+
+    def relay(self, graph_id: str, node: Node, near: Message) -> Call:
+        """What the graph holds of a node that has no function. It goes where `near` goes."""
+        message = self._inner(END if node.is_end else RELAY, near.queue, near.priority)
+        message.options = _placed(None, graph_id, None)
+        if node.constant is None:
+            return Call(message, b"")
+        message.body = node.constant
+        return Call(message)
 
     def _plain(self, call: Signature[Any], options: Mapping[str, Any]) -> Message:
         task, client = self._app.tasks.get(call.task), self._app.client
@@ -75,32 +77,20 @@ class Messages:
             return client.prepare_unknown(call.task, call.args, call.kwargs, options)
         return client.prepare(task, call.args, call.kwargs, options)
 
-    def _relay(self, name: str, queue: str, priority: int) -> Message:
-        conf = self._app.conf
-        now = self._app.clock.time()
+    def _inner(self, name: str, queue: str, priority: int) -> Message:
+        conf, now = self._app.conf, self._app.clock.time()
         return Message(VERSION, name, b"", None, queue, priority, conf.namespace, content_type="json", sent=now)
-
-    def _way(self, near: Node) -> tuple[str, int]:
-        """Queue and priority."""
-        conf = self._app.conf
-        if near.call is None:
-            return conf.task_default_queue, conf.task_default_priority
-        task = self._app.tasks.get(near.call.task)
-        ours = task.options if task is not None else None
-        queue = near.options.get("queue") or (ours.queue if ours is not None else None) or conf.task_default_queue
-        priority = near.options.get("priority")
-        if priority is None:
-            priority = ours.priority if ours is not None else None
-        return conf.check_queue(queue), conf.task_default_priority if priority is None else priority
 
     def _times(
         self, call: Signature[Any], given: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], float | None, float | None]:
         """The options without those that count from its publish, and these: delay and lifetime in seconds."""
+        task = self._app.tasks.get(call.task)
+        if task is not None:
+            given = self._app.client.routed(task, call.args, call.kwargs, given)
         options = read_options(CallOptions, given)
         options.start(0.0)  # raises for bad ones
         options.end(0.0, None)
-        task = self._app.tasks.get(call.task)
         lifetime = options.expires
         if lifetime is None and task is not None:
             lifetime = task.options.expires
@@ -128,6 +118,14 @@ class Messages:
         if task is not None:
             _check_task(task)
         self._checked.add(call.task)
+
+
+def _check_queue(message: Message) -> None:
+    if type(message.queue) is not str:
+        raise ConfigError(
+            f"task {message.task!r} goes to several queues ({message.queue}): a part of a canvas is one task, and has "
+            "one value"
+        )
 
 
 def _check_task(task: Task[..., Any]) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.delivery import Delivery
 from penstock.message import Options
-from penstock.options import TaskOptions
 from penstock.pool import Traits
 
 if TYPE_CHECKING:
@@ -135,5 +134,5 @@ def _own(app: Penstock, name: str) -> Task[..., Any] | None:
     from penstock.task import Task
 
     task: Task[..., Any] = Task()
-    task.attach(app, starmap_in(app), STARMAP, False, TaskOptions())
+    task.attach(app, starmap_in(app), STARMAP, False, {"acks_late": True})
     return task

@@ -153,3 +153,17 @@ def test_a_worker_keeps_a_bounded_number_of_graphs(memory: Workshop, monkeypatch
         assert graphs._get(result._place.graph) is not None
     assert len(graphs._kept) == 3
     assert graphs._bytes == sum(size for _, size in graphs._kept.values())
+
+
+def test_later_tasks_go_where_their_routes_say() -> None:
+    def by_arguments(name: str, args: Any, kwargs: Any, options: Any, task: Any = None) -> Any:
+        return {"queue": f"{name}-{len(args)}", "expires": 60} if name == "add" else None
+
+    shop = Workshop("memory://", task_routes=[by_arguments, {"total": {"queue": "sums", "priority": 8}}])
+    wide = chain(group(shop.add.s(1, 1), shop.add.s(2, 2)), group(shop.total.s(), shop.total.s()), shop.add.si(1, 2))
+    graph = graph_for(shop, wide)
+    found = {(call.message.task, call.message.queue, call.message.priority) for call in graph.calls.values()}
+    assert found == {("total", "sums", 8), ("add", "add-2", 5), (RELAY, "add-2", 5)}
+    [later] = [call for call in graph.calls.values() if call.message.task == "add"]
+    assert (later.lifetime, later.message.expires) == (60.0, None)
+    assert graph_for(shop, chain(shop.give.s(1), shop.add.s(1))).calls[1].message.queue == "add-1"

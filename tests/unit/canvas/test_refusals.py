@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock import (
+    Broadcast,
     ConfigError,
     EncodeError,
     MessageTooLarge,
@@ -178,3 +179,9 @@ def test_links_that_nobody_would_follow(shop: Workshop) -> None:
     with pytest.raises(ConfigError, match="call 2 has links, which delay_many does not follow"):
         shop.add.delay_many([(1, 2), linked])
     assert shop.app.engine.run(shop.app.broker.depth("default")) == 0
+
+
+def test_a_part_that_goes_to_several_queues() -> None:
+    shop = Workshop("memory://", task_queues=[Queue("default"), Broadcast("all")])
+    refused(shop, chain(shop.give.s(1), shop.give.s().set(queue="all")), ConfigError, "goes to several queues")
+    refused(shop, chain(shop.give.s(1).set(queue="all"), shop.give.s()), ConfigError, "is one task")
