@@ -61,7 +61,7 @@ class Stepper:
         self._step = f"SELECT {columns} FROM {schema}.step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         self._claim = f"SELECT {columns} FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)"
         self._settle = f"SELECT {schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-        self._gather = f"SELECT {schema}.gather($1, $2, $3, $4)"
+        self._gather = f"SELECT {schema}.gather($1, m.n, m.v, $4) FROM unnest($2::integer[], $3::bytea[]) AS m (n, v)"
         self._put = f"SELECT {schema}.put($1, $2, $3)"
         self._free = (
             f"DELETE FROM {schema}.unique_key u USING {schema}.lane l, {schema}.queue q WHERE l.id = $1"
@@ -222,23 +222,24 @@ class Stepper:
 
     async def _apply(self, effects: Sequence[tuple[Settlement, Effect]], connection: Connection) -> None:
         messages: list[Message] = []
-        joins: list[Join] = []
+        joins: dict[str, list[Join]] = {}
         for item, effect in effects:
             match effect:
                 case Publish(message=message):
                     messages.append(message)
                 case Join():
-                    joins.append(effect)
+                    joins.setdefault(effect.id, []).append(effect)
                 case ReleaseKey(key=key):
                     lease = self.leases.get(item.receipt[0])
                     await connection.execute(self._free, lease.lane if lease else 0, key, item.receipt[1])
                 case Put(key=key, value=value, if_version=if_version):
                     await connection.fetchval(self._put, key, value, if_version)
         # In one order for everybody: two workers with members of the same two joins would wait for each other.
-        for join in sorted(joins, key=lambda join: join.id):
-            values = await connection.fetchval(self._gather, join.id, join.index, join.value, join.size)
-            if values is not None:
-                messages.append(replace(join.then, body=array(values, join.then.content_type)))
+        for name, members in sorted(joins.items()):
+            places, values, last = [one.index for one in members], [one.value for one in members], members[-1]
+            for (gathered,) in await connection.fetch(self._gather, name, places, values, last.size):
+                if gathered is not None:
+                    messages.append(replace(last.then, body=array(gathered, last.then.content_type)))
         for start in range(0, len(messages), 1000):
             await self._publisher.publish_in(connection, messages[start : start + 1000])
 
