@@ -187,6 +187,10 @@ class Composed(Canvas[R]):
                 )
         self.tasks: tuple[Canvas[Any], ...] = tasks
 
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        """`delay`."""
+        return self.delay(*args, **kwargs)
+
     def parts(self) -> Iterator[Canvas[Any]]:
         return iter(self.tasks)
 

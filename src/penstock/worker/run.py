@@ -21,20 +21,17 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
 from penstock import request as requests
 from penstock.broker import Broker
-from penstock.canvas.follow import ended, fate_of, succeeded
-from penstock.canvas.graph import END, RELAY, Graph
 from penstock.canvas.replacing import replacement
 from penstock.clock import Clock
-from penstock.codec import check_encoded, check_fate, failure, fate_in, summary
+from penstock.codec import failure, summary
 from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
-from penstock.effects import MOST_GATHERED, Effect, ReleaseKey
+from penstock.effects import Effect, ReleaseKey
 from penstock.errors import (
     ConfigError,
     DecodeError,
@@ -47,11 +44,12 @@ from penstock.errors import (
     Unsupported,
     WorkerLost,
 )
-from penstock.message import Fate, Message, Place, Unique
+from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide
+from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
 
@@ -67,8 +65,6 @@ letter."""
 UNREADABLE_TRIES = 4
 """How often a message that cannot be read is put off (1, 4, 16 … s) before it is a dead letter."""
 TRIES_HEADER = "penstock-unknown"
-INNER = frozenset({RELAY, END})
-"""Tasks of a canvas that have no function."""
 
 log = logging.getLogger("penstock.worker")
 _SUCCESS = State.SUCCESS
@@ -95,7 +91,7 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
-        self._largest = broker.features.max_message
+        self._parts = Parts(broker)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -111,7 +107,7 @@ class Runner:
             return self._unreadable(delivery, now)
         options = message.options
         if options is not None and options.place is not None:
-            unstarted = self._part(delivery, message, options.place, now)
+            unstarted = self._unstarted(delivery, message, options.place, now)
             if unstarted is not None:
                 return unstarted
         plan = self._plans.get(message.task) or self._plans.of(message.task)
@@ -145,35 +141,11 @@ class Runner:
         self._record_start(slot.number, delivery.receipt)
         return None
 
-    def _part(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
-        """What ends a part of a canvas that is not to be run: it hands on what it is given, or has to end as that did.
-        `None`: it is to be run."""
-        wall = now + self._wall
-        fate = place.fate
+    def _unstarted(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
         try:
-            if fate is None and place.head is not None:
-                if not message.body:
-                    raise MessageTooLarge(
-                        f"the values that were gathered for it take more than {MOST_GATHERED:,} bytes: store the data "
-                        "elsewhere, and return its keys"
-                    )
-                fate = fate_in(message.body, message.content_type)
-            if fate is not None:
-                check_fate(fate)
-            elif message.task in INNER:
-                value = place.body(message.body)
-                check_encoded(value, message.content_type)  # it is stored as it is
-                effects = self._after(delivery, message, place, value, message.content_type, now)
-                outcome = None if message.task == END else Outcome(_SUCCESS, value, wall, 0.0, 0, message.content_type)
-                return Settlement(delivery.receipt, ACK, outcome, effects)
+            return self._parts.unstarted(delivery, message, place, now + self._wall)
         except (DecodeError, EncodeError, MessageTooLarge) as error:
             return self._dead(delivery, message, str(error), self._failure(error, 0.0, 0, now), now)
-        if fate is None:
-            return None
-        state = State(fate.state)
-        outcome = None if place.instead or message.task == END else Outcome(state, fate.failure, wall)
-        log.info("task %s[%s] is not started: %s", message.task, self._public_id(delivery.key), state)
-        return Settlement(delivery.receipt, ACK, outcome, self._without(delivery, message, place, fate, now))
 
     def _unreadable(self, delivery: Delivery, now: float) -> Settlement:
         name = self._public_id(delivery.key)
@@ -260,7 +232,7 @@ class Runner:
             try:
                 encoded = plan.encode_result(value)
                 if place is not None:
-                    effects = self._after(delivery, message, place, encoded, plan.content_type, now)
+                    effects = self._parts.after(delivery, message, place, encoded, plan.content_type, now + self._wall)
             except Exception as error:
                 return self.fail(slot, error, now)
             if not plan.ignore_result:
@@ -304,7 +276,9 @@ class Runner:
             case GiveUp():
                 return self._gave_up(slot, delivery, decision, now)
             case Drop():
-                effects = freed(message) + self._ended(delivery, message, State.REVOKED, failure(error), now)
+                effects = freed(message) + self._parts.ended(
+                    delivery, message, State.REVOKED, failure(error), now + self._wall
+                )
                 return Settlement(delivery.receipt, ACK, None, effects)
             case Instead():
                 return self._instead(slot, delivery, decision, now)
@@ -407,57 +381,15 @@ class Runner:
     ) -> Settlement:
         why = failure(error)
         outcome = Outcome(State.REVOKED, why, now + self._wall, runtime, message.retries)
-        effects = freed(message) + self._ended(delivery, message, State.REVOKED, why, now)
+        effects = freed(message) + self._parts.ended(delivery, message, State.REVOKED, why, now + self._wall)
         return Settlement(delivery.receipt, ACK, outcome, effects)
 
     def _dead(
         self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None, now: float
     ) -> Settlement:
         why = outcome.value if outcome is not None else failure(ResultError(reason), "")
-        effects = freed(message) + self._ended(delivery, message, State.FAILURE, why, now)
+        effects = freed(message) + self._parts.ended(delivery, message, State.FAILURE, why, now + self._wall)
         return Settlement(delivery.receipt, Dead(reason), outcome, effects)
-
-    # -- what follows, in a canvas
-
-    def _after(
-        self, delivery: Delivery, message: Message, place: Place, value: bytes, content_type: str, now: float
-    ) -> tuple[Effect, ...]:
-        """What a value brings about. Raises `EncodeError`, `MessageTooLarge`, `DecodeError`."""
-        graph = self._graph(delivery, message)
-        if graph is None:
-            return ()
-        name = partial(self._public_id, delivery.key)
-        return tuple(succeeded(graph, place.node, value, content_type, name, now + self._wall, self._largest))
-
-    def _ended(self, delivery: Delivery, message: Message, state: State, why: bytes, now: float) -> tuple[Effect, ...]:
-        """What an end without a value brings about."""
-        place = message.options.place if message.options is not None else None
-        if place is None:
-            return ()
-        fate = fate_of(state, why, place.node, message.task, self._public_id(delivery.key))
-        return self._without(delivery, message, place, fate, now)
-
-    def _without(
-        self, delivery: Delivery, message: Message, place: Place, fate: Fate, now: float
-    ) -> tuple[Effect, ...]:
-        graph = self._graph(delivery, message)
-        if graph is None:
-            return ()
-        try:
-            return tuple(ended(graph, place.node, fate, message, self._public_id(delivery.key), now + self._wall))
-        except DecodeError:
-            log.exception("nothing follows task %s[%s]", message.task, self._public_id(delivery.key))
-            return ()
-
-    def _graph(self, delivery: Delivery, message: Message) -> Graph | None:
-        graph: Graph | None = delivery.graph
-        if graph is None:
-            log.warning(
-                "task %s[%s] is part of a canvas that has ended, or was not published whole: nothing follows it",
-                message.task,
-                self._public_id(delivery.key),
-            )
-        return graph
 
 
 def freed(message: Message) -> tuple[Effect, ...]:

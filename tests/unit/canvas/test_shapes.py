@@ -163,7 +163,9 @@ def test_map_gives_functions_what_their_annotations_say(shop: Workshop) -> None:
 def test_arguments_of_delay_go_to_the_first_tasks(shop: Workshop) -> None:
     result = chain(shop.add.s(1), shop.add.s(1)).delay(5)
     both = group(shop.add.s(1), shop.add.s(2)).apply_async((10,), priority=7)
+    called = chain(shop.add.s(1), shop.add.s(1))(7)
     shop.run()
+    assert called.get(timeout=5) == 9
     assert result.get(timeout=5) == 7
     assert both.get(timeout=5) == [11, 12]
 
