@@ -8,15 +8,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from msgspec.structs import replace
-
 from penstock import apart
 from penstock.backend import Backend
 from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature
+from penstock.canvas.calls import Canvas, Signature, refuse_links
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
@@ -272,7 +270,7 @@ class Penstock(Configured):
     def add_periodic_task(
         self,
         schedule: ScheduleLike,
-        sig: Signature | Task[..., Any],
+        sig: Signature[Any] | Task[..., Any],
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
@@ -284,8 +282,9 @@ class Penstock(Configured):
     ) -> str:
         """Add to the timetable of this app's code, as `beat_schedule` has it: the call of `sig`, with `args` before its
         own, by `schedule`. Returns its name. Raises `ConfigError`, also when another has that name."""
-        call = sig if isinstance(sig, Signature) else Signature(sig.name)
-        call = replace(call, args=(*args, *call.args), kwargs={**call.kwargs, **(kwargs or {})})
+        call = sig.clone() if isinstance(sig, Signature) else Signature[Any](sig.name)
+        refuse_links(call)
+        call.args, call.kwargs = (*args, *call.args), {**call.kwargs, **(kwargs or {})}
         name = name or _call_text(call)
         given = {
             "task": call.task,
@@ -427,10 +426,9 @@ def _opener(url: str) -> Callable[..., Engine]:
     raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged})}")
 
 
-def _call_text(call: Signature) -> str:
+def _call_text(call: Signature[Any]) -> str:
     """The name of a schedule that is given none: its call, as it would be written."""
-    arguments = [*map(repr, call.args), *(f"{name}={value!r}" for name, value in call.kwargs.items())]
-    text = f"{call.task}({', '.join(arguments)})"
+    text = repr(call)
     return text if len(text) <= 100 else f"{text[:80]}…"
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from penstock.canvas.calls import Signature
+from penstock.canvas.calls import Signature, refuse_links
 from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
 
 if TYPE_CHECKING:
@@ -180,8 +180,5 @@ class Many:
             raise ConfigError(
                 f"call {self._read} is of task {call.task!r}; delay_many publishes {self._task.name!r} only"
             )
-        if call.links or call.errors:
-            raise ConfigError(
-                f"call {self._read} has links, which delay_many does not follow: publish a group(…) of them"
-            )
+        refuse_links(call)
         return self._client.prepare(self._task, call.args, call.kwargs, call.options)

@@ -16,10 +16,10 @@ from penstock.beat.place import check_engine, prefix_of
 from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, record_of
 from penstock.beat.written import line_of, read_written
+from penstock.canvas.calls import Signature, refuse_links
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import unpack
 from penstock.schedules import ScheduleLike
-from penstock.signature import Signature
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -58,7 +58,7 @@ class Timetable:
         self,
         name: str,
         schedule: ScheduleLike,
-        call: Signature,
+        call: Signature[Any],
         *,
         jitter: float = 0.0,
         catch_up: CatchUp = "latest",
@@ -68,6 +68,7 @@ class Timetable:
         `ConfigError` for what is wrong, and for a name that another schedule has."""
         if name in self._app.periodic:
             raise ConfigError(f"schedule {name!r} is in the app's code: change it there, or take another name")
+        refuse_links(call)
         given = {
             "task": call.task,
             "schedule": schedule,

@@ -170,6 +170,14 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
         return f"{self.task}({', '.join(args)})"
 
 
+def refuse_links(call: Signature[Any]) -> None:
+    """For those who publish single calls: raise `ConfigError` for links, which nobody would follow."""
+    if call.links or call.errors:
+        raise ConfigError(
+            f"{call!r} has links, which only a canvas follows: let it be a task that publishes that canvas"
+        )
+
+
 class Composed(Canvas[R]):
     """Several canvases in some order."""
 

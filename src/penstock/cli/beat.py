@@ -8,13 +8,13 @@ import click
 
 from penstock.beat.line import CatchUp
 from penstock.beat.timetable import Listed
+from penstock.canvas.calls import Signature
 from penstock.cli.call_task import find_task, read_arguments
 from penstock.cli.check_beat import SILENT
 from penstock.cli.run_worker import LEVELS
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, columns, duration, echo_json, faint, moment, short, table
 from penstock.errors import ConfigError, EncodeError, TaskError
-from penstock.signature import Signature
 
 HEADS = ("name", "task", "schedule", "next", "from")
 

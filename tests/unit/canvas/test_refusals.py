@@ -176,8 +176,13 @@ def test_an_engine_that_gathers_nothing() -> None:
 def test_links_that_nobody_would_follow(shop: Workshop) -> None:
     linked = shop.add.s(1, 2)
     linked.link(shop.add.s(3))
-    with pytest.raises(ConfigError, match="call 2 has links, which delay_many does not follow"):
-        shop.add.delay_many([(1, 2), linked])
+    for publish in (
+        lambda: shop.add.delay_many([(1, 2), linked]),
+        lambda: shop.app.add_periodic_task(60, linked),
+        lambda: shop.app.timetable.add("each", 60, linked),
+    ):
+        with pytest.raises(ConfigError, match="has links, which only a canvas follows"):
+            publish()
     assert shop.app.engine.run(shop.app.broker.depth("default")) == 0
 
 

@@ -44,7 +44,7 @@ def size_of(ends: Ends) -> int:
                 case Join(value=value, then=follows):
                     size += OVERHEAD + len(value) + len(follows.body)
                 case Put(value=value):
-                    size += OVERHEAD + len(value)
+                    size += OVERHEAD + len(value or b"")
     return size
 
 
