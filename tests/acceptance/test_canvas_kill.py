@@ -14,7 +14,6 @@ import pytest
 from tests.acceptance.loom import Loom, graphs_of, starts, value_of
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.sites import Site, kill_family
-from tests.servers import Server
 from tests.servers.process import children
 
 Tell = Callable[[str], None]
@@ -88,12 +87,6 @@ def weave(weaving: Weaving, kills: int, measured: Tell, *, knows_ids: bool = Tru
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
 def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
     weave(Weaving(stage, f"sqlite:///{stage.path}"), kills, measured)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.extended)])
-def test_on_a_broker_of_ours(kills: int, broker: Server, stage: Stage, measured: Tell) -> None:
-    weave(Weaving(stage, broker.url, queue=f"loom-{kills}"), kills, measured)
 
 
 @pytest.mark.slow
