@@ -17,12 +17,13 @@ from penstock.config import Config, Settings, read_config
 from penstock.coordinator import Coordinator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
-from penstock.locate import broker_url, caller_folder, prepare_folder
+from penstock.locate import broker_url, caller_folder, prepare_folder, project_root
 from penstock.middleware import Publishing, Running
 from penstock.options import CallSettings, TaskOptions, TaskSettings, read_options
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.result_url import result_url
+from penstock.security import pipeline_of
 from penstock.signature import Signature
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
@@ -99,6 +100,7 @@ class Penstock:
         folder = caller_folder()
         self.broker_url = broker_url(self.conf.broker_url, folder)
         self.result_url = result_url(self.conf.result_backend, self.broker_url, folder)
+        self.pipeline = pipeline_of(self.conf, project_root(folder), self.clock.time)
         self._observers = tuple(observers)
         self._tasks: dict[str, Task[..., Any]] = {}
         self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)
