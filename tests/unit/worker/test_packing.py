@@ -1,0 +1,207 @@
+"""What comes in is verified first, what goes out is compressed and signed, and refusals keep the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from penstock import Penstock
+from penstock.clock import ManualClock
+from penstock.codec import Trust, read_failure
+from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
+from penstock.effects import Publish
+from penstock.errors import Retry, SignatureError
+from penstock.message import Message, pack, unpack
+from penstock.outcome import State
+from penstock.pools.threads import Threads
+from penstock.worker.packing import PackingRunner, runner_of
+from penstock.worker.plan import Plans
+from penstock.worker.run import Runner
+from penstock.worker.slot import Batch, Slot
+from tests import keys
+
+OURS, THEIRS = keys.private(), keys.private()
+
+
+class Bench:
+    """A worker's runner for one app, and another app that sends to it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = ManualClock()
+        security = {"security_key": keys.pem(OURS), "security_cert_store": [keys.public_pem(THEIRS)], **settings}
+        self.app = Penstock("unit", broker="memory://", clock=self.clock, **security)
+        self.sender = Penstock("sender", broker="memory://", clock=self.clock, security_key=keys.pem(THEIRS))
+        self.slot = Slot(0, Batch())
+        self.runner = runner_of(self.app, Plans(self.app), self.app.engine.broker, "me", self.clock, Threads.traits)
+        self.runner._record_start = lambda slot, receipt: None
+
+    def sent(self, task: str = "t", *args: Any, **options: Any) -> Message:
+        """A call as the sender publishes it."""
+        message = self.sender.client.prepare_unknown(task, args, {}, {"task_id": "id-1", **options})
+        (message,) = self.sender.client._outgoing([message])
+        return unpack(pack(message))
+
+    def run(self, message: Message, key: str = "id-1") -> Settlement:
+        delivery = Delivery((7, 1), key, message)
+        settlement = self.runner.prepare(self.slot, delivery, self.clock.monotonic())
+        if settlement is not None:
+            return settlement
+        try:
+            value = self.slot.plan.function(*self.slot.args, **self.slot.kwargs)
+        except BaseException as error:
+            return self.runner.fail(self.slot, error, self.clock.monotonic())
+        return self.runner.succeed(self.slot, value, self.clock.monotonic())
+
+    @property
+    def trust(self) -> Trust:
+        assert self.app.pipeline.trust is not None
+        return self.app.pipeline.trust
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def refusal(settlement: Settlement) -> str:
+    """Why a message is a dead letter; its caller is told the same."""
+    assert isinstance(settlement.verdict, Dead)
+    assert settlement.outcome is not None
+    assert settlement.outcome.state is State.FAILURE
+    stored = read_failure(settlement.outcome.value)
+    assert stored.message in settlement.verdict.reason
+    return f"{stored.type}: {stored.message}"
+
+
+def test_a_signed_call_runs_and_its_result_is_signed(bench: Bench) -> None:
+    bench.app.task(name="t")(lambda x: 2 * x)
+    settlement = bench.run(bench.sent("t", 4))
+    assert isinstance(settlement.verdict, Ack)
+    outcome = settlement.outcome
+    assert outcome is not None
+    assert outcome.content_type == "json+signed"
+    assert bench.app.pipeline.result_in("id-1", outcome.value, outcome.content_type) == (b"8", "json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"signed": None}, "it is not signed"),
+        ({"body": b"[[5],{}]"}, "does not hold"),
+        ({"content_type": "pickle"}, "does not hold"),
+        ({"expires": None}, "does not hold"),
+    ],
+    ids=str,
+)
+def test_what_is_not_trusted_is_a_dead_letter(bench: Bench, changes: dict[str, Any], why: str) -> None:
+    ran: list[int] = []
+    bench.app.task(name="t")(ran.append)
+    settlement = bench.run(replace(bench.sent("t", 4, expires=60), **changes))
+    assert refusal(settlement).startswith("SignatureError: ")
+    assert why in refusal(settlement)
+    assert not ran
+
+
+def test_a_replay_under_another_id_is_a_dead_letter(bench: Bench) -> None:
+    bench.app.task(name="t")(lambda x: x)
+    assert "it is a replay: it was signed as task id-1" in refusal(bench.run(bench.sent("t", 4), "id-2"))
+
+
+def test_nothing_is_looked_at_before_the_signature(bench: Bench) -> None:
+    # Each of these would have an end of its own if it were believed.
+    for message in (
+        replace(bench.sent("nobody knows"), signed=None),
+        replace(bench.sent("t"), signed=None, expires=1.0),
+        replace(bench.sent("t"), signed=None, attempts=99),
+        replace(bench.sent("t"), signed=None, body=b"\xff", content_type="json+zlib"),
+    ):
+        assert "it is not signed" in refusal(bench.run(message))
+
+
+def test_a_retry_keeps_the_senders_signature(bench: Bench) -> None:
+    @bench.app.task(name="t", autoretry_for=(OSError,), default_retry_delay=5.0)
+    def shaky(x: int) -> None:
+        raise OSError
+
+    first = bench.sent("t", 4)
+    verdict = bench.run(first).verdict
+    assert isinstance(verdict, RetryAt)
+    assert verdict.message is not None
+    assert verdict.message.signed == first.signed
+    bench.clock.advance(5.0)
+    assert isinstance(bench.run(unpack(pack(verdict.message))).verdict, RetryAt)
+
+
+def test_a_retry_with_new_arguments_is_signed_by_the_worker(bench: Bench) -> None:
+    @bench.app.task(name="t")
+    def shaky(x: int) -> None:
+        raise Retry(args=(x + 1,), countdown=5.0)
+
+    verdict = bench.run(bench.sent("t", 4)).verdict
+    assert isinstance(verdict, RetryAt)
+    again = verdict.message
+    assert again is not None
+    assert (again.body, again.retries) == (b"[[5],{}]", 1)
+    bench.clock.advance(5.0)
+    bench.trust.check(again, "id-1")
+    assert bench.sender.pipeline.trust is not None
+    with pytest.raises(SignatureError, match="not in security_cert_store"):
+        bench.sender.pipeline.trust.check(again, "id-1")  # it does not accept the worker's key
+
+
+def test_an_unknown_task_is_put_off_with_its_signature(bench: Bench) -> None:
+    verdict = bench.run(bench.sent("later", 4)).verdict
+    assert isinstance(verdict, RetryAt)
+    assert verdict.message is not None
+    assert verdict.message.headers == {"penstock-unknown": "1"}
+    bench.trust.check(verdict.message, "id-1")
+
+
+def test_what_follows_is_signed(bench: Bench) -> None:
+    following = Message(1, "next", b"[[],{}]", id="id-1-next")
+    bench.app.task(name="t")(lambda: None)
+    delivery = Delivery((7, 1), "id-1", bench.sent("t"))
+    assert bench.runner.prepare(bench.slot, delivery, bench.clock.monotonic()) is None
+    assert isinstance(bench.runner, PackingRunner)
+    settlement = Settlement((7, 1), Ack(), None, (Publish(following),))
+    bench.runner._packed(bench.slot, delivery, settlement, bench.clock.monotonic())
+    bench.trust.check(following, "id-1-next")
+
+
+def test_errors_are_stored_as_they_are(bench: Bench) -> None:
+    def bad() -> None:
+        raise ValueError("no good")
+
+    bench.app.task(name="t")(bad)
+    outcome = bench.run(bench.sent("t")).outcome
+    assert outcome is not None
+    assert outcome.content_type == "json"
+    assert read_failure(outcome.value).message == "no good"
+
+
+def test_a_result_that_nobody_would_look_at_fails_the_task() -> None:
+    bench = Bench(inflate_max_bytes=1000)
+    bench.app.task(name="t")(lambda: "x" * 2000)
+    settlement = bench.run(bench.sent("t"))
+    assert isinstance(settlement.verdict, Dead)
+    assert settlement.verdict.reason.startswith("EncodeError: a result of 2,002 bytes")
+
+
+def test_results_are_compressed_for_apps_without_keys() -> None:
+    app = Penstock("unit", broker="memory://", result_compression="zlib")
+    runner = runner_of(app, Plans(app), app.engine.broker, "me", app.clock, Threads.traits)
+    app.task(name="t")(lambda: "x" * 2000)
+    slot = Slot(0, Batch())
+    now = app.clock.monotonic()
+    assert runner.prepare(slot, Delivery((7, 1), "id-1", Message(1, "t", b"[[],{}]", id="id-1")), now) is None
+    outcome = runner.succeed(slot, "x" * 2000, now).outcome
+    assert outcome is not None
+    assert outcome.content_type == "json+zlib"
+    assert len(outcome.value) < 100
+
+
+def test_apps_that_ask_for_nothing_get_the_plain_runner() -> None:
+    app = Penstock("unit", broker="memory://")
+    assert type(runner_of(app, Plans(app), app.engine.broker, "me", app.clock, Threads.traits)) is Runner
