@@ -68,7 +68,8 @@ class Signed(Struct, array_like=True, frozen=True):
 
     `id` is that of the task for which it was signed. `digest` is the hash that was used, where the kind of key leaves a
     choice. The `eta` of a message moves with each retry, so that `start` is what was signed: the Unix time before which
-    it must not run.
+    it must not run. With a `join` the body is not covered: the engine gathers it from `parts` values of that join, each
+    of which carries a signature of its own.
     """
 
     key: str
@@ -76,6 +77,8 @@ class Signed(Struct, array_like=True, frozen=True):
     id: str
     digest: str = ""
     start: float | None = None
+    join: str = ""
+    parts: int = 0
 
 
 class Message(Struct, array_like=True, gc=False):

@@ -83,14 +83,13 @@ def test_every_serializer_with_every_compression(stage: Stage, place: Place, vau
 
 def check_runs(vault: Vault) -> None:
     """Retries, follow-ups, batches and results work for who signs."""
-    stubborn, parent = vault.stubborn.delay(1), vault.parent.delay(TEXT)
+    stubborn, hasty, parent = vault.stubborn.delay(1), vault.hasty.delay(4), vault.parent.delay(TEXT)
     many = vault.double.delay_many([("a",), ("b",)])
     later = vault.double.apply_async(("c",), countdown=0.1, expires=60)
-    assert stubborn.get(PATIENCE) == 2
+    assert (stubborn.get(PATIENCE), hasty.get(PATIENCE)) == (2, 5)
     assert [result.get(PATIENCE) for result in (*many, later)] == ["aa", "bb", "cc"]
     child = vault.app.AsyncResult(parent.get(PATIENCE), vault.double)
     assert child.get(PATIENCE) == TEXT + TEXT
-    # The same to who does not accept the worker's key.
     assert stored(child).content_type == "json+zstd+signed"
 
 

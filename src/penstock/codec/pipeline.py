@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from penstock.codec.compression import NONE, compressor
 from penstock.codec.reading import Reader
-from penstock.codec.trust import Trust, unsigned_result
+from penstock.codec.trust import SIGNED, Trust, unsigned_result
 from penstock.codec.values import Format
 
 
@@ -46,13 +46,15 @@ class Pipeline:
         return packed, f"{form}+{compression}"
 
     def result_out(self, task_id: str, data: bytes, form: str, compression: str | None) -> tuple[bytes, str]:
-        """The result of a task as it is stored, and its content type. Raises `ConfigError` when nothing can be signed
-        now."""
+        """The result of a task as it is stored, and its content type. Raises `EncodeError` for what nobody would look
+        at."""
         data, content_type = self.compress(data, form, compression)
-        return (data, content_type) if self.trust is None else self.trust.sign_result(task_id, data, content_type)
+        if self.trust is None:
+            return data, content_type
+        return self.trust.wrap("result", task_id, data, content_type), content_type + SIGNED
 
     def result_in(self, task_id: str, data: bytes, content_type: str) -> tuple[bytes, str]:
         """The way back, up to what `Returned.decode` reads. Raises `SignatureError`."""
         if self.trust is not None:
-            return self.trust.check_result(task_id, data, content_type)
+            return self.trust.result(task_id, data, content_type)
         return unsigned_result(data, content_type)

@@ -1,20 +1,24 @@
-"""Which messages and results are trusted: what a signature covers, and what is refused.
+"""Which messages and values are trusted: what a signature covers, and what is refused.
 
 A signature covers all of a message but what a broker and the workers change on its way: `attempts`, `retries`, `eta`
 (of which `Signed.start` is the signed one), the place in the queue (`priority`, `partition`, `guards`) and headers of
 our own. It covers the id, under which the message must be delivered: a copy under another id is a replay.
-A result's covers the task's id, the content type and the value; where the outcome has no room for a signature, the two
-are packed together, and the content type ends with "+signed".
+
+Where there is no room for a signature, it is packed with the value (`wrap`): in results, whose content type ends with
+"+signed" then, in the values that a join gathers, and in whatever else is kept on a server and believed later.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
+from penstock.codec.values import MSGPACK
+from penstock.effects import Join
 from penstock.errors import ConfigError, EncodeError, MessageTooLarge, SignatureError
 from penstock.message import OWN_HEADERS, Message, Signed, pack, unpack
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 EARLY = 60.0
 """Seconds by which clocks may differ, before a start ahead of its signed time is refused."""
 SIGNED = "+signed"
+ROOM = 2_048
+"""Bytes that a signature takes at the most, with what names it."""
 _MOVING = frozenset(
     {"version", "id", "body", "attempts", "retries", "eta", "priority", "partition", "guards", "signed"}
 )
@@ -33,7 +39,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class SignedValue(msgspec.Struct, array_like=True, frozen=True):
-    """A result with its signature."""
+    """A value with its signature."""
 
     key: str
     digest: str
@@ -42,6 +48,8 @@ class SignedValue(msgspec.Struct, array_like=True, frozen=True):
 
 
 _decode_value = msgspec.msgpack.Decoder(SignedValue).decode
+_decode_json_items = msgspec.json.Decoder(list[bytes]).decode
+_decode_msgpack_items = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 class Trust:
@@ -54,9 +62,10 @@ class Trust:
         self._largest = largest
         self._unsigned = unsigned
 
-    def sign(self, message: Message) -> None:
-        """Sign `message`. Raises `ConfigError` when it has no id, or the own certificate is not valid now, and
-        `MessageTooLarge` for what nobody would look at."""
+    def sign(self, message: Message, join: str = "", parts: int = 0) -> None:
+        """Sign `message`; all of it, or what a `join` of so many parts will put its values into. Raises `ConfigError`
+        when it has no id, or the own certificate is not valid now, and `MessageTooLarge` for what nobody would look
+        at."""
         ring = self._keyring
         ring.check_own(self._now())
         if message.id is None:
@@ -66,15 +75,23 @@ class Trust:
                 f"task {message.task!r}: the arguments take {len(message.body):,} bytes, and signed messages at most "
                 f"inflate_max_bytes={self._largest:,}; store the data elsewhere and pass its key"
             )
-        signed = Signed(ring.key_id, b"", message.id, ring.digest, message.eta)
+        signed = Signed(ring.key_id, b"", message.id, ring.digest, message.eta, join, parts)
         message.signed = replace(signed, signature=ring.sign(_message_statement(message, signed)))
 
-    def check(self, message: Message, task_id: str) -> None:
-        """Raise `SignatureError` unless `message`, delivered as the task `task_id`, is signed for just that."""
+    def sign_join(self, join: Join) -> Join:
+        """The same with its value and the message that gathers it signed."""
+        then = replace(join.then)
+        self.sign(then, join.id, join.size)
+        value = self.wrap("part", f"{join.id}/{join.index}", join.value)
+        return replace(join, value=_as_item(value, then.content_type), then=then)
+
+    def accepted(self, message: Message, task_id: str) -> bytes:
+        """The body of `message`, which was delivered as the task `task_id`. Raises `SignatureError` unless it is signed
+        for just that."""
         signed = message.signed
         if signed is None:
             if self._unsigned:
-                return
+                return message.body
             raise SignatureError("it is not signed, and only signed messages are accepted here")
         self._check_size(message.body)
         now = self._now()
@@ -87,42 +104,55 @@ class Trust:
                 f"it is signed to start {signed.start - now:,.0f} s from now: its eta was changed, or the clock here "
                 "is behind"
             )
+        return self._gathered(message, signed) if signed.join else message.body
 
-    def sign_result(self, task_id: str, value: bytes, content_type: str) -> tuple[bytes, str]:
-        """The value with its signature, and the content type that says so. An own certificate that is not valid any
-        more is the reader's to refuse: the task has run, and once the certificate is renewed its result can be read.
+    def _gathered(self, message: Message, signed: Signed) -> bytes:
+        """The body of values whose signatures hold, each in its place."""
+        items = _items(message.body, message.content_type)
+        if len(items) != signed.parts:
+            raise SignatureError(f"it gathers {len(items):,} values, and is signed for {signed.parts:,}")
+        parts = [self.unwrap("part", f"{signed.join}/{index}", item) for index, item in enumerate(items)]
+        return _array(parts, message.content_type)
 
-        Raises `EncodeError` for a result that nobody would look at."""
+    def wrap(self, kind: str, name: str, value: bytes, content_type: str = "") -> bytes:
+        """`value` with a signature that says what it is: of which kind, of whom, and in which form. An own certificate
+        that is not valid any more is the reader's to refuse: once it is renewed, what was wrapped can be read.
+
+        Raises `EncodeError` for what nobody would look at."""
         if len(value) > self._largest:
             raise EncodeError(
-                f"a result of {len(value):,} bytes; signed ones have at most inflate_max_bytes={self._largest:,}"
+                f"a {kind} of {len(value):,} bytes; signed ones have at most inflate_max_bytes={self._largest:,}"
             )
         ring = self._keyring
-        signature = ring.sign(_result_statement(task_id, value, content_type, ring.key_id, ring.digest))
-        return _encode(SignedValue(ring.key_id, ring.digest, signature, value)), content_type + SIGNED
+        signature = ring.sign(_statement(kind, ring.key_id, ring.digest, name, content_type, value))
+        return _encode(SignedValue(ring.key_id, ring.digest, signature, value))
 
-    def check_result(self, task_id: str, data: bytes, content_type: str) -> tuple[bytes, str]:
-        """The value and its content type without the signature. Raises `SignatureError` unless it is signed as the
-        result of this task."""
-        if not content_type.endswith(SIGNED):
-            if self._unsigned:
-                return data, content_type
-            raise SignatureError(f"the result of task {task_id} is not signed, and only signed ones are accepted here")
+    def unwrap(self, kind: str, name: str, data: bytes, content_type: str = "") -> bytes:
+        """The value that was wrapped as just that. Raises `SignatureError`."""
         self._check_size(data)
-        content_type = content_type.removesuffix(SIGNED)
         try:
             signed = _decode_value(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SignatureError(f"the result of task {task_id} does not have the form of a signed one") from error
-        statement = _result_statement(task_id, signed.value, content_type, signed.key, signed.digest)
+            raise SignatureError(f"the {kind} {name[:80]} does not have the form of a signed one") from error
+        statement = _statement(kind, signed.key, signed.digest, name, content_type, signed.value)
         try:
             self._keyring.verify(signed.key, signed.digest, signed.signature, statement, self._now())
         except SignatureError as error:
-            raise SignatureError(f"the result of task {task_id}: {error}") from None
-        return signed.value, content_type
+            raise SignatureError(f"the {kind} {name[:80]}: {error}") from None
+        return signed.value
+
+    def result(self, task_id: str, data: bytes, content_type: str) -> tuple[bytes, str]:
+        """The value and its content type without the signature. Raises `SignatureError` unless it is signed as the
+        result of this task."""
+        if content_type.endswith(SIGNED):
+            content_type = content_type.removesuffix(SIGNED)
+            return self.unwrap("result", task_id, data, content_type), content_type
+        if self._unsigned:
+            return data, content_type
+        raise SignatureError(f"the result of task {task_id} is not signed, and only signed ones are accepted here")
 
     def _check_size(self, data: bytes) -> None:
-        if len(data) > self._largest:
+        if len(data) > self._largest + ROOM:
             raise SignatureError(f"{len(data):,} bytes are not looked at: inflate_max_bytes={self._largest:,}")
 
 
@@ -143,8 +173,30 @@ def _message_statement(message: Message, signed: Signed) -> bytes:
     fields: dict[str, Any] = {name: getattr(seen, name) for name in _COVERED}
     fields["headers"] = {name: text for name, text in (seen.headers or {}).items() if not name.startswith(OWN_HEADERS)}
     present = {name: value for name, value in fields.items() if value not in (None, "", {})}
-    return _encode(("penstock message", signed.key, signed.digest, signed.id, signed.start, present, message.body))
+    body = b"" if signed.join else message.body
+    return _statement("message", signed.key, signed.digest, replace(signed, signature=b""), present, body)
 
 
-def _result_statement(task_id: str, value: bytes, content_type: str, key: str, digest: str) -> bytes:
-    return _encode(("penstock result", key, digest, task_id, content_type, value))
+def _statement(kind: str, key: str, digest: str, *said: object) -> bytes:
+    return _encode((f"penstock {kind}", key, digest, *said))
+
+
+def _as_item(value: bytes, content_type: str) -> bytes:
+    """A wrapped value as engines can string it together with others."""
+    return _encode(value) if content_type == MSGPACK else b'"' + base64.b64encode(value) + b'"'
+
+
+def _items(body: bytes, content_type: str) -> list[bytes]:
+    """The wrapped values of a gathered body. Raises `SignatureError`."""
+    decode = _decode_msgpack_items if content_type == MSGPACK else _decode_json_items
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SignatureError("its body is not made of signed values") from error
+
+
+def _array(values: list[bytes], content_type: str) -> bytes:
+    """The same array as an engine makes of values that are not signed."""
+    if content_type == MSGPACK:
+        return b"\xdd" + len(values).to_bytes(4, "big") + b"".join(values)
+    return b"[" + b",".join(values) + b"]"

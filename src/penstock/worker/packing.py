@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.broker import Broker
 from penstock.clock import Clock
 from penstock.delivery import Delivery, RetryAt, Settlement
-from penstock.effects import Publish
+from penstock.effects import Effect, Join, Publish
 from penstock.errors import PenstockError, SignatureError
 from penstock.message import Message
 from penstock.outcome import State
@@ -42,10 +42,11 @@ class PackingRunner(Runner):
         message = delivery.message
         if message is not None and self._trust is not None:
             try:
-                self._trust.check(message, self._public_id(delivery.key))
+                message.body = self._trust.accepted(message, self._public_id(delivery.key))
             except SignatureError as error:
                 return self._distrusted(delivery, message, error, now)
-        return super().prepare(slot, delivery, now)
+        settlement = super().prepare(slot, delivery, now)
+        return settlement and self._signed(delivery, settlement)
 
     def _distrusted(self, delivery: Delivery, message: Message, error: SignatureError, now: float) -> Settlement:
         log.error("task %s[%s] is not trusted: %s", message.task, self._public_id(delivery.key), error)
@@ -61,6 +62,12 @@ class PackingRunner(Runner):
         assert delivery is not None
         return self._packed(slot, delivery, super().fail(slot, error, now), now)
 
+    def give_up(self, slot: Slot, delivery: Delivery, error: BaseException, now: float) -> Settlement:
+        return self._signed(delivery, super().give_up(slot, delivery, error, now))
+
+    def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
+        return self._signed(delivery, super().revoke(slot, delivery, now))
+
     def _packed(self, slot: Slot, delivery: Delivery, settlement: Settlement, now: float) -> Settlement:
         """The settlement as it leaves this process. The errors and revocations in it stay as they are: brokers write
         them, too, and have no keys."""
@@ -70,19 +77,30 @@ class PackingRunner(Runner):
                 outcome.value, outcome.content_type = self._pipeline.result_out(
                     slot.request.id, outcome.value, outcome.content_type, self._compression
                 )
-            self._sign(slot, settlement)
+            return self._signed(delivery, settlement)
         except PenstockError as error:
             return self._gave_up(slot, delivery, GiveUp(error, False), now)
+
+    def _signed(self, delivery: Delivery, settlement: Settlement) -> Settlement:
+        """With signatures of what follows, and of the message of a retry where that of its sender does not hold any
+        more."""
+        if self._trust is None:
+            return settlement
+        if settlement.effects:
+            settlement.effects = tuple(map(self._signed_effect, settlement.effects))
+        again = settlement.verdict.message if isinstance(settlement.verdict, RetryAt) else None
+        before = delivery.message
+        if again is None or before is None:
+            return settlement
+        if again.body is not before.body or (again.signed is not None and again.signed.join):
+            again.id = self._public_id(delivery.key)
+            self._trust.sign(again)
         return settlement
 
-    def _sign(self, slot: Slot, settlement: Settlement) -> None:
-        """Sign what follows, and the message of a retry if its arguments are new: else its signature holds."""
-        if self._trust is None:
-            return
-        for effect in settlement.effects:
-            if isinstance(effect, Publish):
-                self._trust.sign(effect.message)
-        verdict, before = settlement.verdict, slot.request.message
-        if isinstance(verdict, RetryAt) and verdict.message is not None and verdict.message.body is not before.body:
-            verdict.message.id = slot.request.id
-            self._trust.sign(verdict.message)
+    def _signed_effect(self, effect: Effect) -> Effect:
+        assert self._trust is not None
+        if isinstance(effect, Join):
+            return self._trust.sign_join(effect)
+        if isinstance(effect, Publish):
+            self._trust.sign(effect.message)
+        return effect

@@ -66,8 +66,8 @@ def signed(**fields: Any) -> Message:
 
 
 def test_what_was_signed_is_accepted_as_what_it_is() -> None:
-    TRUST.check(signed(), "order-1")
-    TRUST.check(signed(headers=None, options=None, expires=None, namespace="", sent=0.0), "order-1")
+    TRUST.accepted(signed(), "order-1")
+    TRUST.accepted(signed(headers=None, options=None, expires=None, namespace="", sent=0.0), "order-1")
 
 
 COVERED: dict[str, Any] = {
@@ -101,19 +101,19 @@ def test_every_field_of_a_message_is_either_covered_or_known_to_move() -> None:
 def test_nobody_may_change_what_is_covered(field: str) -> None:
     changed = replace(signed(), **{field: COVERED[field]})
     with pytest.raises(SignatureError, match="does not hold: the message was changed"):
-        TRUST.check(changed, "order-1")
+        TRUST.accepted(changed, "order-1")
 
 
 @pytest.mark.parametrize("field", MOVING)
 def test_brokers_and_workers_may_change_what_moves(field: str) -> None:
-    TRUST.check(replace(signed(), **{field: MOVING[field]}), "order-1")
+    TRUST.accepted(replace(signed(), **{field: MOVING[field]}), "order-1")
 
 
 def test_headers_of_our_own_move_and_others_do_not() -> None:
     counted = replace(signed(), headers={"trace": "abc", "penstock-unknown": "2", "penstock-other": "x"})
-    TRUST.check(counted, "order-1")
+    TRUST.accepted(counted, "order-1")
     with pytest.raises(SignatureError):
-        TRUST.check(replace(signed(), headers={"penstock-unknown": "1"}), "order-1")
+        TRUST.accepted(replace(signed(), headers={"penstock-unknown": "1"}), "order-1")
 
 
 @given(position=st.integers(min_value=0), bit=st.integers(0, 7))
@@ -128,42 +128,42 @@ def test_no_bit_of_a_signature_or_body_can_be_flipped(position: int, bit: int) -
         replace(made, signed=replace(made.signed, signature=bytes(signature))),
     ):
         with pytest.raises(SignatureError):
-            TRUST.check(changed, "order-1")
+            TRUST.accepted(changed, "order-1")
 
 
 def test_stripping_the_signature_is_no_way_around_it() -> None:
     with pytest.raises(SignatureError, match="it is not signed, and only signed messages are accepted here"):
-        TRUST.check(replace(signed(), signed=None), "order-1")
+        TRUST.accepted(replace(signed(), signed=None), "order-1")
 
 
 def test_unsigned_messages_may_be_let_in_but_never_wrong_ones() -> None:
     lenient = trust(ring(MINE), unsigned=True)
-    lenient.check(message(), "order-1")
+    lenient.accepted(message(), "order-1")
     with pytest.raises(SignatureError):
-        lenient.check(replace(signed(), body=b"[[],{}]"), "order-1")
+        lenient.accepted(replace(signed(), body=b"[[],{}]"), "order-1")
 
 
 def test_a_copy_under_another_id_is_a_replay() -> None:
     with pytest.raises(SignatureError, match="it is a replay: it was signed as task order-1, and is delivered as"):
-        TRUST.check(signed(), "order-2")
+        TRUST.accepted(signed(), "order-2")
     made = signed()
     assert made.signed is not None
     with pytest.raises(SignatureError, match="does not hold"):
-        TRUST.check(replace(made, signed=replace(made.signed, id="order-2")), "order-2")
+        TRUST.accepted(replace(made, signed=replace(made.signed, id="order-2")), "order-2")
 
 
 def test_a_start_may_move_back_but_not_forward() -> None:
     made = signed(eta=NOW + 3600)
     with pytest.raises(SignatureError, match=r"signed to start 3,600 s from now: its eta was changed"):
-        TRUST.check(replace(made, eta=None), "order-1")
+        TRUST.accepted(replace(made, eta=None), "order-1")
     later = trust(ring(MINE), NOW + 3600)
-    later.check(made, "order-1")
-    later.check(replace(made, eta=None), "order-1")  # as the dead letters give it back
-    later.check(replace(made, eta=NOW + 9999, retries=1), "order-1")
-    trust(ring(MINE), NOW + 3590).check(made, "order-1")  # another machine's clock
+    later.accepted(made, "order-1")
+    later.accepted(replace(made, eta=None), "order-1")  # as the dead letters give it back
+    later.accepted(replace(made, eta=NOW + 9999, retries=1), "order-1")
+    trust(ring(MINE), NOW + 3590).accepted(made, "order-1")  # another machine's clock
     assert made.signed is not None
     with pytest.raises(SignatureError, match="does not hold"):
-        TRUST.check(replace(made, signed=replace(made.signed, start=None)), "order-1")
+        TRUST.accepted(replace(made, signed=replace(made.signed, start=None)), "order-1")
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ec"])
@@ -172,13 +172,13 @@ def test_each_kind_of_key_signs_and_verifies(kind: str, digest: str) -> None:
     key, stranger = keys.private(kind), keys.private(kind)
     made = message()
     trust(ring(key, digest=digest)).sign(made)
-    trust(ring(MINE, key)).check(unpack(pack(made)), "order-1")  # whatever digest it uses itself
+    trust(ring(MINE, key)).accepted(unpack(pack(made)), "order-1")  # whatever digest it uses itself
     with pytest.raises(SignatureError, match=r"signed by key '[0-9a-f]{16}', which is not in security_cert_store"):
-        trust(ring(MINE, stranger)).check(made, "order-1")
+        trust(ring(MINE, stranger)).accepted(made, "order-1")
     assert made.signed is not None
     forged = replace(made, signed=replace(made.signed, key=key_id(stranger.public_key())))
     with pytest.raises(SignatureError, match="does not hold"):
-        trust(ring(MINE, key, stranger)).check(forged, "order-1")
+        trust(ring(MINE, key, stranger)).accepted(forged, "order-1")
 
 
 @pytest.mark.parametrize("digest", ["", "md5", "sha384", "none"])
@@ -188,7 +188,7 @@ def test_the_digest_cannot_be_weakened(digest: str) -> None:
     trust(ring(key)).sign(made)
     assert made.signed is not None
     with pytest.raises(SignatureError, match="does not hold"):
-        trust(ring(key)).check(replace(made, signed=replace(made.signed, digest=digest)), "order-1")
+        trust(ring(key)).accepted(replace(made, signed=replace(made.signed, digest=digest)), "order-1")
 
 
 def test_keys_are_rotated_without_a_gap() -> None:
@@ -197,10 +197,10 @@ def test_keys_are_rotated_without_a_gap() -> None:
     trust(ring(old)).sign(before)
     trust(ring(new)).sign(after)
     both = trust(ring(new, old))
-    both.check(before, "order-1")
-    both.check(after, "order-1")
+    both.accepted(before, "order-1")
+    both.accepted(after, "order-1")
     with pytest.raises(SignatureError):
-        trust(ring(new)).check(before, "order-1")
+        trust(ring(new)).accepted(before, "order-1")
 
 
 def certified(key: Any, start: float, end: float) -> list[Accepted]:
@@ -216,10 +216,10 @@ def test_certificates_count_while_they_are_valid() -> None:
     (current,), (ended,), (coming,) = certified(key, -1, 1), certified(key, -9, -1), certified(key, 1, 9)
     made = message()
     trust(Keyring(key, current, (), "sha256")).sign(made)
-    trust(Keyring(MINE, ring(MINE)._own, [ended, current], "sha256")).check(made, "order-1")
+    trust(Keyring(MINE, ring(MINE)._own, [ended, current], "sha256")).accepted(made, "order-1")
     for other in (ended, coming):
         with pytest.raises(SignatureError, match=r"whose certificate is valid from .* only"):
-            trust(Keyring(MINE, ring(MINE)._own, [other], "sha256")).check(made, "order-1")
+            trust(Keyring(MINE, ring(MINE)._own, [other], "sha256")).accepted(made, "order-1")
         with pytest.raises(ConfigError, match=r"security_certificate is valid from .* only: renew it"):
             trust(Keyring(key, other, (), "sha256")).sign(message())
     assert current.id == ended.id == key_id(key.public_key())
@@ -233,10 +233,10 @@ def test_a_certificate_of_another_key_is_refused() -> None:
 def test_nothing_huge_is_hashed() -> None:
     with pytest.raises(MessageTooLarge, match="inflate_max_bytes=100,000"):
         TRUST.sign(message(body=bytes(100_001)))
-    with pytest.raises(SignatureError, match="100,001 bytes are not looked at"):
-        TRUST.check(replace(signed(), body=bytes(100_001)), "order-1")
+    with pytest.raises(SignatureError, match="103,000 bytes are not looked at"):
+        TRUST.accepted(replace(signed(), body=bytes(103_000)), "order-1")
     with pytest.raises(EncodeError, match="a result of 100,001 bytes"):
-        TRUST.sign_result("order-1", bytes(100_001), "json")
+        TRUST.wrap("result", "order-1", bytes(100_001))
 
 
 def test_a_message_without_an_id_cannot_be_signed() -> None:
@@ -248,26 +248,27 @@ def test_a_message_without_an_id_cannot_be_signed() -> None:
 
 
 def test_a_result_is_signed_as_that_of_its_task() -> None:
-    data, content_type = TRUST.sign_result("order-1", b'{"paid":5}', "json")
-    assert content_type == "json+signed"
-    assert TRUST.check_result("order-1", data, content_type) == (b'{"paid":5}', "json")
-    with pytest.raises(SignatureError, match="the result of task order-2: the signature by key"):
-        TRUST.check_result("order-2", data, content_type)
-    with pytest.raises(SignatureError, match="the result of task order-1: the signature by key"):
-        TRUST.check_result("order-1", data, "json+zlib+signed")
+    data = TRUST.wrap("result", "order-1", b'{"paid":5}', "json")
+    assert TRUST.result("order-1", data, "json+signed") == (b'{"paid":5}', "json")
+    with pytest.raises(SignatureError, match="the result order-2: the signature by key"):
+        TRUST.result("order-2", data, "json+signed")
+    with pytest.raises(SignatureError, match="the result order-1: the signature by key"):
+        TRUST.result("order-1", data, "json+zlib+signed")
+    with pytest.raises(SignatureError, match="the part order-1: the signature by key"):
+        TRUST.unwrap("part", "order-1", data, "json")
     with pytest.raises(SignatureError, match="the result of task order-1 is not signed"):
-        TRUST.check_result("order-1", b'{"paid":5}', "json")
-    assert trust(ring(MINE), unsigned=True).check_result("order-1", b"1", "json") == (b"1", "json")
+        TRUST.result("order-1", b'{"paid":5}', "json")
+    assert trust(ring(MINE), unsigned=True).result("order-1", b"1", "json") == (b"1", "json")
 
 
 @given(junk=st.binary(max_size=300))
 def test_any_bytes_are_a_signed_result_or_an_error(junk: bytes) -> None:
     with pytest.raises(SignatureError):
-        TRUST.check_result("order-1", junk, "json+signed")
+        TRUST.result("order-1", junk, "json+signed")
     forged = message()
     forged.signed = Signed(key_id(MINE.public_key()), junk, "order-1")
     with pytest.raises(SignatureError):
-        TRUST.check(forged, "order-1")
+        TRUST.accepted(forged, "order-1")
 
 
 def test_a_message_cannot_stand_for_a_result() -> None:
@@ -275,7 +276,7 @@ def test_a_message_cannot_stand_for_a_result() -> None:
     assert made.signed is not None
     one = made.signed
     with pytest.raises(SignatureError):
-        TRUST.check_result(
+        TRUST.result(
             "order-1", msgspec.msgpack.encode(SignedValue(one.key, one.digest, one.signature, made.body)), "json+signed"
         )
 
@@ -330,6 +331,6 @@ def test_time_comes_from_the_clock_that_is_given() -> None:
     own = Trust(ring(MINE), clock.time, largest=1 << 20)
     own.sign(made)
     with pytest.raises(SignatureError, match="signed to start"):
-        own.check(made, "order-1")
+        own.accepted(made, "order-1")
     clock.advance(100)
-    own.check(made, "order-1")
+    own.accepted(made, "order-1")

@@ -11,7 +11,8 @@ from penstock import Penstock
 from penstock.clock import ManualClock
 from penstock.codec import Trust, read_failure
 from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
-from penstock.effects import Publish
+from penstock.effects import Effect, Join, Publish
+from penstock.engines.memory.settling import array
 from penstock.errors import Retry, SignatureError
 from penstock.message import Message, pack, unpack
 from penstock.outcome import State
@@ -145,10 +146,10 @@ def test_a_retry_with_new_arguments_is_signed_by_the_worker(bench: Bench) -> Non
     assert again is not None
     assert (again.body, again.retries) == (b"[[5],{}]", 1)
     bench.clock.advance(5.0)
-    bench.trust.check(again, "id-1")
+    bench.trust.accepted(again, "id-1")
     assert bench.sender.pipeline.trust is not None
     with pytest.raises(SignatureError, match="not in security_cert_store"):
-        bench.sender.pipeline.trust.check(again, "id-1")  # it does not accept the worker's key
+        bench.sender.pipeline.trust.accepted(again, "id-1")  # it does not accept the worker's key
 
 
 def test_an_unknown_task_is_put_off_with_its_signature(bench: Bench) -> None:
@@ -156,18 +157,70 @@ def test_an_unknown_task_is_put_off_with_its_signature(bench: Bench) -> None:
     assert isinstance(verdict, RetryAt)
     assert verdict.message is not None
     assert verdict.message.headers == {"penstock-unknown": "1"}
-    bench.trust.check(verdict.message, "id-1")
+    bench.trust.accepted(verdict.message, "id-1")
 
 
 def test_what_follows_is_signed(bench: Bench) -> None:
     following = Message(1, "next", b"[[],{}]", id="id-1-next")
-    bench.app.task(name="t")(lambda: None)
+    settle(bench, Publish(following))
+    bench.trust.accepted(following, "id-1-next")
+
+
+def settle(bench: Bench, effect: Effect) -> Effect:
+    """The effect of a task that ended, as it leaves the worker."""
+    bench.app.tasks.get("t") or bench.app.task(name="t")(lambda: None)
     delivery = Delivery((7, 1), "id-1", bench.sent("t"))
     assert bench.runner.prepare(bench.slot, delivery, bench.clock.monotonic()) is None
     assert isinstance(bench.runner, PackingRunner)
-    settlement = Settlement((7, 1), Ack(), None, (Publish(following),))
-    bench.runner._packed(bench.slot, delivery, settlement, bench.clock.monotonic())
-    bench.trust.check(following, "id-1-next")
+    settlement = Settlement((7, 1), Ack(), None, (effect,))
+    (signed,) = bench.runner._packed(bench.slot, delivery, settlement, bench.clock.monotonic()).effects
+    return signed
+
+
+@pytest.mark.parametrize(("content_type", "value"), [("json", b'{"n":%d}'), ("msgpack", b"\x81\xa1n\xcc%c")])
+def test_what_a_join_gathers_is_signed_in_parts(bench: Bench, content_type: str, value: bytes) -> None:
+    then = Message(1, "body", b"", id="chord", content_type=content_type)
+    values = [value % number for number in range(100, 103)]
+    joins = [settle(bench, Join("j", n, item, 3, then)) for n, item in enumerate(values)]
+    whole = gathered(joins)
+    assert bench.trust.accepted(replace(whole), "chord") == array(values, content_type)
+
+    def refused(body: bytes, why: str) -> None:
+        with pytest.raises(SignatureError, match=why):
+            bench.trust.accepted(replace(whole, body=body), "chord")
+
+    refused(array(values, content_type), "not made of signed values|does not have the form")
+    refused(gathered(joins[::-1]).body, "the part j/0: the signature by key .* does not hold")
+    refused(gathered(joins[:2]).body, "it gathers 2 values, and is signed for 3")
+    refused(gathered([*joins[:2], joins[1]]).body, "the part j/2")
+    other = [settle(bench, Join("k", n, item, 3, then)) for n, item in enumerate(values)]
+    refused(gathered(other).body, "the part j/0")
+    for junk in (b"", b"[", b"{}", b"[[[", b'["!!!"]', b"\xff"):
+        refused(junk, "not made of signed values")
+
+
+def gathered(joins: list[Effect]) -> Message:
+    """What the memory engine makes of them."""
+    first = joins[0]
+    assert isinstance(first, Join)
+    values = [join.value for join in joins if isinstance(join, Join)]
+    return unpack(pack(replace(first.then, body=array(values, first.then.content_type))))
+
+
+def test_a_gathered_call_is_signed_anew_for_its_retry(bench: Bench) -> None:
+    @bench.app.task(name="body", autoretry_for=(OSError,), default_retry_delay=5.0)
+    def total(*numbers: int) -> None:
+        raise OSError
+
+    # As a canvas would: what is gathered are the two halves of a body.
+    then = Message(1, "body", b"", id="id-1")
+    whole = gathered([settle(bench, Join("j", n, item, 2, then)) for n, item in enumerate((b"[1,2]", b"{}"))])
+    verdict = bench.run(replace(whole)).verdict
+    assert isinstance(verdict, RetryAt)
+    assert verdict.message is not None
+    assert verdict.message.body == b"[[1,2],{}]"
+    bench.clock.advance(5.0)
+    assert isinstance(bench.run(unpack(pack(verdict.message))).verdict, RetryAt)
 
 
 def test_errors_are_stored_as_they_are(bench: Bench) -> None:
