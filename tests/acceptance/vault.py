@@ -73,7 +73,7 @@ class Vault:
         self.double: Task[[str], str] = app.task(name="double")(self._double)
         self.open: Task[[Any], str] = app.task(name="open")(self._open)
         self.stubborn: Task[..., int] = app.task(name="stubborn", bind=True)(self._stubborn)
-        self.hasty: Task[..., int] = app.task(name="hasty", bind=True, acks_late=False)(self._stubborn)
+        self.hasty: Task[[str], str] = app.task(name="hasty", acks_late=False)(self._double)
         self.moody: Task[[str], str] = app.task(name="moody")(self._moody)
         self.parent: Task[[str], str] = app.task(name="parent")(self._parent)
 
