@@ -6,7 +6,6 @@ those whose signatures are accepted: certificates and bare public keys, with `*`
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +92,8 @@ def _pem(setting: str, given: str, root: Path) -> bytes:
 
 def _store(entries: Iterable[str], root: Path) -> Iterable[tuple[str, bytes]]:
     """What the entries name, each with a name for errors."""
+    import glob  # only who signs needs it
+
     for entry in entries:
         if entry.lstrip().startswith(_PEM):
             yield "the PEM given", entry.encode()

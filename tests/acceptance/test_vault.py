@@ -18,6 +18,7 @@ from penstock.outcome import Outcome
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.sites import Site
 from tests.acceptance.vault import RATIO, Parcel, Place, Vault
+from tests.servers import broker_server
 from tests.servers.process import children
 
 TEXT = "all work and no play " * 40
@@ -157,16 +158,26 @@ def test_signed_work_on_the_embedded_engine(stage: Stage, place: Place, vault: V
 
 
 def test_signed_work_on_a_server(site: Site, stage: Stage) -> None:
-    place = Place(stage.folder, site.server.url, site.results, "vault")
+    check_place(stage, Place(stage.folder, site.server.url, site.results, "vault"), site.knows_ids)
+
+
+def test_signed_work_on_a_broker_of_our_own(stage: Stage) -> None:
+    with broker_server(stage.folder) as server:
+        check_place(stage, Place(stage.folder, server.url), knows_ids=True)
+
+
+def check_place(stage: Stage, place: Place, knows_ids: bool) -> None:
     place.prepare()
     vault, stranger = Vault(place, "sender"), Vault(place, "stranger")
     try:
-        start(stage, place)
+        worker = start(stage, place)
         check_runs(vault)
         check_refusals(vault, stranger)
-        if site.knows_ids:
+        if knows_ids:
             check_replay(vault)
         check_dead_letters_come_back(vault, stage.folder / "file")
+        worker.terminate()
+        assert worker.wait() == 0
     finally:
         vault.app.close()
         stranger.app.close()

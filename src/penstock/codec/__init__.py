@@ -7,7 +7,7 @@ from penstock.codec.formats import serializer
 from penstock.codec.pipeline import Pipeline
 from penstock.codec.reading import Reader
 from penstock.codec.returns import Returned
-from penstock.codec.trust import Trust
+from penstock.codec.trust import Trust, unsigned_result
 from penstock.codec.values import Format
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "rebuild",
     "serializer",
     "summary",
+    "unsigned_result",
 ]
