@@ -56,6 +56,11 @@ class Keyring:
         if key_id(private.public_key()) != own.id:
             raise ConfigError("security_certificate is of another key than security_key")
 
+    @property
+    def others(self) -> list[str]:
+        """The ids of the accepted keys besides the own."""
+        return [id for id in self._accepted if id != self.key_id]
+
     def check_own(self, now: float) -> None:
         """Raise `ConfigError` when the own certificate is not valid at `now`."""
         if not self._own.start <= now <= self._own.end:

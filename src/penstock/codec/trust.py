@@ -62,6 +62,17 @@ class Trust:
         self._largest = largest
         self._unsigned = unsigned
 
+    @property
+    def key_id(self) -> str:
+        """The id of the key that signs here."""
+        return self._keyring.key_id
+
+    @property
+    def others(self) -> str:
+        """Whom else this app believes, for people."""
+        ids = ", ".join(self._keyring.others) or "no other key"
+        return f"{ids}, and what is not signed" if self._unsigned else ids
+
     def sign(self, message: Message, join: str = "", parts: int = 0) -> None:
         """Sign `message`; all of it, or what a `join` of so many parts will put its values into. Raises `ConfigError`
         when it has no id, or the own certificate is not valid now, and `MessageTooLarge` for what nobody would look

@@ -17,8 +17,8 @@ import yaml
 from penstock.codec.values import Built, dump_custom
 from penstock.errors import DecodeError, EncodeError
 
-DEEPEST = 200
-"""Levels of nesting."""
+DEEPEST = 320
+"""Levels of nesting; what is deeper cannot be written either."""
 DIGITS = 21
 """Of a whole number, with its sign; 2^64 has 20."""
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
@@ -77,7 +77,7 @@ def read(data: bytes) -> Any:
     try:
         events = yaml.parse(data, Loader=_Loader)
         values = list(_documents(iter(events)))
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise DecodeError(f"not YAML: {error}") from error
     if len(values) != 1:
         raise DecodeError(f"one YAML document is expected, not {len(values)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from penstock.cli.peek_queue import arguments
 from penstock.cli.readable import as_json
 from penstock.codec.compression import NAMES, compressor
-from penstock.codec.trust import SignedValue, _encode
+from penstock.codec.trust import SignedValue
 from penstock.message import Message
 
 BODY = b'[["all work and no play"],{"n":5}]'
@@ -20,7 +21,7 @@ def test_compressed_arguments_are_shown_as_a_call_is_written(name: str) -> None:
 
 
 def test_a_signed_result_is_shown_without_its_signature() -> None:
-    signed = _encode(SignedValue("key", "", b"signature", compressor("zlib").compress(b'{"n":5}')))
+    signed = msgspec.msgpack.encode(SignedValue("key", "", b"signature", compressor("zlib").compress(b'{"n":5}')))
     assert as_json(signed, "json+zlib+signed") == b'{"n":5}'
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from penstock import Penstock
 from penstock.clock import ManualClock
 from penstock.codec import Trust, read_failure
+from penstock.codec.signing import key_id
 from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.engines.memory.settling import array
@@ -17,11 +18,14 @@ from penstock.errors import Retry, SignatureError
 from penstock.message import Message, pack, unpack
 from penstock.outcome import State
 from penstock.pools.threads import Threads
+from penstock.worker.banner import banner
 from penstock.worker.packing import PackingRunner, runner_of
 from penstock.worker.plan import Plans
 from penstock.worker.run import Runner
+from penstock.worker.settings import WorkerOptions
 from penstock.worker.slot import Batch, Slot
 from tests import keys
+from tests.unit.worker.one_run import run_once
 
 OURS, THEIRS = keys.private(), keys.private()
 
@@ -45,15 +49,7 @@ class Bench:
         return unpack(pack(message))
 
     def run(self, message: Message, key: str = "id-1") -> Settlement:
-        delivery = Delivery((7, 1), key, message)
-        settlement = self.runner.prepare(self.slot, delivery, self.clock.monotonic())
-        if settlement is not None:
-            return settlement
-        try:
-            value = self.slot.plan.function(*self.slot.args, **self.slot.kwargs)
-        except BaseException as error:
-            return self.runner.fail(self.slot, error, self.clock.monotonic())
-        return self.runner.succeed(self.slot, value, self.clock.monotonic())
+        return run_once(self.runner, self.slot, Delivery((7, 1), key, message), self.clock.monotonic)
 
     @property
     def trust(self) -> Trust:
@@ -253,6 +249,16 @@ def test_results_are_compressed_for_apps_without_keys() -> None:
     assert outcome is not None
     assert outcome.content_type == "json+zlib"
     assert len(outcome.value) < 100
+
+
+def test_the_banner_says_whom_this_worker_believes(bench: Bench) -> None:
+    settings = WorkerOptions(pool="threads").settle(bench.app)
+    said = banner(bench.app, settings, Threads.traits)
+    ours, theirs = (key_id(key.public_key()) for key in (OURS, THEIRS))
+    assert f"signs      as {ours}, and accepts {theirs}\n" in said
+    app = Penstock("unit", broker="memory://", security_key=keys.pem(OURS), security_accept_unsigned=True)
+    assert f"as {ours}, and accepts no other key, and what is not signed" in banner(app, settings, Threads.traits)
+    assert "signs" not in banner(Penstock("unit", broker="memory://"), settings, Threads.traits)
 
 
 def test_apps_that_ask_for_nothing_get_the_plain_runner() -> None:
