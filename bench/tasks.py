@@ -6,7 +6,7 @@ import os
 import time
 from typing import Literal, cast
 
-from bench.place import DURABILITY, EXPIRES, URL
+from bench.place import DURABILITY, EXPIRES, SLEEP, URL
 from penstock import Penstock, Queue
 
 app = Penstock(
@@ -37,3 +37,9 @@ def now() -> int:
 @app.task
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@app.task
+def work() -> None:
+    """What takes as long as this worker's environment says: workers of different speed."""
+    time.sleep(float(os.environ[SLEEP]))

@@ -16,7 +16,7 @@ import apsw
 import click
 import pytest
 
-from penstock import Penstock, State, Unique, errors
+from penstock import Penstock, Queue, State, Unique, errors
 from penstock.app import ENGINES
 from penstock.broker import Features
 from penstock.cli.main import cli
@@ -142,6 +142,11 @@ def test_every_option_of_a_call_is_documented() -> None:
     assert [cell for row in cells for cell in row] == list(CallSettings.__annotations__)
 
 
+def test_every_field_of_a_queue_is_documented() -> None:
+    cells = doc_pages.first_cells(DOCS / "guides/routing.md", "Queues")
+    assert [cell for row in cells for cell in row] == list(Queue.__struct_fields__)
+
+
 def test_every_option_of_a_unique_task_is_documented() -> None:
     cells = [cell for row in doc_pages.first_cells(DOCS / "guides/calling.md", "Once only") for cell in row]
     assert cells == list(Unique.__struct_fields__)
@@ -153,6 +158,8 @@ def commands_of(group: click.Group, path: str = "") -> Iterator[tuple[str, click
         command = group.get_command(context, found)
         assert command is not None
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield f"{path}{found}", command
             yield from commands_of(command, f"{path}{found} ")
         else:
             yield f"{path}{found}", command

@@ -8,11 +8,17 @@ import sys
 import time
 
 from bench import machine, report
-from bench.broker import crowd, drain, quick
+from bench.broker import beside_redis, crowd, drain, quick, share
 from bench.measure import Measure, Result
 from bench.place import open_place
 
-MEASURES: tuple[Measure, ...] = (*drain.MEASURES, *crowd.MEASURES, *quick.MEASURES)
+MEASURES: tuple[Measure, ...] = (
+    *drain.MEASURES,
+    *crowd.MEASURES,
+    *quick.MEASURES,
+    *beside_redis.MEASURES,
+    *share.MEASURES,
+)
 PREFIX = "broker-"
 
 

@@ -12,6 +12,7 @@ from bench.broker.site import site
 from bench.enqueue import _ours as embedded
 from bench.measure import Goal, Measure, Reading, Result, ratios
 from bench.place import Place, call
+from penstock.engines.server.keeper import Keeper
 from penstock.engines.server.link import Link
 from penstock.engines.server.settings import read_settings
 from penstock.message import VERSION, Message, pack
@@ -27,21 +28,25 @@ def publish(url: str, count: int) -> float:
 
 async def _publish(url: str, count: int) -> float:
     settings = read_settings(url)
-    links = [Link(settings, lambda reports: None, lambda wire: None) for _ in range(CONNECTIONS)]
-    for link in links:
-        await link.open()
+    links, keepers = [], []
+    for _ in range(CONNECTIONS):
+        link = Link(settings.public)
+        keeper = Keeper(settings, link.session, lambda reports: None, lambda wire: None, lambda: None)
+        link.go(keeper)
+        await keeper.open()
+        links.append(link)
+        keepers.append(keeper)
     body = pack(Message(VERSION, "bench.tasks.noop", b"[[1],{}]", sent=time.time()))
 
     async def producer(link: Link) -> None:
         for _ in range(count // CONNECTIONS):
-            _, published = await link.publish([[body]], 30.0)
-            assert isinstance(published.batches[0], Span)
+            assert isinstance(await link.publish_batch([body], 30.0), Span)
 
     started = time.perf_counter()
     await asyncio.gather(*map(producer, links))
     rate = count / (time.perf_counter() - started)
-    for link in links:
-        await link.close()
+    for keeper in keepers:
+        await keeper.close()
     return rate
 
 

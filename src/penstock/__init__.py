@@ -48,7 +48,7 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.outcome import Progress, State
-from penstock.queue import Queue
+from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
 from penstock.signature import Signature
@@ -60,12 +60,14 @@ __all__ = [
     "AlreadyQueued",
     "AsyncResult",
     "BlockingCallInLoop",
+    "Broadcast",
     "BrokerError",
     "BrokerUnavailable",
     "ConfigError",
     "DecodeError",
     "EagerResult",
     "EncodeError",
+    "Exchange",
     "Ignore",
     "MessageTooLarge",
     "OutcomeUnknown",
@@ -99,6 +101,7 @@ __all__ = [
     "WorkerError",
     "WorkerLost",
     "as_completed",
+    "worker_direct",
 ]
 
 

@@ -13,17 +13,16 @@ from penstock.batch import Batch
 from penstock.broker import Dispatch, Observer, check_queues
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
-from penstock.config import Config, Settings, read_config
+from penstock.config import Config, Settings
+from penstock.configured import Configured
 from penstock.coordinator import Coordinator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
-from penstock.locate import broker_url, caller_folder, prepare_folder, project_root
+from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
-from penstock.options import CallSettings, TaskOptions, TaskSettings, read_options
+from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
-from penstock.result_url import result_url
-from penstock.security import pipeline_of
 from penstock.signature import Signature
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
@@ -68,7 +67,7 @@ class BoundDecorator(Protocol):
     def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
-class Penstock:
+class Penstock(Configured):
     """An app: tasks, settings, one broker. Making it opens nothing; the first call does."""
 
     def __init__(
@@ -93,20 +92,13 @@ class Penstock:
             if settings.get("broker_url") not in (None, broker):
                 raise ConfigError("broker and broker_url are the same setting; give one")
             settings["broker_url"] = broker
-        self.name = name
-        self.conf: Config = read_config(settings)
         self.clock: Clock = clock or SystemClock()
         self.publishing, self.running = tuple(publishing), tuple(running)
-        folder = caller_folder()
-        self.broker_url = broker_url(self.conf.broker_url, folder)
-        self.result_url = result_url(self.conf.result_backend, self.broker_url, folder)
-        self.pipeline = pipeline_of(self.conf, project_root(folder), self.clock.time)
         self._observers = tuple(observers)
-        self._tasks: dict[str, Task[..., Any]] = {}
-        self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
         self._results: Engine | None = None
+        super().__init__(name, settings)
         self._opening, self._pid = threading.Lock(), os.getpid()
         self.client = Client(self)
 
@@ -148,8 +140,6 @@ class Penstock:
             if option not in TaskOptions.__struct_fields__:
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
                 raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
-        chosen = read_options(TaskOptions, {**self.conf.task_defaults(), **class_options(base), **_set(given)})
-        self.conf.check_queue(chosen.queue or self.conf.task_default_queue)
         other = self._tasks.get(name)
         if other is not None and not _same(other.function, function):
             raise ConfigError(
@@ -157,7 +147,7 @@ class Penstock:
                 "give one of them name='…'"
             )
         task: Task[..., Any] = base()
-        task.attach(self, function, name, bind, chosen)
+        task.attach(self, function, name, bind, _set({**class_options(base), **given}))
         if task.is_coroutine and base is Task:
             task.__class__ = CoroutineTask
         self._tasks[name] = task
@@ -217,7 +207,30 @@ class Penstock:
         check_name("task id", task_id)
         return AsyncResult(task_id, app=self, task=task)
 
+    # -- queues
+
+    def pause_queue(self, name: str) -> bool:
+        """Let workers start nothing more of this queue until `resume_queue`, across restarts of everything. It accepts
+        new work, what runs goes on, what comes back waits. Returns whether it was not paused before. Raises
+        `Unsupported` where the broker cannot keep it."""
+        return self.engine.run(self.engine.inspect.pause(self.conf.check_queue(name), self.conf.namespace))
+
+    async def apause_queue(self, name: str) -> bool:
+        """`pause_queue` without blocking the running loop."""
+        return await self.engine.arun(self.engine.inspect.pause(self.conf.check_queue(name), self.conf.namespace))
+
+    def resume_queue(self, name: str) -> bool:
+        """Let workers go on with a paused queue; returns whether it was paused."""
+        return self.engine.run(self.engine.inspect.resume(self.conf.check_queue(name), self.conf.namespace))
+
+    async def aresume_queue(self, name: str) -> bool:
+        """`resume_queue` without blocking the running loop."""
+        return await self.engine.arun(self.engine.inspect.resume(self.conf.check_queue(name), self.conf.namespace))
+
     # -- the engine
+
+    def _at_work(self) -> bool:
+        return self._engine is not None or self._results is not None
 
     @property
     def engine(self) -> Engine:

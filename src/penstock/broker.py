@@ -72,6 +72,8 @@ class Features(Struct, frozen=True):
     """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
     blocks: bool = False
     """A full queue can make its publishers wait (`Queue.overflow`)."""
+    pause: bool = True
+    """Queues can be paused. Else `Inspectable.pause` and `resume` are refused."""
     durability: str = "power"
     """What an accepted message survives: "power", "process", or "memory"."""
     max_message: int = 16 << 20
@@ -269,6 +271,18 @@ class Inspectable(Protocol):
         """Drop what is ready or delayed (leased tasks go on); returns how many. Their callers see REVOKED, unless
         results are on another server: nobody tells that which tasks they were, and their state there stays as it
         is."""
+        ...
+
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        """Hand out no more of this queue, until `resume`: kept across restarts of everything, and made known before it
+        returns. It accepts new work up to its bound, what is leased goes on, and what comes back or is due waits. A
+        queue that is not there yet is made. Returns whether it was not paused before. Raises `Unsupported` without
+        `features.pause`."""
+        ...
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        """Hand it out again, and wake who waits for it; returns whether it was paused. A queue that is not there is
+        not made."""
         ...
 
     async def dead_letters(

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from penstock import apart
+from penstock import apart, routing
 from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
-from penstock.errors import AlreadyQueued, BrokerError, ConfigError, OutcomeUnknown, PenstockError, QueueFull
+from penstock.codec import compression_of
+from penstock.errors import (
+    AlreadyQueued,
+    BrokerError,
+    ConfigError,
+    OutcomeUnknown,
+    PenstockError,
+    QueueFull,
+    Unsupported,
+)
+from penstock.exchanges import Copies, needs_workers
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.app import Penstock
+    from penstock.coordinator import WorkerInfo
     from penstock.engine import Engine
     from penstock.task import Task
 
@@ -40,7 +51,6 @@ class Client:
 
     def __init__(self, app: Penstock) -> None:
         self._app = app
-        self._conf = app.conf
         self._notes: set[asyncio.Task[None]] = set()
 
     # -- from a call to a message
@@ -53,7 +63,9 @@ class Client:
         options: Mapping[str, Any] | None = None,
     ) -> Message:
         """Raises before anything is published: `TypeError` for arguments, `ConfigError` for options, `UnknownQueue`."""
-        conf, ours = self._conf, task.options
+        conf, ours = self._app.conf, task.options
+        if task.routed:
+            options = self._routed(task.name, args, kwargs, options or {}, task)
         parent = current.get()
         queue = ours.queue or conf.task_default_queue
         priority = conf.task_default_priority if ours.priority is None else ours.priority
@@ -72,8 +84,10 @@ class Client:
         call = read_options(CallOptions, options) if options else NO_OPTIONS
         pipeline = self._app.pipeline
         form = pipeline.serializer(call.serializer) if call.serializer else task.format
-        compression = pipeline.compression(call.compression) if call.compression else task.compression
+        compression = compression_of(call.compression) if call.compression else task.compression
         packed = pipeline.compress(task.codec.encode(args, kwargs, form), form.name, compression)
+        if task.inherits_priority and parent is not None:
+            priority = parent.priority
         message = self._message(task.name, packed, call, parent, queue, priority, ours.expires)
         unique = unique_of(ours.unique if call.unique is None else call.unique)
         if unique is not None:
@@ -84,17 +98,38 @@ class Client:
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Message:
         """The message for a task that only the worker knows: nothing about its arguments can be checked here."""
+        conf, parent = self._app.conf, current.get()
+        if conf.task_routes:
+            options = self._routed(name, args, kwargs, options, None)
         call = read_options(CallOptions, options)
-        conf, pipeline = self._conf, self._app.pipeline
+        pipeline = self._app.pipeline
         form = pipeline.serializer(call.serializer or conf.task_serializer)
-        compression = pipeline.compression(call.compression or conf.task_compression)
-        queue, priority = conf.task_default_queue, conf.task_default_priority
+        compression = compression_of(call.compression or conf.task_compression)
         packed = pipeline.compress(form.encode((args, kwargs)), form.name, compression)
-        message = self._message(name, packed, call, current.get(), queue, priority, None)
+        queue, priority = conf.task_default_queue, conf.task_default_priority
+        if conf.task_inherit_parent_priority and parent is not None:
+            priority = parent.priority
+        message = self._message(name, packed, call, parent, queue, priority, None)
         unique = unique_of(call.unique)
         if unique is not None:
             message.guards = (unique.guard(name, None, args, kwargs),)
         return message
+
+    def _routed(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        task: Task[..., Any] | None,
+    ) -> Mapping[str, Any]:
+        """The options of a call, with what its route says where neither the call nor the task does."""
+        said = {option: value for option, value in options.items() if value is not None}
+        found = routing.find(self._app.conf.task_routes, name, args, kwargs, said, task)
+        stronger = said.keys() | (task.own if task is not None else frozenset())
+        if stronger & routing.DESTINATION:
+            stronger |= routing.DESTINATION
+        return {**{option: value for option, value in found.items() if option not in stronger}, **said}
 
     def _message(
         self,
@@ -109,7 +144,9 @@ class Client:
         now = self._app.clock.time()
         body, content_type = packed
         if call.queue is not None:
-            queue = self._conf.check_queue(call.queue)
+            queue = self._app.conf.address(call.queue)
+        elif call.exchange is not None:
+            queue = self._app.conf.exchange_address(call.exchange, call.routing_key or "")
         message = Message(
             VERSION,
             name,
@@ -117,7 +154,7 @@ class Client:
             call.task_id,
             queue,
             priority if call.priority is None else call.priority,
-            self._conf.namespace,
+            self._app.conf.namespace,
             call.partition,
             call.start(now),
             call.end(now, expires),
@@ -182,8 +219,14 @@ class Client:
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
+        if self._app.conf.copies:
+            copies = Copies(messages, await self._workers(messages), self._app.clock.time())
+            return copies.answers(await self._publish(copies.messages))
+        return await self._publish(messages)
+
+    async def _publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         messages = self._outgoing(messages)
-        clock, timeout = self._app.clock, self._conf.publish_timeout
+        clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
         if self._app.result_url is not None:
             await self._prepare_results(timeout)
@@ -198,17 +241,28 @@ class Client:
         """Publish on the caller's own connection, inside the transaction that it is in."""
         from penstock import transaction  # few need it
 
-        messages = self._outgoing(messages)
-        with self._app.broker.enlisting(messages):
-            return transaction.publish(self.engine, messages, connection)
+        copies = Copies(messages, self.engine.run(self._workers(messages)), self._app.clock.time())
+        outgoing = self._outgoing(copies.messages)
+        with self._app.broker.enlisting(outgoing):
+            return copies.answers(transaction.publish(self.engine, outgoing, connection))
 
     async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """`enlist` on a connection that is awaited, on its own loop."""
         from penstock import transaction
 
-        messages = self._outgoing(messages)
-        with self._app.broker.enlisting(messages):
-            return await transaction.apublish(self.engine, messages, connection)
+        copies = Copies(messages, await self.engine.arun(self._workers(messages)), self._app.clock.time())
+        outgoing = self._outgoing(copies.messages)
+        with self._app.broker.enlisting(outgoing):
+            return copies.answers(await transaction.apublish(self.engine, outgoing, connection))
+
+    async def _workers(self, messages: Sequence[Message]) -> Sequence[WorkerInfo]:
+        """Those that live, where some of the messages go to each of them."""
+        if not needs_workers(messages):
+            return ()
+        features = self._app.broker.features
+        if not features.coordination:
+            raise Unsupported(f"the {features.engine} engine does not know for sure which workers live: no broadcasts")
+        return await self._app.engine.coordinator.workers()
 
     def send_on_commit(self, task: Task[P, R] | None, message: Message, connection: object | None) -> AsyncResult[R]:
         """Publish when the transaction of `connection` has committed. The result has its id then."""
@@ -295,7 +349,7 @@ class Client:
         options = message.options
         ignored = options.ignore_result if options is not None else None
         if ignored is None:
-            ignored = bool(task.options.ignore_result) if task is not None else self._conf.task_ignore_result
+            ignored = bool(task.options.ignore_result) if task is not None else self._app.conf.task_ignore_result
         return AsyncResult(key, app=self._app, task=task, ignored=ignored)
 
     def note(self, key: Key, progress: Progress) -> None:

@@ -10,7 +10,7 @@ PenstockError
 │       └── SignatureError      unsigned, wrongly signed, or signed for something else
 ├── PublishError                the task was not published
 │   ├── QueueFull               the queue's bound is reached; carries retry_after
-│   ├── UnknownQueue            the queue is not declared
+│   ├── UnknownQueue            the queue is not declared, or nothing takes the call
 │   ├── MessageTooLarge         the message, or the batch, is over the limit
 │   └── AlreadyQueued           a unique task of that key is there
 ├── BrokerError                 the engine failed
@@ -93,7 +93,8 @@ class QueueFull(PublishError):
 
 
 class UnknownQueue(PublishError, LookupError):
-    """The queue is not declared, and the app does not create missing queues."""
+    """The queue is not declared, and the app does not create missing queues; or no queue takes what is published to an
+    exchange, or no worker a broadcast."""
 
 
 class MessageTooLarge(PublishError, ValueError):

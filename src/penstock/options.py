@@ -116,6 +116,8 @@ class CallSettings(TypedDict, total=False):
     eta: datetime | float | None
     expires: datetime | float | None
     queue: str | None
+    exchange: str | None
+    routing_key: str | None
     priority: int | None
     partition: str
     task_id: str | None
@@ -132,13 +134,16 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     """The options of one call; `None` leaves it to the task.
 
     `countdown` is in seconds from now, `eta` an aware `datetime` or Unix time; `expires` seconds from now, or an aware
-    `datetime`. `partition` is the key for fairness within the queue.
+    `datetime`. `partition` is the key for fairness within the queue. `exchange` and `routing_key` may name several
+    queues: see `penstock.exchanges`.
     """
 
     countdown: float | None = None
     eta: datetime | float | None = None
     expires: datetime | float | None = None
     queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
     priority: int | None = None
     partition: str = ""
     task_id: str | None = None
@@ -155,6 +160,13 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         check_priority(self.priority)
         if self.queue is not None:
             check_name("queue", self.queue)
+            if self.exchange is not None:
+                raise ConfigError("give queue, or exchange and routing_key, not both")
+        if self.exchange is not None:
+            check_name("exchange", self.exchange)
+        elif self.routing_key is not None:
+            raise ConfigError(f"routing_key={self.routing_key!r} without an exchange goes nowhere: give queue, or both")
+        check_name("routing key", self.routing_key or "", empty=True)
         if self.task_id is not None:
             check_name("task id", self.task_id)
         check_name("partition", self.partition, empty=True)
@@ -194,6 +206,14 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
             what = "task" if kind is TaskOptions else "call"
             raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")
     return kind(**given)
+
+
+def check_options(where: str, kind: type[S], said: Mapping[str, Any]) -> None:
+    """`read_options` for what a setting says of tasks: errors begin with `where`."""
+    try:
+        read_options(kind, said)
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def unix_time(what: str, value: datetime | float) -> float:

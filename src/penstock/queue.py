@@ -13,21 +13,52 @@ MAX_LENGTH = 1_000_000
 """Tasks in a queue that declares no other bound."""
 MAX_BYTES = 1 << 30
 """Bytes of messages in a queue that declares no other bound."""
+DIRECT = ".direct"
+"""How the names of queues end that one worker serves."""
+COPY = ".to."
+"""Between the name of a broadcast and that of a worker."""
+EXCHANGE_TYPES = ("direct", "topic", "fanout")
+
+
+class Exchange(Struct, frozen=True):
+    """What queues are bound to, so that one call can go to several of them. "direct": to those whose `routing_key` is
+    the call's. "topic": to those whose `routing_key` fits it, with `*` for one word and `#` for any number. "fanout":
+    to all. Raises `ConfigError` for a bad name or type."""
+
+    name: str
+    type: str = "direct"
+
+    def __post_init__(self) -> None:
+        check_name("exchange", self.name)
+        if self.type not in EXCHANGE_TYPES:
+            raise ConfigError(
+                f"exchange {self.name!r}: type must be {', '.join(map(repr, EXCHANGE_TYPES))}, not {self.type!r}"
+            )
 
 
 class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
     refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
-    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. Raises
-    `ConfigError` for a bad name or bound."""
+    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. `alias` is
+    another name that this app calls it by; `exchange` and `routing_key` bind it. Raises `ConfigError` for a
+    bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH
     max_bytes: int = MAX_BYTES
     overflow: Literal["reject", "block"] = "reject"
+    alias: str = ""
+    exchange: Exchange | None = None
+    routing_key: str = ""
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
+        check_name("queue", self.alias, empty=True)
+        check_name("routing key", self.routing_key, empty=True)
+        if self.exchange is not None and not isinstance(self.exchange, Exchange):
+            raise ConfigError(f"queue {self.name!r}: exchange must be an Exchange, not {self.exchange!r}")
+        if self.routing_key and self.exchange is None:
+            raise ConfigError(f"queue {self.name!r}: routing_key={self.routing_key!r} needs an exchange")
         for setting, value in (("max_length", self.max_length), ("max_bytes", self.max_bytes)):
             if value < 1:
                 raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
@@ -43,6 +74,38 @@ def check_name(what: str, name: object, *, empty: bool = False) -> None:
         raise ConfigError(f"{what} name {name[:40]!r}… is over {MAX_NAME} bytes")
     if not name.isprintable() or name != name.strip():
         raise ConfigError(f"{what} name {name!r} has control characters, or spaces around it")
+
+
+def worker_direct(worker: str) -> str:
+    """The queue of one worker alone, by its full name (`mail@host`). Workers of an app with `worker_direct=True` serve
+    theirs first."""
+    return f"{worker}{DIRECT}"
+
+
+def only_worker(queue: str) -> str | None:
+    """The worker that alone serves a queue of this name, if it is that of one."""
+    if queue.endswith(DIRECT):
+        return queue.removesuffix(DIRECT)
+    return queue.partition(COPY)[2] or None
+
+
+class Broadcast(Struct, frozen=True):
+    """Among `task_queues`: a call to it goes to each worker that lives and serves it, once. A copy that has waited for
+    `expires` seconds does not start any more."""
+
+    name: str
+    expires: float = 3600.0
+
+    def __post_init__(self) -> None:
+        check_name("broadcast", self.name)
+        if COPY in self.name or ".in." in self.name:
+            raise ConfigError(f"broadcast {self.name!r}: its name must not contain '.to.' or '.in.'")
+        if not 0 < self.expires < float("inf"):
+            raise ConfigError(f"broadcast {self.name!r}: expires must be a number of seconds above 0")
+
+    def queue_of(self, worker: str, namespace: str) -> str:
+        """Where the copy for this worker waits. A namespace is part of it: workers do not tell theirs otherwise."""
+        return f"{self.name}{f'.in.{namespace}' if namespace else ''}{COPY}{worker}"
 
 
 class QueueInfo(Struct, frozen=True):

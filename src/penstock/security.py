@@ -32,10 +32,7 @@ def pipeline_of(conf: Config, root: Path, now: Callable[[], float]) -> Pipeline:
     trust = None
     if keyring is not None:
         trust = Trust(keyring, now, largest=bounds.max_bytes, unsigned=conf.security_accept_unsigned)
-    pipeline = Pipeline(Reader(conf.accept_content, bounds), conf.compression_min_bytes, trust)
-    pipeline.compression(conf.task_compression)
-    pipeline.compression(conf.result_compression)
-    return pipeline
+    return Pipeline(Reader(conf.accept_content, bounds), conf.compression_min_bytes, trust)
 
 
 def _check_pickle(conf: Config) -> None:

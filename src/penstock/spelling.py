@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that `word` is close to."""
+    import difflib  # only on the way to an error
+
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1)), None)
+
+
 def hint(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` when `word` is close to a known name, else the known names if they are few, else
     nothing."""
-    import difflib  # only on the way to an error
-
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    close = nearest(word, names)
+    if close is not None:
+        return f"; did you mean {close!r}?"
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 8 else ""
 
 

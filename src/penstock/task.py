@@ -10,7 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.codec import Arguments, Returned
+from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Retry
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
@@ -49,7 +49,15 @@ class Task(Generic[P, R]):
     """The function as it is called with the arguments of a call only."""
     bind: bool
     is_coroutine: bool
+    declared: Mapping[str, Any]
+    """The options that `@app.task(…)` and its class name."""
     options: TaskOptions
+    own: frozenset[str]
+    """Names of the options that are the task's own: declared, or annotated. They are stronger than routes."""
+    routed: bool
+    """Each call is to be routed: see `penstock.routing`."""
+    inherits_priority: bool
+    """A call that a task makes is as urgent as that one, unless it says otherwise."""
     policy: RetryPolicy
     hooks: frozenset[str]
     """Which of the hooks do anything."""
@@ -57,26 +65,39 @@ class Task(Generic[P, R]):
     calls_plainly: bool
     """Nothing is to be done for a call without options but to serialize its arguments."""
 
-    _arguments: Arguments | None = None
-    _returned: Returned | None = None
+    _arguments: Arguments | None
+    _returned: Returned | None
 
-    def attach(self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, options: TaskOptions) -> None:
+    def attach(
+        self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, declared: Mapping[str, Any]
+    ) -> None:
         """Make this the task `name` of `app`. Raises `ConfigError` for options that do not go together."""
-        self.app, self.name, self.function, self.bind, self.options = app, name, function, bind, options
+        self.app, self.name, self.function, self.bind, self.declared = app, name, function, bind, declared
         self.run = MethodType(function, self) if bind else function
         code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
         self.is_coroutine = bool(code is not None and code.co_flags & _COROUTINE)
-        self.policy = options.policy()
-        self.max_retries = options.max_retries
         self.hooks = frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Task, hook))
-        pipeline, conf = app.pipeline, app.conf
-        self.format = pipeline.serializer(options.serializer or conf.task_serializer)
-        self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
-        self.compression = pipeline.compression(options.compression or conf.task_compression)
-        self.calls_plainly = options.expires is None and options.unique is False and self.compression is None
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
+        self.settle(app.conf.task_options(name, declared))
+
+    def settle(self, options: TaskOptions) -> None:
+        """Take these options: those that the settings come to now."""
+        conf = self.app.conf
+        self.options = options
+        self.own = frozenset(self.declared.keys() | conf.annotation(self.name).keys())
+        self.routed = conf.asks_routes(self.name, self.own)
+        decided = self.own | conf.fixed_route(self.name).keys()
+        self.inherits_priority = conf.task_inherit_parent_priority and "priority" not in decided
+        self.policy = options.policy()
+        self.max_retries = options.max_retries
+        pipeline = self.app.pipeline
+        self.format = pipeline.serializer(options.serializer or conf.task_serializer)
+        self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
+        self.compression = compression_of(options.compression or conf.task_compression)
+        self.calls_plainly = options.expires is None and options.unique is False and self.compression is None
+        self._arguments = self._returned = None  # they read what was accepted before
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"

@@ -82,6 +82,22 @@ def test_every_serializer_with_every_compression(stage: Stage, place: Place, vau
     assert parcel.get(PATIENCE) == "precious"
 
 
+def test_keys_and_packing_may_be_given_after_the_tasks(stage: Stage, place: Place) -> None:
+    late = Vault(place, "stranger")
+    late.app.configure(**place.security("sender"), task_serializer="msgpack", task_compression="zlib")
+    late.app.configure(
+        task_annotations={"open": {"serializer": "pickle"}}, task_routes={"dou*": {"compression": "gzip"}}
+    )
+    start(stage, place)
+    prepare = late.app.client.prepare
+    assert prepare(late.double, (TEXT,), {}).content_type == "msgpack+gzip"
+    assert prepare(late.open, (Parcel(TEXT),), {}).content_type == "pickle+zlib"
+    assert late.double.delay(TEXT).get(PATIENCE) == TEXT + TEXT
+    assert late.open.delay(Parcel(TEXT)).get(PATIENCE) == TEXT
+    assert not letters(late)
+    late.app.close()
+
+
 def check_runs(vault: Vault) -> None:
     """Retries, follow-ups, batches and results work for who signs."""
     stubborn, hasty, parent = vault.stubborn.delay(1), vault.hasty.delay("d"), vault.parent.delay(TEXT)

@@ -43,30 +43,32 @@ class Place(NamedTuple):
         ):
             (self.folder / name).write_text(text)
 
+    def security(self, side: str) -> dict[str, Any]:
+        """The keys of one side, as settings."""
+        if side == "sender":
+            return {
+                "security_key": str(self.folder / "sender.pem"),
+                "security_cert_store": str(self.folder / "*.crt"),
+            }
+        if side == "worker":
+            return {
+                "security_key": str(self.folder / "worker.pem"),
+                "security_key_password": "secret",
+                "security_certificate": str(self.folder / "worker.crt"),
+                "security_cert_store": [str(self.folder / "*.pub")],
+            }
+        return {"security_key": keys.pem(keys.private())}
+
 
 class Vault:
     def __init__(self, place: Place, side: str, **settings: Any) -> None:
-        folder = place.folder
-        security = {
-            "sender": {
-                "security_key": str(folder / "sender.pem"),
-                "security_cert_store": str(folder / "*.crt"),
-            },
-            "worker": {
-                "security_key": str(folder / "worker.pem"),
-                "security_key_password": "secret",
-                "security_certificate": str(folder / "worker.crt"),
-                "security_cert_store": [str(folder / "*.pub")],
-            },
-            "stranger": {"security_key": keys.pem(keys.private())},
-        }[side]
         given: Any = {
             "accept_content": ["json", "msgpack", "yaml", "pickle"],
             "task_default_queue": place.queue,
             "result_compression": "zstd",
             "compression_min_bytes": 100,
             "inflate_max_ratio": RATIO,
-            **security,
+            **place.security(side),
             **settings,
         }
         self.app = app = Penstock("vault", broker=place.broker, result_backend=place.results, **given)

@@ -193,6 +193,13 @@ class Model(RuleBasedStateMachine):
     def purge(self, queue: str) -> None:
         self.same(lambda engine, _: engine.inspect.purge(queue))
 
+    @rule(queue=st.sampled_from(QUEUES), paused=st.booleans())
+    def pause(self, queue: str, paused: bool) -> None:
+        if paused:
+            self.same(lambda engine, _: engine.inspect.pause(queue))
+        else:
+            self.same(lambda engine, _: engine.inspect.resume(queue))
+
     @rule(data=st.data(), drop=st.booleans())
     @precondition(lambda self: self.ids)
     def dead_letter(self, data: st.DataObject, drop: bool) -> None:
@@ -252,7 +259,7 @@ class Model(RuleBasedStateMachine):
 
     def counted(self, infos: Sequence[Any]) -> list[tuple[Any, ...]]:
         return [
-            (info.name, info.depth, info.ready + info.leased, info.delayed, info.dead)
+            (info.name, info.depth, info.ready + info.leased, info.delayed, info.dead, info.paused)
             for info in sorted(infos, key=lambda info: str(info.name))
             if info.name in QUEUES
         ]
@@ -282,6 +289,8 @@ class Model(RuleBasedStateMachine):
 
     def drain(self) -> None:
         """Whatever happened, everything can be run to its end, and leaves nothing behind."""
+        for queue in QUEUES:
+            self.pause(queue, False)
         self.pass_time(LONG * 2)
         self.claim("v", QUEUES)
         self.same_settled([[self.settlement(held, "result", side) for held in self.held] for side in (0, 1)])

@@ -24,6 +24,7 @@ from penstock.cli.show_queues import fullness, percent
 from penstock.cli.target import ImportFailed, Target
 from penstock.cli.terminal import duration, size
 from penstock.errors import ConfigError, PenstockError, Unsupported
+from penstock.queue import only_worker
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
@@ -248,11 +249,12 @@ def check_workers(app: Penstock, queues: Sequence[QueueInfo], name: str | None) 
     served = {queue for worker in workers for queue in worker.queues}
     for queue in queues:
         if queue.depth and queue.name not in served:
+            only = only_worker(queue.name)
             yield Finding(
                 Level.WARNING,
                 "workers",
                 f"no worker serves queue {queue.name!r}, where {queue.depth:,} tasks are",
-                f"{start} -Q {queue.name}",
+                f"{start} -Q {queue.name}" if only is None else f"{start} -n {only}, or penstock purge {queue.name}",
             )
 
 
@@ -274,7 +276,7 @@ def check_queues(queues: Sequence[QueueInfo]) -> Iterator[Finding]:
                 "start more workers, or see penstock peek",
             )
         if queue.paused:
-            yield Finding(Level.NOTE, "queue", f"{queue.name} is paused")
+            yield Finding(Level.NOTE, "queue", f"{queue.name} is paused", f"penstock queues resume {queue.name}")
         if queue.dead:
             yield Finding(
                 Level.WARNING,

@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "call": ("penstock.cli.call_task:call", "Call a task by name."),
         "result": ("penstock.cli.show_result:result", "Show what became of a call."),
         "watch": ("penstock.cli.watch_tasks:watch", "Watch tasks run, with their progress."),
-        "queues": ("penstock.cli.show_queues:queues", "Show depth, bound, age and rates of queues."),
+        "queues": ("penstock.cli.show_queues:queues", "Show depth, bound, age and rates of queues; pause them."),
         "peek": ("penstock.cli.peek_queue:peek", "Look at a queue's tasks without taking them."),
         "purge": ("penstock.cli.purge_queue:purge", "Drop a queue's waiting tasks."),
         "dead": ("penstock.cli.dead_letters:dead", "List, show, retry or drop dead letters."),

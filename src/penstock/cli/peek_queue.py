@@ -27,7 +27,7 @@ def peek(ctx: click.Context, queue: str, limit: int, as_json: bool) -> None:
     """Look at a queue's tasks without taking them."""
     target: Target = ctx.obj
     app = target.queues()
-    engine = app.engine
+    engine, queue = app.engine, app.conf.real_name(queue)
     found = engine.run(engine.inspect.peek(queue, limit, app.conf.namespace))
     if as_json:
         echo_json([as_data(peeked) for peeked in found])

@@ -22,6 +22,7 @@ def purge(ctx: click.Context, queue: str, yes: bool) -> None:
     target: Target = ctx.obj
     app = target.queues()
     engine, namespace = app.engine, app.conf.namespace
+    queue = app.conf.real_name(queue)
     known = {info.name: info for info in engine.run(engine.inspect.queues(namespace))}
     info = known.get(queue)
     if info is None:

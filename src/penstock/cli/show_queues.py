@@ -9,6 +9,7 @@ from typing import Any
 import click
 from msgspec import Struct
 
+from penstock.cli.pause_queue import pause, resume
 from penstock.cli.show_members import members_of, members_table
 from penstock.cli.target import Target
 from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint, size, table
@@ -26,7 +27,7 @@ class Rates(Struct, frozen=True):
     leaving: float | None
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--sample",
     type=click.FloatRange(min=0),
@@ -38,11 +39,13 @@ class Rates(Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
-    """Show depth, bound, age and rates of queues.
+    """Show depth, bound, age and rates of queues; pause and resume them.
 
     Depth is ready + running + delayed. Oldest is the age of the first task that waits to run. A ? is what the server
     does not tell. The servers of a replicated engine come first.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     target: Target = ctx.obj
     app = target.queues()
     engine = app.engine
@@ -58,6 +61,10 @@ def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
         click.echo("no queues yet: the first call makes one")
         return
     click.echo(table(HEADS, [row(queue, rates.get((queue.namespace, queue.name))) for queue in found], RIGHT))
+
+
+queues.add_command(pause)
+queues.add_command(resume)
 
 
 def read(

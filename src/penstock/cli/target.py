@@ -107,7 +107,7 @@ class Target:
 
 
 def load_app(name: str, folder: str) -> Penstock:
-    """The app that `name` ("module", or "module:attribute") names, with its `imports` imported; `folder` is put on
+    """The app that `name` ("module", or "module:attribute") names, with its `task_modules` imported; `folder` is put on
     `sys.path`. Raises `ConfigError`, `ImportFailed`."""
     module_name, colon, attribute = name.partition(":")
     _check_spelling(name, module_name)
@@ -115,8 +115,8 @@ def load_app(name: str, folder: str) -> Penstock:
         sys.path.insert(0, folder)
     module = _import(name, module_name, folder)
     app = _named(module, attribute) if colon else _only(module)
-    for extra in app.conf.imports:
-        _import(f"imports={extra!r} of {name}", extra, folder)
+    for extra in app.task_modules():
+        _import(f"{extra!r} of {name}", extra, folder)
     return app
 
 

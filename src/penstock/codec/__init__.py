@@ -1,7 +1,7 @@
 """The only reader and writer of message bodies and result values."""
 
 from penstock.codec.arguments import Arguments
-from penstock.codec.compression import Bounds, inflate
+from penstock.codec.compression import Bounds, compression_of, inflate
 from penstock.codec.failures import Failure, failure, read_failure, rebuild, summary
 from penstock.codec.formats import serializer
 from penstock.codec.pipeline import Pipeline
@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "Returned",
     "Trust",
+    "compression_of",
     "failure",
     "inflate",
     "read_failure",

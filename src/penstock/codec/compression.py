@@ -67,6 +67,14 @@ def compressor(name: str) -> Algorithm:
         raise ConfigError(f"compression {name!r} needs {error.name}, which is not installed: {remedy}") from error
 
 
+def compression_of(name: str | None) -> str | None:
+    """The compression that options and settings ask for, if any. Raises `ConfigError` as `compressor` does."""
+    if name is None or name == NONE:
+        return None
+    compressor(name)
+    return name
+
+
 def inflate(name: str, data: bytes, bounds: Bounds) -> bytes:
     """Raises `DecodeError` for what is damaged, or would grow beyond `bounds`."""
     if name not in _ALGORITHMS:

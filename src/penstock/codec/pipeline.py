@@ -9,7 +9,7 @@ bounded all the same. The plain way (JSON, not compressed, not signed) passes th
 
 from __future__ import annotations
 
-from penstock.codec.compression import NONE, compressor
+from penstock.codec.compression import compressor
 from penstock.codec.reading import Reader
 from penstock.codec.trust import SIGNED, Trust, unsigned_result
 from penstock.codec.values import Format
@@ -27,13 +27,6 @@ class Pipeline:
     def serializer(self, name: str) -> Format:
         """The format of that name. Raises `ConfigError` for one that is unknown, not installed or not accepted."""
         return self.reader.serializer(name)
-
-    def compression(self, name: str | None) -> str | None:
-        """The name of a compression, if any. Raises `ConfigError` for one that is unknown or not installed."""
-        if name is None or name == NONE:
-            return None
-        compressor(name)
-        return name
 
     def compress(self, data: bytes, form: str, compression: str | None) -> tuple[bytes, str]:
         """`data` in the format `form`, compressed where that makes it shorter, and its content type."""

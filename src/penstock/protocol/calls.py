@@ -56,6 +56,8 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "queues": Verb(tuple[str | None], list[QueueInfo]),
         "peek": Verb(tuple[str, int, str], list[Peeked]),
         "purge": Verb(tuple[str, str], int),
+        "pause": Verb(tuple[str, str], bool),
+        "resume": Verb(tuple[str, str], bool),
         "dead_letters": Verb(tuple[str | None, int, str], list[DeadLetter]),
         "retry_dead": Verb(tuple[list[str]], int),
         "drop_dead": Verb(tuple[list[str]], int),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -71,7 +71,7 @@ class Broker:
         self.spaces: dict[str, Space] = {}
         self.peers: set[Peer] = set()
         self.sessions: dict[Peer, ClientSession] = {}
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.started = time.time()
         self.refused = 0
         self._features = replace(
@@ -110,9 +110,13 @@ class Broker:
         self.sessions.pop(peer, None)
 
     def greet(self, peer: Peer, hello: Hello) -> None:
-        task = self._loop.create_task(self._greet(peer, hello))
-        self._greetings.add(task)
-        task.add_done_callback(self._greetings.discard)
+        self.spawn(self._greet(peer, hello))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let it go on beside the rest; its errors are its own business."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _greet(self, peer: Peer, hello: Hello) -> None:
         version = min(hello.newest, NEWEST)
@@ -171,9 +175,7 @@ class Broker:
                 peer.abort()
 
     def administer(self, session: ClientSession, request: CallRequest) -> None:
-        task = self._loop.create_task(self._administer(session, request))
-        self._greetings.add(task)
-        task.add_done_callback(self._greetings.discard)
+        self.spawn(self._administer(session, request))
 
     async def _administer(self, session: ClientSession, request: CallRequest) -> None:
         try:

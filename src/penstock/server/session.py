@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -57,6 +57,7 @@ class Host(Protocol):
     """What a session needs of its broker."""
 
     def administer(self, session: ClientSession, request: CallRequest) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
 
 
 class ClientSession:
@@ -297,6 +298,9 @@ class ClientSession:
             self._fail(request.number, ConfigError(text))
             return
         verb(Call(self, request, size))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._host.spawn(work)
 
     def fail(self, number: int, error: BaseException) -> None:
         self._fail(number, error)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from penstock.outcome import Outcome, Progress, Report, State
 from penstock.protocol import calls
 from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
-from penstock.queue import Queue
+from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_KEY, check_seconds
 from penstock.server.rights_check import MAX_LEASE
@@ -53,6 +54,13 @@ class Call:
     def fail(self, error: BaseException) -> None:
         self.session.fail(self.request.number, error)
 
+    async def answer_later(self, value: Awaitable[object]) -> None:
+        """For what takes long, in steps between which others have their turns."""
+        try:
+            self.answer(await value)
+        except Exception as error:  # one client's request is not another's trouble
+            self.fail(error)
+
 
 def verb(act: Callable[..., object]) -> Callable[[Call], None]:
     """A handler from a function of the session and the verb's arguments."""
@@ -67,7 +75,10 @@ def verb(act: Callable[..., object]) -> Callable[[Call], None]:
         except Exception as error:  # one client's request is not another's trouble
             call.fail(error)
         else:
-            call.answer(value)
+            if isinstance(value, Awaitable):
+                call.session.spawn(call.answer_later(value))
+            else:
+                call.answer(value)
 
     return handle
 
@@ -261,9 +272,24 @@ def peek(s: ClientSession, queue: str, limit: int, namespace: str) -> object:
     return list(_run(s, s.space.engine.inspect.peek(queue, _limit(limit), namespace)))
 
 
-def purge(s: ClientSession, queue: str, namespace: str) -> object:
+async def purge(s: ClientSession, queue: str, namespace: str) -> object:
     s.rights.need(Right.READ, "queue", queue)
-    return _run(s, s.space.engine.inspect.purge(queue, namespace))
+    total = 0
+    while gone := s.space.engine.inspect.purge_some(queue, namespace):
+        total += gone
+        await asyncio.sleep(0)
+    return total
+
+
+def pause(s: ClientSession, queue: str, namespace: str) -> object:
+    check_name("queue", queue)  # it is made if it is not there
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.pause(queue, namespace))
+
+
+def resume(s: ClientSession, queue: str, namespace: str) -> object:
+    s.rights.need(Right.CONFIGURE, "queue", queue)
+    return _run(s, s.space.engine.inspect.resume(queue, namespace))
 
 
 def dead_letters(s: ClientSession, queue: str | None, limit: int, namespace: str) -> object:
@@ -311,7 +337,7 @@ VERBS: Mapping[str, Callable[[Call], None]] = MappingProxyType(
         for act in (
             *(extend, depth, store, fetch, forget, note),
             *(revoke, join, renew, leave, bury, reap, workers, acquire, resign, get, put),
-            *(declare, queues, peek, purge, dead_letters, retry_dead, drop_dead, members),
+            *(declare, queues, peek, purge, pause, resume, dead_letters, retry_dead, drop_dead, members),
         )
     }
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.broker import Broker
 from penstock.clock import Clock
+from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.errors import PenstockError, SignatureError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def runner_of(app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits) -> Runner:
     """The runner that the app's settings ask for."""
-    if app.pipeline.trust is None and app.pipeline.compression(app.conf.result_compression) is None:
+    if app.pipeline.trust is None and compression_of(app.conf.result_compression) is None:
         return Runner(plans, broker, worker, clock, traits=traits)
     return PackingRunner(app, plans, broker, worker, clock, traits)
 
@@ -36,7 +37,7 @@ class PackingRunner(Runner):
         super().__init__(plans, broker, worker, clock, traits=traits)
         self._pipeline = app.pipeline
         self._trust = app.pipeline.trust
-        self._compression = app.pipeline.compression(app.conf.result_compression)
+        self._compression = compression_of(app.conf.result_compression)
 
     def prepare(self, slot: Slot, delivery: Delivery, now: float) -> Settlement | None:
         message = delivery.message

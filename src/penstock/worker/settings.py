@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.exchanges import SeveralQueues
+from penstock.queue import worker_direct
+from penstock.routing import fixed
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.config import Config
 
 DEFAULT_POOL = "prefork"
 COROUTINES = 100
@@ -19,9 +23,9 @@ COROUTINES = 100
 
 
 class WorkerOptions(Struct, frozen=True, kw_only=True):
-    """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app, or to the number
-    of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in seconds. `burst`:
-    end when there is nothing ready to start (what is due later stays)."""
+    """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app's settings, and then
+    to the number of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in
+    seconds. `burst`: end when there is nothing ready to start (what is due later stays)."""
 
     concurrency: int | None = None
     pool: str | None = None
@@ -44,20 +48,25 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     def settle(self, app: Penstock) -> Settled:
         """Nothing left open. Raises `ConfigError`, `UnknownQueue`."""
         conf = app.conf
-        pool = self.pool or DEFAULT_POOL
-        queues = tuple(dict.fromkeys(conf.check_queue(name) for name in self.queues)) or _all_queues(app)
+        pool, name = self.pool or conf.worker_pool or DEFAULT_POOL, self.full_name()
+        queues = tuple(dict.fromkeys(self._served(conf, one, name) for one in self.queues)) or _all_queues(app, name)
         return Settled(
-            name=self.full_name(),
+            name=name,
             pool=pool,
             concurrency=self.concurrency or conf.worker_concurrency or _default_concurrency(pool),
-            queues=queues,
+            queues=(worker_direct(name), *queues) if conf.worker_direct else queues,
             in_turn=not self.queues,
             namespace=conf.namespace,
             lease=self.lease or conf.lease,
             burst=self.burst,
-            max_tasks_per_child=self.max_tasks_per_child,
-            max_memory_per_child=self.max_memory_per_child,
+            max_tasks_per_child=self.max_tasks_per_child or conf.worker_max_tasks_per_child,
+            max_memory_per_child=self.max_memory_per_child or conf.worker_max_memory_per_child,
         )
+
+    def _served(self, conf: Config, queue: str, worker: str) -> str:
+        """The queue that -Q names; of a broadcast, this worker's own."""
+        mine = (one.queue_of(worker, conf.namespace) for one in conf.broadcasts if one.name == queue)
+        return next(mine, None) or conf.check_queue(queue)
 
     def full_name(self) -> str:
         """`name@host`, with %h the host's name and %p the process's id."""
@@ -82,10 +91,18 @@ class Settled(Struct, frozen=True, kw_only=True):
     max_memory_per_child: int | None
 
 
-def _all_queues(app: Penstock) -> tuple[str, ...]:
-    """The declared queues, and those that registered tasks go to."""
-    declared = [queue.name for queue in app.conf.queues]
-    return tuple(dict.fromkeys([*declared, *(task.options.queue for task in app.tasks.values() if task.options.queue)]))
+def _all_queues(app: Penstock, worker: str) -> tuple[str, ...]:
+    """The declared queues, this worker's part of broadcasts, and the queues that registered tasks go to, by what they
+    or the tables of routes say. What a function would say of a call is not known."""
+    conf = app.conf
+    found = [queue.name for queue in conf.queues]
+    found += [broadcast.queue_of(worker, conf.namespace) for broadcast in conf.broadcasts]
+    for task in app.tasks.values():
+        said = task.options.queue if "queue" in task.own else fixed(conf.task_routes, task.name).get("queue")
+        place = conf.address(said or conf.task_default_queue)
+        if not isinstance(place, SeveralQueues):
+            found.append(place)
+    return tuple(dict.fromkeys(found))
 
 
 def _default_concurrency(pool: str) -> int:

@@ -31,8 +31,9 @@ class Worker:
     """Runs the tasks of `app` until it is stopped: TERM or INT finish what runs, QUIT or a second INT give it up."""
 
     def __init__(self, app: Penstock, options: WorkerOptions | None = None) -> None:
-        """Raises `ConfigError` for options that cannot be kept."""
+        """Imports the modules that define the app's tasks. Raises `ConfigError` for options that cannot be kept."""
         self._app = app
+        app.import_tasks()
         self._options = options or WorkerOptions()
         self._settings = self._options.settle(app)
         self._pool, self._traits = load(self._settings.pool)

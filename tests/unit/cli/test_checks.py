@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from penstock import Penstock
 from penstock.broker import Features
-from penstock.cli.checks import Level, check_engine, check_results
+from penstock.cli.checks import Level, check_engine, check_results, check_workers
+from penstock.coordinator import WorkerInfo
 from penstock.engines import memory
 from penstock.engines.memory import MemoryEngine
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
@@ -62,3 +63,17 @@ class KeepsNothing(MemoryBroker):
     @property
     def features(self) -> Features:
         return replace(FEATURES, engine="nothing", results=False)
+
+
+def test_the_queue_of_one_worker_is_no_queue_for_another() -> None:
+    app = Penstock("checked", broker="memory://")
+    for queue in ("plain", "mail@here.direct", "reload.to.mail@here"):
+        app.send_task("x", queue=queue)
+    app.engine.run(app.engine.coordinator.join(WorkerInfo("a" * 32, "other", "here", 1, 1, (), "solo", 0.0)))
+    found = check_workers(app, app.engine.run(app.engine.inspect.queues()), "tasks")
+    assert [one.remedy for one in found if "no worker serves" in one.text] == [
+        "penstock -A tasks worker -Q plain",
+        "penstock -A tasks worker -n mail@here, or penstock purge mail@here.direct",
+        "penstock -A tasks worker -n mail@here, or penstock purge reload.to.mail@here",
+    ]
+    app.close()

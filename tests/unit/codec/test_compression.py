@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.codec import Arguments, Bounds, Pipeline, Reader, inflate
+from penstock.codec import Arguments, Bounds, Pipeline, Reader, compression_of, inflate
 from penstock.codec.compression import NAMES, NONE, SMALL, compressor
 from penstock.codec.values import json
 from penstock.errors import ConfigError, DecodeError
@@ -178,11 +178,11 @@ def test_a_content_type_that_is_none_is_an_error(content_type: str) -> None:
 
 
 def test_names_are_checked_where_they_are_written() -> None:
-    assert PIPELINE.compression(None) is None
-    assert PIPELINE.compression(NONE) is None
-    assert PIPELINE.compression("zstd") == "zstd"
+    assert compression_of(None) is None
+    assert compression_of(NONE) is None
+    assert compression_of("zstd") == "zstd"
     with pytest.raises(ConfigError, match="unknown compression 'gzp'; did you mean 'gzip'"):
-        PIPELINE.compression("gzp")
+        compression_of("gzp")
 
 
 def test_an_algorithm_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from penstock.codec import Arguments, Pipeline, Reader, Returned, Trust
+from penstock.codec import Arguments, Pipeline, Reader, Returned, Trust, compression_of
 from penstock.codec.compression import NAMES as COMPRESSIONS
 from penstock.codec.compression import NONE
 from penstock.codec.formats import NAMES as FORMATS
@@ -32,7 +32,7 @@ WAYS = [(form, compression) for form in FORMATS for compression in (*COMPRESSION
 def sent(args: tuple[Any, ...], form: str, compression: str) -> bytes:
     """A call as it lies in a queue."""
     encoded = CODEC.encode(args, {}, PIPELINE.serializer(form))
-    body, content_type = PIPELINE.compress(encoded, form, PIPELINE.compression(compression))
+    body, content_type = PIPELINE.compress(encoded, form, compression_of(compression))
     message = Message(1, "t", body, id="id-1", content_type=content_type)
     TRUST.sign(message)
     return pack(message)
@@ -53,7 +53,7 @@ def test_arguments_come_through(form: str, compression: str, args: list[Any]) ->
 @given(value=VALUES)
 def test_results_come_through(form: str, compression: str, value: list[Any]) -> None:
     data = RETURNED.encode(value, PIPELINE.serializer(form))
-    stored, content_type = PIPELINE.result_out("id-1", data, form, PIPELINE.compression(compression))
+    stored, content_type = PIPELINE.result_out("id-1", data, form, compression_of(compression))
     assert content_type.endswith("+signed")
     assert RETURNED.decode(*PIPELINE.result_in("id-1", stored, content_type)) == value
 

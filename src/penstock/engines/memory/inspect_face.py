@@ -46,6 +46,21 @@ class MemoryInspect:
                 self._store.end(task, Outcome(State.REVOKED, b"", self._store.now(), retries=task.retries))
             return len(waiting)
 
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        with self._store.lock:
+            line = self._store.line(namespace, queue)
+            line.paused, before = True, line.paused
+            return not before
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        with self._store.lock:
+            line = self._store.lines.get((namespace, queue))
+            if line is None or not line.paused:
+                return False
+            line.paused = False
+            self._store.waiters.ring()
+            return True
+
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""
     ) -> Sequence[DeadLetter]:
@@ -106,6 +121,7 @@ class MemoryInspect:
             oldest_age=self._store.now() - min(ready) if ready else None,
             enqueued=line.enqueued,
             settled=line.settled,
+            paused=line.paused,
         )
 
 

@@ -104,14 +104,15 @@ class Line:
     bytes: int = 0
     enqueued: int = 0
     settled: int = 0
+    paused: bool = False
 
     @property
     def depth(self) -> int:
         return sum(self.counts.values())
 
     def next_lane(self) -> Lane | None:
-        """The lane to serve next: 9 first."""
-        return next((lane for lane in reversed(self.lanes) if lane), None)
+        """The lane to serve next: 9 first; none of a paused queue."""
+        return None if self.paused else next((lane for lane in reversed(self.lanes) if lane), None)
 
 
 @dataclass(slots=True, frozen=True)

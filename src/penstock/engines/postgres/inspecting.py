@@ -60,6 +60,7 @@ class PostgresInspect:
         self._engine = engine
         self._schema = schema
         self._queue = f"SELECT id FROM {schema}.queue WHERE namespace = $1 AND name = $2 AND id > 0"
+        self._pause = f"UPDATE {schema}.queue SET paused = $2 WHERE id = $1 AND paused <> $2 RETURNING true"
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         sql = (
@@ -110,6 +111,23 @@ class PostgresInspect:
         while gone := await self._engine.core.change(work):
             purged += gone
         return purged
+
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        core = self._engine.core
+        [number] = await core.call(lambda c: core.lanes.make(c, namespace, [queue]))
+        return bool(await core.change(lambda c: c.fetchval(self._pause, number, True)))
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        core = self._engine.core
+
+        async def work(connection: Connection) -> bool:
+            found = await core.lanes.queues(connection, namespace, [queue])
+            if not found or not await connection.fetchval(self._pause, found[0], False):
+                return False
+            await connection.execute(f"SELECT {self._schema}.ring($1, 64)", found[0])
+            return True
+
+        return await core.change(work)
 
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""

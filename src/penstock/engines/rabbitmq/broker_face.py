@@ -47,6 +47,7 @@ def features(settings: Settings) -> Features:
         results=settings.replies,
         leases="connection",
         sees_delayed=False,
+        pause=False,
     )
 
 

@@ -17,6 +17,7 @@ from penstock.engines.rabbitmq.posting import DIED, REASON
 from penstock.engines.rabbitmq.publisher import Publisher
 from penstock.engines.rabbitmq.reading import Opened, opened
 from penstock.engines.rabbitmq.wire import Content
+from penstock.errors import Unsupported
 from penstock.message import NORMAL, VERSION, Message
 from penstock.queue import Queue, QueueInfo
 
@@ -29,6 +30,10 @@ LISTED = 5.0
 """Seconds for which a list of queues knows no new lanes."""
 MOST = 10_000
 """Dead letters that are looked through for those that are wanted."""
+NO_PAUSE = (
+    "the rabbitmq engine cannot pause a queue: its server hands out to whoever consumes. Stop the workers of this "
+    "queue instead: penstock worker -Q names those that a worker serves"
+)
 
 
 class RabbitInspect:
@@ -116,6 +121,12 @@ class RabbitInspect:
             if await publisher.topology.ready_or_none(lane) is not None:
                 count += await publisher.topology.purge(lane)
         return count
+
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        raise Unsupported(NO_PAUSE)
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        raise Unsupported(NO_PAUSE)
 
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""

@@ -51,6 +51,12 @@ class RedisInspect:
             dropped += count
         return dropped
 
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        return bool(await self._engine.link.again("inspect", ["pause", queue_key(namespace, queue)]))
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        return bool(await self._engine.link.again("inspect", ["resume", queue_key(namespace, queue)]))
+
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""
     ) -> Sequence[DeadLetter]:
@@ -108,7 +114,7 @@ def _replica(line: str, written: int) -> Member:
 
 def _queue(key: bytes, age: bytes, found: Sequence[bytes]) -> QueueInfo:
     namespace, name = queue_names(key)
-    length, size, ready, leased, delayed, held, dead, enqueued, settled = (int(one) if one else 0 for one in found)
+    length, size, ready, leased, delayed, held, dead, enqueued, settled, paused = (int(one or 0) for one in found)
     return QueueInfo(
         name,
         namespace,
@@ -123,6 +129,7 @@ def _queue(key: bytes, age: bytes, found: Sequence[bytes]) -> QueueInfo:
         oldest_age=float(age) if age else None,
         enqueued=enqueued,
         settled=settled,
+        paused=bool(paused),
     )
 
 

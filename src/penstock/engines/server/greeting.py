@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from importlib.metadata import version
 
-import penstock
 from penstock.engines.server.settings import Settings
 from penstock.protocol import NEWEST, OLDEST
 from penstock.protocol.replies import Welcome
@@ -23,7 +23,7 @@ def hello(settings: Settings, session: int) -> Hello:
     return Hello(
         OLDEST,
         NEWEST,
-        f"penstock {penstock.__version__} on {socket.gethostname()}"[:60],
+        f"penstock {version('penstock')} on {socket.gethostname()}"[:60],
         settings.namespace,
         settings.address.user or "",
         settings.address.password or "",

@@ -31,6 +31,14 @@ class ServerInspect:
         count: int = await self._engine.link.call("purge", queue, namespace)
         return count
 
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        changed: bool = await self._engine.link.call("pause", queue, namespace)
+        return changed
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        changed: bool = await self._engine.link.call("resume", queue, namespace)
+        return changed
+
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""
     ) -> Sequence[DeadLetter]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.broker import DeadLetter, Member, Peeked
+from penstock.engines.sqlite.board import PLACES, mask
 from penstock.engines.sqlite.publishing import Wake, fresh_copy
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError
@@ -93,15 +94,39 @@ class SqliteInspect:
 
     async def purge(self, queue: str, namespace: str = "") -> int:
         total = 0
-        while True:
-            gone = self._store.change(lambda wake: self._purge_some(queue, namespace, wake))
+        while gone := self.purge_some(queue, namespace):
             total += gone
-            if not gone:
-                return total
+        return total
 
-    def _purge_some(self, queue: str, namespace: str, wake: Wake) -> int:
-        found = self._store.catalog.known_queue(namespace, queue)
-        return 0 if found is None else self._store.revoker.purge(found, wake)
+    def purge_some(self, queue: str, namespace: str = "") -> int:
+        """One transaction's worth of `purge`; 0 when it is done."""
+
+        def work(wake: Wake) -> int:
+            found = self._store.catalog.known_queue(namespace, queue)
+            return 0 if found is None else self._store.revoker.purge(found, wake)
+
+        return self._store.change(work)
+
+    async def pause(self, queue: str, namespace: str = "") -> bool:
+        def work(wake: Wake) -> bool:
+            return self._set_paused(self._store.catalog.queue(namespace, queue), True)
+
+        return self._store.change(work)
+
+    async def resume(self, queue: str, namespace: str = "") -> bool:
+        def work(wake: Wake) -> bool:
+            found = self._store.catalog.known_queue(namespace, queue)
+            if found is None or not self._set_paused(found, False):
+                return False
+            wake.queues, wake.tasks = mask([found]), PLACES
+            return True
+
+        return self._store.change(work)
+
+    def _set_paused(self, queue: int, paused: bool) -> bool:
+        """Whether that changed it."""
+        self._db.execute("UPDATE queue SET paused = ?1 WHERE id = ?2 AND paused <> ?1", (paused, queue))
+        return bool(self._db.changes())
 
     async def dead_letters(
         self, queue: str | None = None, limit: int = 100, namespace: str = ""

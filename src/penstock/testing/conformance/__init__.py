@@ -23,6 +23,7 @@ from penstock.testing.conformance import (
     area_inspect,
     area_lease,
     area_partition,
+    area_pause,
     area_priority,
     area_publish,
     area_result,
@@ -47,6 +48,7 @@ AREAS: Mapping[str, Sequence[Check]] = {
     "revoke": area_revoke.CHECKS,
     "coordination": area_coordination.CHECKS,
     "inspect": area_inspect.CHECKS,
+    "pause": area_pause.CHECKS,
 }
 
 

@@ -45,9 +45,11 @@ end
 -- Lease up to `limit` tasks; returns lists of token, held (id, place…), messages, attempts.
 local function claim(nonce, want)
   local taken, left, room = {}, want.limit, want.bytes
+  local pauses = call('EXISTS', P .. ':paused') == 1
   for _, queue in ipairs(want.queues) do
     local lanes = P .. ':lanes:' .. queue
-    while left > 0 do
+    local paused = pauses and call('SISMEMBER', P .. ':paused', queue) == 1
+    while left > 0 and not paused do
       local first = call('ZRANGE', lanes, 0, 0, 'WITHSCORES')
       if not first[1] then break end
       local lane, priority = queue .. '/' .. first[1], tonumber(string.sub(first[1], 1, 1))

@@ -12,6 +12,19 @@ function verbs.declare()
   return 1
 end
 
+function verbs.pause()
+  local queue = take()
+  know_queue(queue)
+  return call('SADD', P .. ':paused', queue)
+end
+
+function verbs.resume()
+  local queue = take()
+  local paused = call('SREM', P .. ':paused', queue)
+  if paused == 1 then ring(queue) end
+  return paused
+end
+
 -- Drop up to `most` of what waits; returns how many. 0: nothing is left.
 function verbs.purge()
   local queue, most, dropped = take(), take_number(), 0

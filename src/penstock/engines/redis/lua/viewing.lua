@@ -49,6 +49,7 @@ function views.queues()
       write_counts()
       local q = call('HMGET', P .. ':q:' .. queue, 'length', 'size', 'ready', 'leased', 'delayed', 'bytes', 'dead', 'enqueued', 'settled')
       for i = 1, 9 do q[i] = q[i] or '' end
+      q[10] = digits(call('SISMEMBER', P .. ':paused', queue))
       found[#found + 1] = { queue, oldest_of(queue), q }
     end
   end
