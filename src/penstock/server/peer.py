@@ -63,7 +63,6 @@ class Peer(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._frames = Frames(HELLO_FRAME)
         self._transport: asyncio.Transport | None = None
-        self._out: list[bytes] = []
         self.session: Session | None = None
         self.greeting = False
         self._backlog: list[memoryview] = []
@@ -146,7 +145,6 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._out.clear()
         self._backlog.clear()
         session, self.session = self.session, None
         if session is not None:
@@ -166,21 +164,14 @@ class Peer(asyncio.Protocol):
     # For who uses it.
 
     def send(self, reply: object) -> None:
-        """Send it with what else this turn of the loop has to say."""
-        if self.closed or self._transport is None:
+        """Send it. The loop writes what one turn of it sends together."""
+        transport = self._transport
+        if self.closed or transport is None:
             return
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(frame(reply))
-
-    def _flush(self) -> None:
-        if self.closed or self._transport is None or not self._out:
-            return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
+        data = frame(reply)
         self.sent += len(data)
-        self._transport.write(data)
-        if self._transport.get_write_buffer_size() > MAX_UNREAD:
+        transport.write(data)
+        if self.stalled is not None and transport.get_write_buffer_size() > MAX_UNREAD:
             self.cut("stalled", f"{MAX_UNREAD >> 20} MiB were sent that are not read")
 
     def began(self, size: int) -> None:
@@ -256,8 +247,7 @@ class Peer(asyncio.Protocol):
         if self.closed or self._transport is None:
             return
         self.closed = True
-        self._transport.write(b"".join([*self._out, frame(Refused(code, reason))]))
-        self._out.clear()
+        self._transport.write(frame(Refused(code, reason)))
         if self.stalled is None and code != "stalled":
             self._transport.close()
         else:
@@ -266,7 +256,6 @@ class Peer(asyncio.Protocol):
     def close(self) -> None:
         """End the connection when what was sent is read."""
         if not self.closed and self._transport is not None:
-            self._flush()
             self.closed = True
             self._transport.close()
 

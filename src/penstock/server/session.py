@@ -14,7 +14,7 @@ import msgspec
 from penstock.broker import Accepted, Answer, Demand, Duplicate, Full
 from penstock.delivery import Settlement
 from penstock.engines.sqlite.joint import Finished, Work
-from penstock.engines.sqlite.publishing import packed
+from penstock.engines.sqlite.publishing import Outgoing, packed
 from penstock.engines.sqlite.watching import Watch
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
@@ -102,16 +102,19 @@ class ClientSession:
         if request.again and self._heard(request.mark, request.number, self._send_published):
             return
         try:
-            batches = [[read_message(body) for body in batch] for batch in request.batches]
-            for batch, messages in zip(request.batches, batches, strict=True):
-                if len(batch) > MAX_BATCH:
-                    raise ConfigError(f"a batch of {len(batch):,} messages; at most {MAX_BATCH:,} are taken")
-                self.rights.publish(messages, worker=bool(self.workers))
+            batches = [self._read_batch(bodies) for bodies in request.batches]
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
         self.peer.began(size)
         Publishing(self, request, batches, size).submit()
+
+    def _read_batch(self, bodies: list[bytes]) -> list[Message]:
+        if len(bodies) > MAX_BATCH:
+            raise ConfigError(f"a batch of {len(bodies):,} messages; at most {MAX_BATCH:,} are taken")
+        messages = [read_message(body) for body in bodies]
+        self.rights.publish(messages, worker=bool(self.workers))
+        return messages
 
     def earlier(self, task_id: str) -> Answer | None:
         """What became of a publish that was not answered in time, and is asked for by the id that its client made
@@ -347,29 +350,40 @@ class ClientSession:
 class Publishing:
     """One publish, until all of its batches are answered: those that find their queue full may wait for room."""
 
+    __slots__ = ("_answers", "_held", "_known", "_open", "_outgoing", "_request", "_session", "_size", "_told")
+
     def __init__(
         self, session: ClientSession, request: PublishRequest, batches: list[list[Message]], size: int
     ) -> None:
         self._session, self._request, self._size = session, request, size
         self._known: dict[int, dict[int, Answer]] = {}
         """By batch and place: answers to what was asked before."""
-        self._outgoing = []
-        for number, (batch, bodies) in enumerate(zip(batches, request.batches, strict=True)):
-            known = {
-                place: earlier
-                for place, message in enumerate(batch)
-                if message.id is not None
-                and message.id.startswith("@")
-                and (earlier := session.earlier(message.id)) is not None
-            }
-            if known:
-                self._known[number] = known
-                batch = [message for place, message in enumerate(batch) if place not in known]
-                bodies = [body for place, body in enumerate(bodies) if place not in known]
-            self._outgoing.append(packed(batch, bodies))
+        self._held: Held | None = None
+        self._told: list[Any] | None = None
+        """The answers as they go out, once they are known."""
+        self._outgoing = [
+            self._fresh(number, *both) for number, both in enumerate(zip(batches, request.batches, strict=True))
+        ]
         self._answers: list[list[Answer]] = [[] for _ in batches]
         self._open = [number for number, one in enumerate(self._outgoing) if one.messages]
-        self._held = Held(session.peer, session.space.blocked.deadline(request.timeout), self.submit, self._answer)
+
+    def _fresh(self, number: int, batch: list[Message], bodies: list[bytes]) -> Outgoing:
+        """The batch, without what is known to have been published before."""
+        outgoing = packed(batch, bodies)
+        if outgoing.lane is not None:
+            return outgoing  # none of them has an id
+        known = {
+            place: earlier
+            for place, message in enumerate(batch)
+            if message.id is not None
+            and message.id.startswith("@")
+            and (earlier := self._session.earlier(message.id)) is not None
+        }
+        if not known:
+            return outgoing
+        self._known[number] = known
+        left = [place for place in range(len(batch)) if place not in known]
+        return packed([batch[place] for place in left], [bodies[place] for place in left])
 
     def submit(self) -> None:
         """Publish what is not answered."""
@@ -377,27 +391,27 @@ class Publishing:
         if not self._open:
             self._answer()
             return
-        work = Work(
-            publish=[self._outgoing[number] for number in self._open],
-            mark=session.mark(self._request.mark),
-            encode=self._encode,
-        )
-        tasks = sum(len(one.messages) for one in work.publish)
+        publish = [self._outgoing[number] for number in self._open]
+        self._told = None
+        work = Work(publish=publish, mark=session.mark(self._request.mark), encode=self._encode)
+        tasks = len(publish[0].messages) if len(publish) == 1 else sum(len(one.messages) for one in publish)
         session.space.turns.submit(Entry(work, self._published, tasks))
 
     def _encode(self, work: Work) -> bytes:
-        return _encode(Published(0, self._spans(self._merged(work))))
+        self._told = self._spans(self._merged(work))
+        return _encode(Published(0, self._told))
 
     def _merged(self, work: Work) -> list[list[Answer]]:
+        if len(self._open) == len(self._answers):
+            return work.answers
         answers = list(self._answers)
         for number, found in zip(self._open, work.answers, strict=True):
             answers[number] = found
         return answers
 
     def _spans(self, answers: list[list[Answer]]) -> list[Any]:
-        return [
-            span_or_each(self._session.named(self._whole(number, answers[number]))) for number in range(len(answers))
-        ]
+        named = self._session.named
+        return [span_or_each(named(self._whole(number, one))) for number, one in enumerate(answers)]
 
     def _whole(self, number: int, answers: list[Answer]) -> list[Answer]:
         """With those that were known before."""
@@ -410,25 +424,37 @@ class Publishing:
     def _published(self, work: Work) -> None:
         session = self._session
         if work.error is not None:
-            session.space.blocked.release(self._held)
-            session.peer.answered(self._size)
+            self._over()
             session.fail(self._request.number, work.error)
             return
         self._answers = self._merged(work)
         self._open = [number for number, found in enumerate(self._answers) if found and type(found[0]) is Full]
-        if self._open and not session.workers:
-            full: Any = self._answers[self._open[0]][0]
-            message = self._outgoing[self._open[0]].messages[0]
-            if session.space.blocked.hold(self._held, message.namespace, full.queue):
-                return
-        self._answer()
+        if not self._open or session.workers or not self._wait_for_room():
+            self._answer()
+
+    def _wait_for_room(self) -> bool:
+        """Whether the queue is one whose publishers wait, and there is time left."""
+        full: Any = self._answers[self._open[0]][0]
+        message = self._outgoing[self._open[0]].messages[0]
+        blocked = self._session.space.blocked
+        if self._held is None:
+            deadline = blocked.deadline(self._request.timeout)
+            self._held = Held(self._session.peer, deadline, self.submit, self._answer)
+        return blocked.hold(self._held, message.namespace, full.queue)
+
+    def _over(self) -> None:
+        if self._held is not None:
+            self._session.space.blocked.release(self._held)
+        self._session.peer.answered(self._size)
 
     def _answer(self) -> None:
         session = self._session
-        session.space.blocked.release(self._held)
-        session.peer.answered(self._size)
-        session.published += sum(len(found) for found in self._answers)
-        session.peer.send(Published(self._request.number, self._spans(self._answers)))
+        self._over()
+        session.published += len(self._outgoing[0].messages) if len(self._outgoing) == 1 else self._count()
+        session.peer.send(Published(self._request.number, self._told or self._spans(self._answers)))
+
+    def _count(self) -> int:
+        return sum(len(one.messages) for one in self._outgoing)
 
 
 def session_number(user: str, session: int) -> int:

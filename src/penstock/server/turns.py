@@ -61,6 +61,7 @@ class Turns:
         self._after: list[Callable[[], None]] = []
         """To be called when what was committed until now is durable."""
         self._scheduled = self._syncing = False
+        self._gathered = 0
         self._woken = Wake()
         """By what other calls changed."""
         self._parked: dict[Entry, None] = {}
@@ -152,7 +153,17 @@ class Turns:
     def _schedule(self) -> None:
         if not self._scheduled and not self._syncing:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._gather if self._durable else self._turn)
+
+    def _gather(self) -> None:
+        """While each look at the sockets brings more, those who come share the sync. Without syncs a turn is short."""
+        count = len(self._entries)
+        if count > self._gathered and count < MOST:
+            self._gathered = count
+            self._loop.call_soon(self._gather)
+        else:
+            self._gathered = 0
+            self._turn()
 
     def _turn(self) -> None:
         self._scheduled = False

@@ -212,7 +212,7 @@ class Joint:
         now = self._store.now()
         rows = []
         for work in works:
-            if work.mark is None or self._all_full(work):
+            if work.mark is None or (work.answers and self._all_full(work)):
                 continue
             session, mark = work.mark
             if work.answers or work.plans:
@@ -226,7 +226,7 @@ class Joint:
 
     def _all_full(self, work: Work) -> bool:
         """Nothing was done: asked again, it may be."""
-        return bool(work.answers) and all(type(answer) is Full for answers in work.answers for answer in answers)
+        return all(type(answers[0]) is Full for answers in work.answers if answers)
 
     def _claimed(self, work: Work) -> None:
         if work.claims and work.demand is not None:
