@@ -44,7 +44,7 @@ DEAD = [("dead", NUMBER, 0, pack(Message(VERSION, "t", b"", queue="q")), "")]
         (DEAD, False, State.FAILURE, None),
         ([], False, State.UNKNOWN, None),
     ],
-    ids=str,
+    ids=["ended", "failed", "dead without an error", "gone"],
 )
 def test_what_ends_between_two_looks_has_its_outcome(
     places: list[tuple[Any, ...]], stored: bool, state: State, outcome: Outcome | None
