@@ -294,6 +294,8 @@ def read_config(given: Mapping[str, Any]) -> Config:
             raise ConfigError(f"{name} must be a list, not the string {values[name]!r}")
     for name in ("imports", "accept_content", "security_cert_store"):
         if name in values:
+            if not isinstance(values[name], Iterable):
+                raise ConfigError(f"{name} must be a list, not {values[name]!r}")
             values[name] = tuple(values[name])
     if "task_queues" in values:
         values["task_queues"] = _queues(values["task_queues"])

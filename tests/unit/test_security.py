@@ -34,6 +34,9 @@ def accepted(made: Pipeline) -> int:
         ({"accept_content": []}, "accept_content must be a list of serializers"),
         ({"accept_content": "json"}, "accept_content must be a list, not the string 'json'"),
         ({"accept_content": [5]}, "accept_content must be a list of serializers"),
+        ({"accept_content": None}, "accept_content must be a list, not None"),
+        ({"imports": 5}, "imports must be a list, not 5"),
+        ({"security_cert_store": 5}, "security_cert_store must be a list, not 5"),
         ({"accept_content": ["json", "pickle"]}, "'pickle' needs security_key: whoever can write"),
         (
             {"accept_content": ["json", "pickle"], "security_key": "MINE", "security_accept_unsigned": True},
