@@ -75,7 +75,7 @@ class Vault:
         self.double: Task[[str], str] = app.task(name="double")(self._double)
         self.open: Task[[Any], str] = app.task(name="open")(self._open)
         self.stubborn: Task[..., int] = app.task(name="stubborn", bind=True)(self._stubborn)
-        self.hasty: Task[[str], str] = app.task(name="hasty", acks_late=False)(self._double)
+        self.hasty: Task[..., str] = app.task(name="hasty", bind=True, acks_late=False)(self._hasty)
         self.moody: Task[[str], str] = app.task(name="moody")(self._moody)
         self.parent: Task[[str], str] = app.task(name="parent")(self._parent)
 
@@ -92,6 +92,12 @@ class Vault:
         if task.request.retries == 1:
             raise task.retry(args=(number + 1,), countdown=0.05)
         return number
+
+    def _hasty(self, task: Any, text: str) -> str:
+        """Retried, though it was acknowledged."""
+        if task.request.retries == 0:
+            raise task.retry(countdown=0.05)
+        return text + text
 
     def _moody(self, path: str) -> str:
         """Fails until that file is there."""
