@@ -68,6 +68,10 @@ bench: .venv/installed ## measure on this machine
 bench-engines: .venv/installed ## measure Redis, RabbitMQ and PostgreSQL, beside raw loops and other queues
 	.venv/bin/python -m bench.engines
 
+.PHONY: bench-broker
+bench-broker: .venv/installed ## measure penstock broker, beside the embedded engine and Redis
+	.venv/bin/python -m bench.broker
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the manual into site/
 	.venv/bin/mkdocs build --clean --strict

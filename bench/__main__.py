@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from bench import crowd, drain, enqueue, idle, lanes, latency, machine, mixed, report, soak, startup
+from bench import beat, crowd, drain, enqueue, idle, lanes, latency, machine, mixed, report, soak, startup
 from bench.measure import Measure, Result
 from bench.place import open_place
 
@@ -19,6 +19,7 @@ MEASURES: tuple[Measure, ...] = (
     *lanes.MEASURES,
     *mixed.MEASURES,
     *idle.MEASURES,
+    *beat.MEASURES,
     *startup.MEASURES,
 )
 

@@ -161,7 +161,7 @@ def commands_of(group: click.Group, path: str = "") -> Iterator[tuple[str, click
             if command.invoke_without_command:
                 yield f"{path}{found}", command
             yield from commands_of(command, f"{path}{found} ")
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield f"{path}{found}", command
 
 

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+from pathlib import Path
 
 from bench import machine, report
 from bench.broker import beside_redis, crowd, drain, quick, share
@@ -20,6 +21,8 @@ MEASURES: tuple[Measure, ...] = (
     *share.MEASURES,
 )
 PREFIX = "broker-"
+PAGE = report.PAGE.with_name("benchmarks-broker.md")
+METHOD = Path(__file__).parent / "method.md"
 
 
 def main() -> int:
@@ -27,11 +30,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.broker", description=__doc__)
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run? The numbers mean nothing")
+    parser.add_argument("--write-docs", action="store_true", help="measure nothing; the manual's page from the JSON")
     options = parser.parse_args()
+    if options.write_docs:
+        print(f"wrote {write_page()}")
+        return 0
     # Ended like this, it still ends the servers that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     chosen = [measure for measure in MEASURES if not options.only or measure.name in options.only]
     return _measure(chosen, whole=not (options.only or options.quick), quick=options.quick)
+
+
+def write_page() -> Path:
+    run = report.latest(PREFIX)
+    PAGE.write_text(
+        METHOD.read_text().replace(report.MARK, "\n".join([*report.origin(run), "", *report.table(run.results), ""]))
+    )
+    return PAGE
 
 
 def _measure(chosen: list[Measure], *, whole: bool, quick: bool) -> int:

@@ -51,6 +51,7 @@ from penstock.outcome import Progress, State
 from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
+from penstock.schedules import crontab, once, schedule, solar
 from penstock.signature import Signature
 from penstock.task import Task
 from penstock.unique import Unique
@@ -101,6 +102,10 @@ __all__ = [
     "WorkerError",
     "WorkerLost",
     "as_completed",
+    "crontab",
+    "once",
+    "schedule",
+    "solar",
     "worker_direct",
 ]
 

@@ -6,10 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+from msgspec.structs import replace
 
 from penstock.backend import Backend
 from penstock.batch import Batch
+from penstock.beat.line import CatchUp
+from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
@@ -23,9 +27,13 @@ from penstock.middleware import Publishing, Running
 from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
+from penstock.schedules import ScheduleLike
 from penstock.signature import Signature
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
+
+if TYPE_CHECKING:
+    from penstock.beat.timetable import Timetable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +103,7 @@ class Penstock(Configured):
         self.clock: Clock = clock or SystemClock()
         self.publishing, self.running = tuple(publishing), tuple(running)
         self._observers = tuple(observers)
+        self._periodic = AddedSchedules()
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
         self._results: Engine | None = None
@@ -227,6 +236,54 @@ class Penstock(Configured):
         """`resume_queue` without blocking the running loop."""
         return await self.engine.arun(self.engine.inspect.resume(self.conf.check_queue(name), self.conf.namespace))
 
+    # -- periodic tasks
+
+    def add_periodic_task(
+        self,
+        schedule: ScheduleLike,
+        sig: Signature | Task[..., Any],
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        *,
+        jitter: float = 0.0,
+        catch_up: CatchUp = "latest",
+        max_late: float | None = None,
+        **options: Unpack[CallSettings],
+    ) -> str:
+        """Add to the timetable of this app's code, as `beat_schedule` has it: the call of `sig`, with `args` before its
+        own, by `schedule`. Returns its name. Raises `ConfigError`, also when another has that name."""
+        call = sig if isinstance(sig, Signature) else Signature(sig.name)
+        call = replace(call, args=(*args, *call.args), kwargs={**call.kwargs, **(kwargs or {})})
+        name = name or _call_text(call)
+        given = {
+            "task": call.task,
+            "schedule": schedule,
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "options": {**call.options, **options},
+            "jitter": jitter,
+            "catch_up": catch_up,
+            "max_late": max_late,
+        }
+        self._periodic.add(name, given)
+        if self._conf is not None:  # else when settings are needed: their modules must not be read now
+            self._periodic.check(name, self._conf.beat_schedule, self._conf.timezone)
+        return name
+
+    @property
+    def periodic(self) -> Mapping[str, Written]:
+        """The periodic tasks of this app's code, by name. Raises `ConfigError`."""
+        conf = self.conf
+        return self._periodic.with_settings(conf.beat_schedule, conf.timezone)
+
+    @property
+    def timetable(self) -> Timetable:
+        """The timetable as it is stored in the broker, to look at and to change. Raises `Unsupported`."""
+        from penstock.beat.timetable import Timetable
+
+        return Timetable(self)
+
     # -- the engine
 
     def _at_work(self) -> bool:
@@ -337,6 +394,13 @@ def _opener(url: str) -> Callable[..., Engine]:
     if scheme in plugged:
         return cast("Callable[..., Engine]", plugged[scheme].load())
     raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged})}")
+
+
+def _call_text(call: Signature) -> str:
+    """The name of a schedule that is given none: its call, as it would be written."""
+    arguments = [*map(repr, call.args), *(f"{name}={value!r}" for name, value in call.kwargs.items())]
+    text = f"{call.task}({', '.join(arguments)})"
+    return text if len(text) <= 100 else f"{text[:80]}…"
 
 
 def _scheme(url: str) -> str:

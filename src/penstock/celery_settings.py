@@ -17,7 +17,6 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     {
         "result_accept_content": "results are read as arguments are: write accept_content",
         "enable_utc": "times are Unix times and aware dates, everywhere",
-        "timezone": "times are Unix times and aware dates: give a date its timezone",
         "include": "write imports",
         **dict.fromkeys(("broker_host", "broker_port", "broker_user", "broker_password", "broker_vhost"), _URL),
         **dict.fromkeys(("broker_transport", "broker_transport_options", "broker_use_ssl"), _URL),
@@ -92,7 +91,9 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "worker_state_db": "revocations are kept by the broker",
         "worker_timer": "delays wait in the broker",
         "worker_timer_precision": "delays wait in the broker",
-        "beat_schedule": "use cron or a systemd timer, and penstock call",
+        "beat_max_loop_interval": "a beat sleeps until something is due, or is changed",
+        "beat_cron_starting_deadline": "write max_late in the entry of beat_schedule",
+        "beat_scheduler": "schedules are changed by penstock beat add, or app.timetable",
     }
 )
 """Lower-case name → the remedy."""
@@ -110,7 +111,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "worker_log_": _LOGGING,
         "worker_task_log_": _LOGGING,
         "worker_hijack_root_logger": _LOGGING,
-        "beat_": "use cron or a systemd timer, and penstock call",
+        "beat_": "the broker keeps the timetable, for any number of beats",
     }
 )
 """How names begin → the remedy of all of them."""

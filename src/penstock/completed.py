@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from penstock import apart
+from penstock.backend import Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.errors import BrokerError, ConfigError, ResultTimeout, ResultUnavailable
 from penstock.outcome import Report, State
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 R = TypeVar("R")
+LONG = 3600.0
+"""Seconds of one wait where there is no time-out."""
 News = Sequence[Report] | BrokerError
 """Reports of what has ended, or why no more can come."""
 
@@ -35,6 +38,7 @@ class as_completed(Generic[R]):
 
     def __iter__(self) -> Iterator[AsyncResult[R]]:
         import queue
+        import threading
         import time
 
         refuse_in_loop("for … in as_completed(…)", "async for")
@@ -45,16 +49,29 @@ class as_completed(Generic[R]):
         watch = Watch(app, self._results, apart.drive(self._reports(app)))
         yield from watch.finished
         news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        subscription = watch.subscribe(news.put)
+        rung = threading.Event()
+
+        def notify(reports: News) -> None:
+            news.put(reports)
+            rung.set()
+
+        subscription = watch.subscribe(notify)
         try:
             while watch.waiting:
-                try:
-                    reports = news.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    raise watch.timed_out(self._timeout) from None
-                yield from watch.told(reports)
+                rung.clear()  # before looking: who comes later rings again
+                while not news.empty():
+                    yield from watch.told(news.get())
+                left = LONG if deadline is None else deadline - time.monotonic()
+                if (
+                    watch.waiting
+                    and subscription is not None
+                    and not subscription.wait(rung, max(0.0, left))
+                    and left <= 0
+                ):
+                    raise watch.timed_out(self._timeout)
         finally:
-            subscription()
+            if subscription is not None:
+                subscription.close()
 
     async def __aiter__(self) -> AsyncIterator[AsyncResult[R]]:
         import asyncio
@@ -85,7 +102,8 @@ class as_completed(Generic[R]):
                 for result in watch.told(reports):
                     yield result
         finally:
-            subscription()
+            if subscription is not None:
+                subscription.close()
 
     def _reports(self, app: Penstock) -> apart.Plan[Sequence[Report]]:
         return apart.reports(app.engine, app.results, [result.key for result in self._results])
@@ -105,12 +123,12 @@ class Watch(Generic[R]):
             else:
                 self.waiting.setdefault(result.id, []).append(result)
 
-    def subscribe(self, notify: Callable[[News], None]) -> Callable[[], None]:
-        """Returns what ends it."""
+    def subscribe(self, notify: Callable[[News], None]) -> Subscription | None:
+        """`None`: there is nothing to wait for."""
         if not self.waiting:
-            return lambda: None
+            return None
         app, keys = self._app, [results[0].key for results in self.waiting.values()]
-        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, keys), notify, notify).close
+        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, keys), notify, notify)
 
     def told(self, reports: News) -> list[AsyncResult[R]]:
         """The results that these reports end. Raises `ResultUnavailable` when no more can come."""

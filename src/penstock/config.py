@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from msgspec import Struct
 
+from penstock.beat.written import MOST, Written, read_written
 from penstock.by_name import ByName, by_name
 from penstock.codec.compression import compression_of
 from penstock.codec.formats import DEFAULT_ACCEPT, accepted
@@ -25,6 +26,7 @@ from penstock.options import (
 )
 from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
+from penstock.schedules.zones import zone
 from penstock.sources import unknown
 from penstock.spelling import hint, without_password
 
@@ -77,6 +79,9 @@ class Settings(TypedDict, total=False):
     worker_max_tasks_per_child: int | None
     worker_max_memory_per_child: int | None
     worker_direct: bool
+    timezone: str
+    beat_schedule: Mapping[str, Mapping[str, Any]]
+    beat_lease: float
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -89,6 +94,8 @@ class Config(Struct, frozen=True, kw_only=True):
     `lease`: a worker that was not heard of for so long is taken for dead. `task_routes`: see `penstock.routing`.
     `task_annotations` change options of tasks by their names. `result_exceptions` are rebuilt as their own class when
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
+    `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
+    not heard of for `beat_lease` leads no longer.
 
     `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
     comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
@@ -137,6 +144,9 @@ class Config(Struct, frozen=True, kw_only=True):
     worker_max_tasks_per_child: int | None = None
     worker_max_memory_per_child: int | None = None
     worker_direct: bool = False
+    timezone: str = "UTC"
+    beat_schedule: Mapping[str, Written] = {}
+    beat_lease: float = 10.0
 
     def __post_init__(self) -> None:
         for name, (fits, rule) in _RULES.items():
@@ -160,6 +170,7 @@ class Config(Struct, frozen=True, kw_only=True):
             compression_of(compression)
         self._check_packing("task_annotations", self.task_annotations)
         self._check_packing("task_routes", self.task_routes)
+        zone(self.timezone)
 
     def _check_packing(self, setting: str, tables: Iterable[object]) -> None:
         """What tables say of serializers and compressions can be done here; functions are asked later."""
@@ -301,6 +312,8 @@ def read_config(given: Mapping[str, Any]) -> Config:
         values["task_queues"] = _queues(values["task_queues"])
     values["task_routes"] = read_routes(values.get("task_routes"))
     values["task_annotations"] = _annotations(values.get("task_annotations"))
+    if "beat_schedule" in values:
+        values["beat_schedule"] = _timetable(values["beat_schedule"], values.get("timezone", Config().timezone))
     return Config(**values)
 
 
@@ -353,6 +366,18 @@ def _options_of(where: str, said: Any) -> Mapping[str, Any]:
         raise ConfigError(f"{where} must be a dictionary of task options, not {said!r}")
     check_options(where, TaskOptions, said)
     return said
+
+
+def _timetable(given: Mapping[str, Mapping[str, Any]], tz: str) -> dict[str, Written]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"beat_schedule must be a dict of schedules by name, not {type(given).__name__}")
+    if len(given) > MOST:
+        raise ConfigError(f"beat_schedule has {len(given):,} schedules; at most {MOST:,} are allowed")
+    return {name: read_written(name, one, tz) for name, one in given.items()}
+
+
+def _lease(value: object) -> bool:
+    return _positive(value) and isinstance(value, (int, float)) and 0.5 <= value <= 3600
 
 
 def _positive(value: object) -> bool:
@@ -411,6 +436,8 @@ _RULES: dict[str, Rule] = {
     "worker_max_memory_per_child": (_none_or_count, "at least 1 (in KiB), or None for no end"),
     "worker_direct": _SWITCH,
     "task_inherit_parent_priority": _SWITCH,
+    "timezone": (lambda value: isinstance(value, str) and value != "", "a name such as 'Europe/Berlin'"),
+    "beat_lease": (_lease, "0.5 to 3600 seconds"),
     "task_create_missing_queues": _SWITCH,
     "task_ignore_result": _SWITCH,
     "task_acks_late": _SWITCH,

@@ -41,6 +41,8 @@ def pack_plain(outcomes: Collection[Outcome], tasks: Collection[tuple[str, int]]
 def read_run(value: str | bytes) -> list[Raw]:
     """Raises `DecodeError`."""
     try:
+        if isinstance(value, bytes) and not value.isascii():
+            value = value.decode()  # the decoder does not look at text that it skips
         return _decode_run(value)
     except _DAMAGE as error:
         raise DecodeError(f"stored results are damaged: {error}") from error

@@ -26,10 +26,10 @@ from tests.absent import not_tested
 from tests.acceptance.mill import LENGTH, Mill
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.proxy import Proxy
-from tests.servers import NotInstalled, Server, postgres_server, rabbitmq_server, redis_server
+from tests.servers import NotInstalled, Server, broker_server, postgres_server, rabbitmq_server, redis_server
 from tests.servers.process import children
 
-KINDS = ("redis", "postgres", "rabbitmq")
+KINDS = ("redis", "postgres", "rabbitmq", "broker")
 
 
 @dataclass
@@ -53,6 +53,8 @@ def open_site(kind: str, folder: Path) -> Iterator[Site]:
             yield Site(kind, stack.enter_context(redis_server(folder)))
         elif kind == "postgres":
             yield Site(kind, stack.enter_context(postgres_server(folder)))
+        elif kind == "broker":
+            yield Site(kind, stack.enter_context(broker_server(folder)))
         else:
             (folder / "results").mkdir()
             results = stack.enter_context(redis_server(folder / "results"))

@@ -6,7 +6,7 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from penstock import AsyncResult, EagerResult, Penstock, Task, Unique, as_completed
+from penstock import AsyncResult, EagerResult, Penstock, Task, Unique, as_completed, crontab, schedule
 
 app = Penstock("tasks", broker="memory://", task_default_queue="q")
 Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
@@ -59,6 +59,15 @@ assert_type([result.get() for result in as_completed([add.delay(1)])], list[int]
 assert_type(app.send_task("x"), AsyncResult[Any])
 assert_type(app.AsyncResult("x", task=add).get(), int)
 
+app.add_periodic_task(crontab(minute=0, hour="*/3"), add.s(1), name="x", queue="q", jitter=5, catch_up="all")
+app.add_periodic_task(schedule(30), add, (1,), {"y": 2})
+app.timetable.add("x", "at 5:03 pm every Sunday", add.s(1))
+assert_type(crontab(minute=[0, 30]).next_after(0), float | None)
+
+app.add_periodic_task(None, add.s(1))  # type: ignore[arg-type]  # refused
+app.add_periodic_task(30, add.s(1), catch_up="some")  # type: ignore[arg-type]  # refused
+app.add_periodic_task(30, add.s(1), que="q")  # type: ignore[call-arg]  # refused
+crontab(minute=1.5)  # type: ignore[arg-type]  # refused
 add("1")  # type: ignore[arg-type]  # refused
 add.delay("1")  # type: ignore[arg-type]  # refused
 add.delay_on_commit("1")  # type: ignore[arg-type]  # refused

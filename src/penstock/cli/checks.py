@@ -11,14 +11,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
+from penstock.cli.check_beat import check_beat
+from penstock.cli.findings import Finding, Level
 from penstock.cli.show_members import SAID, lag, members_of
 from penstock.cli.show_queues import fullness, percent
 from penstock.cli.target import ImportFailed, Target
@@ -45,20 +44,6 @@ PEEK = 1000
 ENGINE_LOG = logging.getLogger("penstock.engine")
 OPTIONAL = {"rich": "penstock[progress]", "uvloop": "penstock[uvloop]"}
 """Module → the extra that brings it."""
-
-
-class Level(StrEnum):
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Finding(Struct, frozen=True):
-    level: Level
-    what: str
-    text: str
-    remedy: str = ""
 
 
 def examine(target: Target) -> Iterator[Finding]:
@@ -88,6 +73,7 @@ def examine(target: Target) -> Iterator[Finding]:
         yield from check_queues(found)
         if target.name is not None:
             yield from check_waiting(app, found)
+            yield from check_beat(app)
     except PenstockError as error:
         yield Finding(Level.ERROR, "broker", str(error))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from msgspec import to_builtins
 
-from penstock.cli.checks import Finding, Level, examine
+from penstock.cli.checks import examine
+from penstock.cli.findings import Finding, Level
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, echo_json, faint
 

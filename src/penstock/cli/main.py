@@ -18,6 +18,7 @@ from penstock.errors import BrokerUnavailable, ConfigError, PenstockError, Queue
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "worker": ("penstock.cli.run_worker:worker", "Run tasks until stopped."),
+        "beat": ("penstock.cli.beat:beat", "Publish periodic tasks; list and change them."),
         "call": ("penstock.cli.call_task:call", "Call a task by name."),
         "result": ("penstock.cli.show_result:result", "Show what became of a call."),
         "watch": ("penstock.cli.watch_tasks:watch", "Watch tasks run, with their progress."),

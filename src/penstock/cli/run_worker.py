@@ -19,6 +19,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 )
 @click.option("-n", "--name", metavar="NAME", help="Its name; %h is the host, %p the process id.")
 @click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@click.option("-B", "--beat", "with_beat", is_flag=True, help="Run a beat as well, which publishes periodic tasks.")
 @click.option("--burst", is_flag=True, help="Stop when nothing is ready to run.")
 @click.option("--max-tasks-per-child", type=int, metavar="N", help="Replace a child after so many tasks.")
 @click.option("--max-memory-per-child", type=int, metavar="KIB", help="Replace a child that has grown beyond this.")
@@ -30,6 +31,7 @@ def worker(
     queues: str,
     name: str | None,
     loglevel: str,
+    with_beat: bool,
     burst: bool,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
@@ -51,6 +53,7 @@ def worker(
         queues=tuple(part.strip() for part in queues.split(",") if part.strip()),
         name=name,
         loglevel=loglevel,
+        beat=with_beat,
         burst=burst,
         max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child=max_memory_per_child,

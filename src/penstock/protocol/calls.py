@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
-from penstock.broker import Cancelled, DeadLetter, Held, Key, Lost, Member, Peeked
+from penstock.broker import Cancelled, DeadLetter, Held, Lost, Member, Peeked
 from penstock.coordinator import Revoked, WorkerInfo
 from penstock.outcome import Outcome, Progress, Report
+from penstock.protocol.requests import MOST_PAIRS, Keys, Number, Pairs
 from penstock.queue import Queue, QueueInfo
 
 encode = msgspec.msgpack.Encoder().encode
@@ -27,7 +28,9 @@ class Verb:
         self.read_answer = msgspec.msgpack.Decoder(answer).decode
 
 
-Pairs = list[tuple[int, int]]
+OneKey = Number | str
+Names = Annotated[list[str], Meta(max_length=MOST_PAIRS)]
+Outcomes = Annotated[list[tuple[OneKey, Outcome]], Meta(max_length=MOST_PAIRS)]
 
 VERBS: Mapping[str, Verb] = MappingProxyType(
     {
@@ -35,14 +38,14 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "extend": Verb(tuple[Pairs, float], list[Held | Lost | Cancelled]),
         "depth": Verb(tuple[str, str], int | None),
         # results
-        "store": Verb(tuple[list[tuple[Key, Outcome]]], list[bool]),
-        "fetch": Verb(tuple[list[Key]], list[Report]),
-        "forget": Verb(tuple[list[Key]], None),
-        "note": Verb(tuple[Key, Progress], None),
+        "store": Verb(tuple[Outcomes], list[bool]),
+        "fetch": Verb(tuple[Keys], list[Report]),
+        "forget": Verb(tuple[Keys], None),
+        "note": Verb(tuple[OneKey, Progress], None),
         # coordination
-        "revoke": Verb(tuple[list[Key], bool], list[Revoked]),
+        "revoke": Verb(tuple[Keys, bool], list[Revoked]),
         "join": Verb(tuple[WorkerInfo], None),
-        "renew": Verb(tuple[list[str], float], None),
+        "renew": Verb(tuple[Names, float], None),
         "leave": Verb(tuple[str], None),
         "bury": Verb(tuple[str, Pairs], int),
         "reap": Verb(tuple[()], int),
@@ -50,17 +53,17 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "acquire": Verb(tuple[str, str, float], int | None),
         "resign": Verb(tuple[str, str], None),
         "get": Verb(tuple[str], tuple[bytes, int] | None),
-        "put": Verb(tuple[str, bytes | None, int | None], int | None),
+        "put": Verb(tuple[str, bytes | None, Number | None], int | None),
         # looking into queues
-        "declare": Verb(tuple[list[Queue], str], None),
+        "declare": Verb(tuple[Annotated[list[Queue], Meta(max_length=MOST_PAIRS)], str], None),
         "queues": Verb(tuple[str | None], list[QueueInfo]),
-        "peek": Verb(tuple[str, int, str], list[Peeked]),
+        "peek": Verb(tuple[str, Number, str], list[Peeked]),
         "purge": Verb(tuple[str, str], int),
         "pause": Verb(tuple[str, str], bool),
         "resume": Verb(tuple[str, str], bool),
-        "dead_letters": Verb(tuple[str | None, int, str], list[DeadLetter]),
-        "retry_dead": Verb(tuple[list[str]], int),
-        "drop_dead": Verb(tuple[list[str]], int),
+        "dead_letters": Verb(tuple[str | None, Number, str], list[DeadLetter]),
+        "retry_dead": Verb(tuple[Names], int),
+        "drop_dead": Verb(tuple[Names], int),
         "members": Verb(tuple[()], list[Member]),
         # running the broker: a command and its arguments in JSON, an answer in JSON
         "administer": Verb(tuple[str, bytes], bytes),

@@ -3,13 +3,26 @@ end."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from penstock.broker import Demand
 from penstock.delivery import Ack, Dead, Release, RetryAt
 from penstock.effects import Join, Publish, Put, ReleaseKey
 from penstock.outcome import Outcome
+
+Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""Of a row, a lease, a mark: what a database can hold."""
+MOST_BATCHES, MOST_ITEMS, MOST_PAIRS = 64, 4_096, 10_000
+"""Of one frame, at most: a list is refused by its length, before anything in it is read."""
+Pairs = Annotated[list[tuple[Number, Number]], Meta(max_length=MOST_PAIRS)]
+"""(token, row)."""
+Bodies = Annotated[list[bytes], Meta(max_length=MOST_ITEMS)]
+"""Packed messages."""
+Keys = Annotated[list[Number | str], Meta(max_length=MOST_PAIRS)]
+"""Rows, or public ids."""
 
 
 class Hello(Struct, array_like=True, tag=1):
@@ -23,7 +36,7 @@ class Hello(Struct, array_like=True, tag=1):
     namespace: str = "/"
     user: str = ""
     secret: str = ""
-    session: int = 0
+    session: Number = 0
     names: bool = False
     time: float = 0.0
 
@@ -46,33 +59,33 @@ class PublishRequest(Struct, array_like=True, tag=10):
     seconds."""
 
     number: int
-    mark: int
+    mark: Number
     again: bool
     timeout: float
-    batches: list[list[bytes]]
+    batches: Annotated[list[Bodies], Meta(max_length=MOST_BATCHES)]
 
 
 class FollowUpRequest(Struct, array_like=True, tag=11):
     """What follows from work that is here: always admitted, from workers only."""
 
     number: int
-    mark: int
+    mark: Number
     again: bool
-    batch: list[bytes]
+    batch: Bodies
 
 
 class FinishedLease(Struct, array_like=True):
     """All tasks of a lease ended well: their outcomes in order, packed as `penstock.outcome_runs` says."""
 
-    token: int
+    token: Number
     run: bytes
 
 
 class Ended(Struct, array_like=True):
     """The end of one delivery. `task` is the task's name."""
 
-    token: int
-    row: int
+    token: Number
+    row: Number
     verdict: Ack | RetryAt | Release | Dead
     outcome: Outcome | None = None
     effects: tuple[Publish | Join | ReleaseKey | Put, ...] = ()
@@ -84,10 +97,10 @@ class StepRequest(Struct, array_like=True, tag=12):
     seconds."""
 
     number: int
-    mark: int
+    mark: Number
     again: bool
-    finished: list[FinishedLease]
-    ended: list[Ended]
+    finished: Annotated[list[FinishedLease], Meta(max_length=MOST_ITEMS)]
+    ended: Annotated[list[Ended], Meta(max_length=MOST_ITEMS)]
     want: Demand | None = None
 
 
@@ -108,18 +121,18 @@ class CallRequest(Struct, array_like=True, tag=20):
 class WatchRequest(Struct, array_like=True, tag=21):
     """Push the reports of these tasks when they have ended; numbers, or public ids."""
 
-    keys: list[int | str]
+    keys: Keys
 
 
 class UnwatchRequest(Struct, array_like=True, tag=22):
-    keys: list[int | str]
+    keys: Keys
 
 
 class StartedNote(Struct, array_like=True, tag=23):
     """What a worker runs now, as (token, row). Not answered."""
 
     worker: str
-    pairs: list[tuple[int, int]]
+    pairs: Pairs
 
 
 Request = (

@@ -49,11 +49,11 @@ class BlockedPublishers:
         return len(self._held)
 
     def deadline(self, timeout: float) -> float:
-        return self._loop.time() + min(max(timeout, 0.0), MAX_WAIT)
+        return self._loop.time() + (min(timeout, MAX_WAIT) if timeout > 0 else 0.0)  # NaN is no time
 
     def hold(self, held: Held, namespace: str, queue: str) -> bool:
         """Make it wait for room, if its queue is declared so and its time is not over; `False`: answer it."""
-        if self._loop.time() >= held.until or self._overflow(namespace, queue) != "block":
+        if held.peer.closed or self._loop.time() >= held.until or self._overflow(namespace, queue) != "block":
             return False
         if not held.order:
             held.order = next(self._orders)

@@ -71,6 +71,7 @@ class Broker:
         self.spaces: dict[str, Space] = {}
         self.peers: set[Peer] = set()
         self.sessions: dict[Peer, ClientSession] = {}
+        self._numbered: dict[tuple[int, Space], Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.started = time.time()
         self.refused = 0
@@ -107,7 +108,9 @@ class Broker:
 
     def gone(self, peer: Peer) -> None:
         self.peers.discard(peer)
-        self.sessions.pop(peer, None)
+        session = self.sessions.pop(peer, None)
+        if session is not None and self._numbered.get((session.number, session.space)) is peer:
+            del self._numbered[session.number, session.space]
 
     def greet(self, peer: Peer, hello: Hello) -> None:
         self.spawn(self._greet(peer, hello))
@@ -148,7 +151,7 @@ class Broker:
     def _welcome(self, peer: Peer, hello: Hello, version: int, identity: Identity, space: Space) -> None:
         number = session_number(identity.user, hello.session)
         if number:
-            self._replace(number, space)
+            self._replace(number, space, peer)
         client = hello.client[:60]
         session = ClientSession(self, peer, space, identity, number, hello.names, client)
         apart = hello.time - time.time()
@@ -168,16 +171,19 @@ class Broker:
         )
         peer.welcome(session)
 
-    def _replace(self, number: int, space: Space) -> None:
+    def _replace(self, number: int, space: Space, peer: Peer) -> None:
         """A client that comes back has given its former connection up: what is still in it must not come after."""
-        for peer, session in list(self.sessions.items()):
-            if session.number == number and session.space is space:
-                peer.abort()
+        former = self._numbered.get((number, space))
+        self._numbered[number, space] = peer
+        if former is not None:
+            former.abort()
 
     def administer(self, session: ClientSession, request: CallRequest) -> None:
         self.spawn(self._administer(session, request))
 
     async def _administer(self, session: ClientSession, request: CallRequest) -> None:
+        size = len(bytes(request.arguments))
+        session.peer.began(size)
         try:
             verb = calls.VERBS["administer"]
             answer = await administer(self, session, *verb.read_arguments(request.arguments))
@@ -185,6 +191,8 @@ class Broker:
             session.fail(request.number, error)
         else:
             session.peer.send(Value(request.number, calls.raw(answer)))
+        finally:
+            session.peer.answered(size)
 
     # Settings that may be changed while it runs.
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+from msgspec import Raw
+
+from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge
 from penstock.message import HIGHEST, LOWEST, MAX_NAME, Dedup, Fence, Message, Unique, unpack
+from penstock.outcome import Outcome, Progress
 from penstock.queue import check_name
 
 MAX_MESSAGE = 8 << 20
@@ -13,6 +18,11 @@ MAX_MESSAGE = 8 << 20
 MAX_KEY = 1_000
 """Characters of a guard's key."""
 MAX_GUARDS = 8
+MAX_QUEUES = 1_000
+"""Queues of one worker, and of one demand."""
+LARGEST = (1 << 63) - 1
+"""The largest number that a database holds."""
+_scan = msgspec.json.Decoder(Raw).decode
 FOREVER = 10 * 365 * 86_400.0
 """Seconds: the longest time to keep something."""
 
@@ -37,8 +47,8 @@ def check_message(message: Message) -> None:
     if not LOWEST <= message.priority <= HIGHEST:
         raise ConfigError(f"priority must be between {LOWEST} and {HIGHEST}, not {message.priority!r}")
     for what, moment in (("eta", message.eta), ("expires", message.expires), ("sent", message.sent)):
-        if moment is not None and not math.isfinite(moment):
-            raise ConfigError(f"{what} must be a finite time, not {moment!r}")
+        if moment is not None:
+            check_finite(what, moment)
     _check_guards(message)
 
 
@@ -68,6 +78,59 @@ def _check_guards(message: Message) -> None:
 def _check_key(key: str) -> None:
     if not 0 < len(key) <= MAX_KEY:
         raise ConfigError(f"a key has 1 to {MAX_KEY} characters, not {len(key):,}")
+
+
+def check_outcome(outcome: Outcome) -> None:
+    """Raise `ConfigError` or `MessageTooLarge` for an end that cannot be kept, or not be told."""
+    if not outcome.state.terminal:
+        raise ConfigError(f"an outcome has a terminal state, not {outcome.state}")
+    if len(outcome.value) > MAX_MESSAGE:
+        raise MessageTooLarge(f"a result of {len(outcome.value):,} bytes; at most {MAX_MESSAGE:,} are kept")
+    if outcome.content_type == "json" and outcome.value:
+        check_json(outcome.value)
+    check_finite("the end of a task", outcome.done)
+    check_finite("the time that a task took", outcome.runtime)
+    check_number("the retries of a task", outcome.retries)
+
+
+def check_json(value: bytes) -> None:
+    """Raise `DecodeError` for what would spoil the results beside it."""
+    try:
+        value.decode()
+        _scan(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"a result is no JSON: {error}") from error
+
+
+def check_progress(progress: Progress) -> None:
+    """Raise `ConfigError` for what cannot be kept."""
+    if len(progress.note) > MAX_KEY:
+        raise ConfigError(f"a note of {len(progress.note):,} characters; at most {MAX_KEY:,} are taken")
+    check_finite("progress", progress.done)
+    if progress.total is not None:
+        check_finite("progress", progress.total)
+
+
+def check_worker(worker: WorkerInfo) -> None:
+    """Raise `ConfigError` for a worker that cannot be listed."""
+    if len(worker.queues) > MAX_QUEUES:
+        raise ConfigError(f"a worker of {len(worker.queues):,} queues; at most {MAX_QUEUES:,} are taken")
+    if max(map(len, (worker.name, worker.host, worker.pool))) > MAX_KEY:
+        raise ConfigError(f"a worker's name, host and pool have at most {MAX_KEY:,} characters")
+    check_number("a process id", worker.pid)
+    check_number("slots", worker.slots)
+    check_finite("the start of a worker", worker.started)
+
+
+def check_number(what: str, value: int) -> None:
+    if not 0 <= value <= LARGEST:
+        raise ConfigError(f"{what} must be between 0 and {LARGEST}, not {value!r}")
+
+
+def check_finite(what: str, value: float) -> None:
+    """Raise `ConfigError` for what a database would keep as nothing at all."""
+    if not math.isfinite(value):
+        raise ConfigError(f"{what} must be a finite number, not {value!r}")
 
 
 def check_seconds(what: str, seconds: float, most: float) -> None:

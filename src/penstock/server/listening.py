@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from penstock.errors import ConfigError
-from penstock.server.peer import Peer
+from penstock.server.peer import HELLO_PATIENCE, Peer
 from penstock.server.settings import Bind, BrokerSettings
 
 BACKLOG = 1_024
@@ -41,7 +41,11 @@ class Listeners:
             if local:
                 server = await loop.create_unix_server(self._make_peer, sock=listener, backlog=BACKLOG)
             else:
-                server = await loop.create_server(self._make_peer, sock=listener, backlog=BACKLOG, ssl=context)
+                # A client whose handshake does not end is none yet: nobody else would count it, or cut it off.
+                patience = HELLO_PATIENCE if context is not None else None
+                server = await loop.create_server(
+                    self._make_peer, sock=listener, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=patience
+                )
             self._servers.append(server)
             self.addresses.append(_shown(listener, context))
 

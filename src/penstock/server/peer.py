@@ -23,9 +23,15 @@ HIGH_WATER = 1 << 20
 """Bytes not read by the client from which on it is given no more."""
 MAX_UNREAD = 32 << 20
 """Bytes not read by the client at which it is cut off."""
+LINGER = 5.0
+"""Seconds that a client which is cut off has to read why."""
+TURN = 0.02
+"""Seconds for which the requests of one client are worked off, before others have their turn."""
 MAX_UNANSWERED = 4_096
 """Requests of one client that are not answered."""
 MAX_UNANSWERED_BYTES = 32 << 20
+
+OTHERS = "others have their turn"
 
 log = logging.getLogger("penstock.broker")
 
@@ -66,6 +72,7 @@ class Peer(asyncio.Protocol):
         self.session: Session | None = None
         self.greeting = False
         self._backlog: list[memoryview] = []
+        """Frames that wait: for the welcome, or because nothing is taken now."""
         self.address = ""
         self.common_name: str | None = None
         self.since = self.heard = self._loop.time()
@@ -79,6 +86,8 @@ class Peer(asyncio.Protocol):
         """Why nothing is read."""
         self.received = self.sent = 0
         self.closed = False
+        self._ending: float | None = None
+        """Since when it is closed, though not all that was sent is read."""
         self._clean = True
 
     # The transport.
@@ -100,14 +109,33 @@ class Peer(asyncio.Protocol):
             self._began = (self._began or self.heard) if self._frames.waiting and not bodies else None
             if self._frames.waiting and self._began is None:
                 self._began = self.heard
-            for body in bodies:
-                if self.closed:
-                    return
-                self._take(body)
         except FrameError as error:
             self.cut("malformed", str(error))
+        else:
+            self._work_off(bodies)
+
+    def _work_off(self, bodies: list[memoryview]) -> None:
+        """Take these frames, as long as any are to be taken."""
+        if self._backlog and not self.greeting:
+            self._backlog += bodies  # in their order
+            return
+        until = self._loop.time() + TURN
+        try:
+            for place, body in enumerate(bodies):
+                if self.closed:
+                    return
+                if self._reasons:
+                    self._backlog += bodies[place:]
+                    return
+                self._take(body)
+                if self._loop.time() > until and place + 1 < len(bodies):
+                    self.pause(OTHERS)
+                    self._loop.call_soon(self.resume, OTHERS)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.cut("malformed", f"a frame that cannot be read: {error}")
+        except Exception:  # whatever it is, it is this client's trouble only
+            log.exception("%s: a request failed", self)
+            self.cut("failed", "the broker could not do this; its log tells why")
 
     def _take(self, body: memoryview) -> None:
         if self.session is not None:
@@ -132,13 +160,9 @@ class Peer(asyncio.Protocol):
 
     def welcome(self, session: Session) -> None:
         """It is signed in: read on."""
-        self.session, self._frames.limit = session, MAX_FRAME
+        self.session, self._frames.limit, self.greeting = session, MAX_FRAME, False
         backlog, self._backlog = self._backlog, []
-        try:
-            for body in backlog:
-                self._handle(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self.cut("malformed", f"a frame that cannot be read: {error}")
+        self._work_off(backlog)
 
     def eof_received(self) -> bool | None:
         return None  # close
@@ -210,23 +234,35 @@ class Peer(asyncio.Protocol):
     def resume(self, reason: str) -> None:
         if reason in self._reasons:
             self._reasons.discard(reason)
-            if not self._reasons and self._transport is not None and not self.closed:
-                self.heard = self._loop.time()
-                self._transport.resume_reading()
+            if not self._reasons:
+                self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what waits, then what comes, unless there is a reason again."""
+        if self._reasons or self.closed or self._transport is None:
+            return
+        self.heard = self._loop.time()
+        if self._began is not None:
+            self._began = self.heard
+        backlog, self._backlog = self._backlog, []
+        self._work_off(backlog)
+        if not self._reasons and not self.closed:
+            self._transport.resume_reading()
 
     def tick(self, now: float, heartbeat: float) -> None:
         """Now and then: is it there, and does it do its part?"""
         if self.closed:
+            if self._ending is not None and now - self._ending > LINGER and self._transport is not None:
+                self._transport.abort()
             return
-        if self.session is None and now - self.since > HELLO_PATIENCE:
+        if self.session is None and not self.greeting and now - self.since > HELLO_PATIENCE:
             self.cut("unavailable", f"no hello within {HELLO_PATIENCE:g} s")
         elif self.stalled is not None and now - self.stalled > STALLED:
             self.cut("stalled", f"nothing that was sent was read for {STALLED:g} s")
         elif self._began is not None and now - self._began > FRAME_PATIENCE and not self._reasons:
             self.cut("malformed", f"a frame was not complete within {FRAME_PATIENCE:g} s")
         elif self._reasons:
-            if now - self._pinged >= heartbeat:  # it shall know that we are here, though we do not listen
-                self._pinged = now
+            if self.stalled is None:  # it shall know that we are here, though we do not listen
                 self.send(Ping())
         elif now - self.heard > 3 * heartbeat:
             self._clean = False
@@ -246,7 +282,7 @@ class Peer(asyncio.Protocol):
         """End the connection and say why."""
         if self.closed or self._transport is None:
             return
-        self.closed = True
+        self.closed, self._ending = True, self._loop.time()
         self._transport.write(frame(Refused(code, reason)))
         if self.stalled is None and code != "stalled":
             self._transport.close()
@@ -256,7 +292,7 @@ class Peer(asyncio.Protocol):
     def close(self) -> None:
         """End the connection when what was sent is read."""
         if not self.closed and self._transport is not None:
-            self.closed = True
+            self.closed, self._ending = True, self._loop.time()
             self._transport.close()
 
     def abort(self) -> None:

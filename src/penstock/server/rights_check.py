@@ -11,13 +11,11 @@ from penstock.errors import AccessRefused, ConfigError
 from penstock.message import Message
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
-from penstock.server.checking import MAX_KEY, check_message, check_route, check_seconds
+from penstock.server.checking import MAX_KEY, MAX_QUEUES, check_message, check_number, check_route, check_seconds
 from penstock.server.space import Space
 
 MAX_LIMIT = 10_000
 """Tasks of one claim."""
-MAX_QUEUES = 1_000
-"""Queues of one demand."""
 MAX_LEASE = 86_400.0
 MAX_WAIT = 60.0
 
@@ -115,14 +113,17 @@ class RightsCheck:
                 case Publish(message=message):
                     check_message(message)
                     self.publish([message], worker=True)
-                case Join(id=name, size=size, then=then):
+                case Join(id=name, index=index, size=size, then=then):
                     self._key(name)
+                    check_number("the index in a join", index)
+                    check_number("the size of a join", size)
                     if size < 1:
                         raise ConfigError(f"the size of a join must be at least 1, not {size!r}")
                     check_message(then)
                     self.publish([then], worker=True)
-                case Put(key=key):
+                case Put(key=key, if_version=version):
                     self._key(key)
+                    check_number("a version", version or 0)
                     self.need(Right.WRITE, "state", key)
                 case ReleaseKey(key=key):
                     self._key(key)

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Demand, Duplicate, Full
-from penstock.delivery import Settlement
+from penstock.broker import Accepted, Answer, Demand, Duplicate
+from penstock.delivery import RetryAt, Settlement
 from penstock.engines.sqlite.joint import Finished, Work
-from penstock.engines.sqlite.publishing import Outgoing, packed
 from penstock.engines.sqlite.watching import Watch
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
@@ -23,6 +23,7 @@ from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
     CallRequest,
+    Ended,
     FollowUpRequest,
     InterruptRequest,
     PublishRequest,
@@ -32,9 +33,10 @@ from penstock.protocol.requests import (
     WatchRequest,
 )
 from penstock.server.access.identity import Identity
-from penstock.server.blocking import Held
-from penstock.server.checking import read_message
+from penstock.server.access.rights import Right
+from penstock.server.checking import check_finite, check_outcome, read_message
 from penstock.server.peer import Peer
+from penstock.server.publishing import Publishing
 from penstock.server.rights_check import RightsCheck
 from penstock.server.space import Space
 from penstock.server.turns import Entry
@@ -44,7 +46,10 @@ MAX_BATCH = 1_000
 """Messages of one batch, and settlements of one step."""
 MAX_WATCHED = 1_000_000
 """Tasks whose results one client waits for."""
-MAX_PAIRS = 10_000
+MAX_CLAIM = 8 << 20
+"""Bytes of the messages of one claim: an answer fits into a frame. A larger one comes alone."""
+TOLD_AT_ONCE = 1 << 20
+"""Bytes of results that are pushed together. What is beyond is told without, and asked for at the client's pace."""
 UNANSWERED = re.compile(r"@(\d{1,19})\.(\d{1,15})\.(\d{1,4})\.(\d{1,6})\Z")
 
 log = logging.getLogger("penstock.broker")
@@ -94,7 +99,22 @@ class ClientSession:
         if self._turns.closed:
             self.peer.refuse("unavailable", "the broker stops")
             return
-        HANDLERS[type(request)](self, request, size)
+        act = HANDLERS[type(request)]
+        if getattr(request, "again", False):
+            self._when_done(size, lambda: act(self, request, size))
+        else:
+            act(self, request, size)
+
+    def _when_done(self, size: int, act: Callable[[], None]) -> None:
+        """What this repeats may be under way, from a connection that was lost: its answer is known after it."""
+
+        def go_on() -> None:
+            self.peer.answered(size)
+            if not self.peer.closed:
+                act()
+
+        self.peer.began(size)
+        self._turns.when_done(go_on)
 
     # Publishing.
 
@@ -102,10 +122,17 @@ class ClientSession:
         if request.again and self._heard(request.mark, request.number, self._send_published):
             return
         try:
+            self.space.store.spare.check()
             batches = [self._read_batch(bodies) for bodies in request.batches]
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
+        if any(message.id is not None and message.id[:1] == "@" for batch in batches for message in batch):
+            self._when_done(size, lambda: self._submit(request, batches, size))
+        else:
+            self._submit(request, batches, size)
+
+    def _submit(self, request: PublishRequest, batches: list[list[Message]], size: int) -> None:
         self.peer.began(size)
         Publishing(self, request, batches, size).submit()
 
@@ -124,7 +151,10 @@ class ClientSession:
             return None
         session, mark, batch, place = map(int, found.groups())
         blob = self._turns.joint.heard(session_number(self.identity.user, session), mark)
-        batches = [] if blob is None else _read_published(blob).batches
+        try:
+            batches = [] if blob is None else _read_published(blob).batches
+        except msgspec.DecodeError:  # it was no publish
+            return None
         if batch >= len(batches):
             return None
         answers = answers_of(batches[batch])
@@ -153,7 +183,8 @@ class ClientSession:
             if done.error is not None:
                 self._fail(request.number, done.error)
             else:
-                self.peer.send(Published(request.number, [span_or_each(self.named(done.answers[0]))]))
+                answers = done.answers[0] if done.answers else []
+                self.peer.send(Published(request.number, [span_or_each(self.named(answers))]))
 
         self.peer.began(size)
         self._turns.submit(Entry(work, reply, len(messages)))
@@ -183,21 +214,32 @@ class ClientSession:
             if len(request.ended) > MAX_BATCH or len(request.finished) > MAX_BATCH:
                 raise ConfigError(f"more than {MAX_BATCH:,} settlements in one step")
             for one in request.ended:
-                if one.effects:
-                    self.rights.effects(one.effects)
-                message = getattr(one.verdict, "message", None)
-                if message is not None:
-                    read_message(msgspec.msgpack.encode(message))
+                self._check_end(one)
             if want is not None:
                 self.rights.demand(want)
+                if want.max_bytes > MAX_CLAIM:
+                    want = request.want = replace(want, max_bytes=MAX_CLAIM)
+                if request.number in self._waiting:
+                    raise ConfigError(f"request {request.number} waits for its answer: each has a number of its own")
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
             return
-        earlier: tuple[list[bool], list[int]] | None = None
-        if request.again and self.number and request.mark:
-            blob = self._turns.joint.heard(self.number, request.mark)
-            earlier = None if blob is None else _read_step(blob)
-        self._serve_step(request, size, earlier)
+
+        def go_on(number: int, blob: bytes) -> None:
+            self._serve_step(request, size, _read_step(blob))
+
+        if not (request.again and self._heard(request.mark, request.number, go_on)):
+            self._serve_step(request, size, None)
+
+    def _check_end(self, end: Ended) -> None:
+        if end.outcome is not None:
+            check_outcome(end.outcome)
+        if end.effects:
+            self.rights.effects(end.effects)
+        if type(end.verdict) is RetryAt:
+            check_finite("the time of a retry", end.verdict.when)
+            if end.verdict.message is not None:
+                read_message(msgspec.msgpack.encode(end.verdict.message))
 
     def _serve_step(self, request: StepRequest, size: int, earlier: tuple[list[bool], list[int]] | None) -> None:
         want = request.want
@@ -219,7 +261,7 @@ class ClientSession:
             lambda finished: self._stepped(request, finished, done, size),
             1 + len(request.ended) + 256 * split,
             want.wait if want is not None and want.limit else 0.0,
-            self._ready,
+            lambda: self._ready(want),
         )
         self.peer.began(size)
         if want is not None:
@@ -230,8 +272,11 @@ class ClientSession:
         else:
             self._turns.submit(entry)
 
-    def _ready(self) -> bool:
-        return self.peer.stalled is None
+    def _ready(self, want: Demand | None) -> bool:
+        """It reads, and may still do what it asked for a while ago."""
+        if self.peer.stalled is not None or self.peer.closed:
+            return False
+        return want is None or all(self.rights.may(Right.READ, queue) for queue in want.queues)
 
     def _stepped(self, request: StepRequest, work: Work, earlier: list[bool], size: int) -> None:
         self._waiting.pop(request.number, None)
@@ -283,12 +328,20 @@ class ClientSession:
             row = self.space.store.ids.number(report.id)
             if row is not None:
                 self._watches.pop(row, None)
-        self.peer.send(Told(list(reports)))
+        room = TOLD_AT_ONCE if self.peer.stalled is None else 0
+        told = []
+        for report in reports:
+            if report.outcome is not None:
+                room -= len(report.outcome.value)
+                if room < 0:
+                    report = replace(report, outcome=None)
+            told.append(report)
+        self.peer.send(Told(told))
 
     # The rest.
 
     def _started(self, note: StartedNote, size: int) -> None:
-        if self.space.crew.user_of(note.worker) == self.identity.user and len(note.pairs) <= MAX_PAIRS:
+        if self.space.crew.user_of(note.worker) == self.identity.user:
             self.space.crew.note(note.worker, note.pairs)
 
     def _call(self, request: CallRequest, size: int) -> None:
@@ -309,11 +362,12 @@ class ClientSession:
         self._fail(number, error)
 
     def _fail(self, number: int, error: BaseException) -> None:
-        if not isinstance(error, PenstockError | msgspec.DecodeError):
+        if not isinstance(error, PenstockError | msgspec.DecodeError | UnicodeDecodeError):
             log.error("%s: a request failed: %r", self, error, exc_info=error)
             self.peer.send(Failed(number, "failed", "the broker could not do this; its log tells why"))
             return
-        self.peer.send(Failed(number, code_of(error), str(error)))
+        code = code_of(error) if isinstance(error, PenstockError) else "malformed"
+        self.peer.send(Failed(number, code, str(error)))
 
     def mark(self, mark: int) -> tuple[int, int] | None:
         return (self.number, mark) if self.number and mark > 0 else None
@@ -323,7 +377,10 @@ class ClientSession:
         blob = self._turns.joint.heard(self.number, mark) if self.number and mark > 0 else None
         if blob is None:
             return False
-        send(number, blob)
+        try:
+            send(number, blob)
+        except msgspec.DecodeError:
+            self._fail(number, ConfigError(f"mark {mark} was another kind of request: each has a mark of its own"))
         return True
 
     def writable(self) -> None:
@@ -340,121 +397,6 @@ class ClientSession:
         self.space.blocked.drop(self.peer)
         if clean:
             self.space.crew.gone(self.workers)
-
-    def forget(self) -> None:
-        """It leaves of its own will, and asks nothing again."""
-        if self.number:
-            self._turns.joint.forget_session(self.number)
-
-
-class Publishing:
-    """One publish, until all of its batches are answered: those that find their queue full may wait for room."""
-
-    __slots__ = ("_answers", "_held", "_known", "_open", "_outgoing", "_request", "_session", "_size", "_told")
-
-    def __init__(
-        self, session: ClientSession, request: PublishRequest, batches: list[list[Message]], size: int
-    ) -> None:
-        self._session, self._request, self._size = session, request, size
-        self._known: dict[int, dict[int, Answer]] = {}
-        """By batch and place: answers to what was asked before."""
-        self._held: Held | None = None
-        self._told: list[Any] | None = None
-        """The answers as they go out, once they are known."""
-        self._outgoing = [
-            self._fresh(number, *both) for number, both in enumerate(zip(batches, request.batches, strict=True))
-        ]
-        self._answers: list[list[Answer]] = [[] for _ in batches]
-        self._open = [number for number, one in enumerate(self._outgoing) if one.messages]
-
-    def _fresh(self, number: int, batch: list[Message], bodies: list[bytes]) -> Outgoing:
-        """The batch, without what is known to have been published before."""
-        outgoing = packed(batch, bodies)
-        if outgoing.lane is not None:
-            return outgoing  # none of them has an id
-        known = {
-            place: earlier
-            for place, message in enumerate(batch)
-            if message.id is not None
-            and message.id.startswith("@")
-            and (earlier := self._session.earlier(message.id)) is not None
-        }
-        if not known:
-            return outgoing
-        self._known[number] = known
-        left = [place for place in range(len(batch)) if place not in known]
-        return packed([batch[place] for place in left], [bodies[place] for place in left])
-
-    def submit(self) -> None:
-        """Publish what is not answered."""
-        session = self._session
-        if not self._open:
-            self._answer()
-            return
-        publish = [self._outgoing[number] for number in self._open]
-        self._told = None
-        work = Work(publish=publish, mark=session.mark(self._request.mark), encode=self._encode)
-        tasks = len(publish[0].messages) if len(publish) == 1 else sum(len(one.messages) for one in publish)
-        session.space.turns.submit(Entry(work, self._published, tasks))
-
-    def _encode(self, work: Work) -> bytes:
-        self._told = self._spans(self._merged(work))
-        return _encode(Published(0, self._told))
-
-    def _merged(self, work: Work) -> list[list[Answer]]:
-        if len(self._open) == len(self._answers):
-            return work.answers
-        answers = list(self._answers)
-        for number, found in zip(self._open, work.answers, strict=True):
-            answers[number] = found
-        return answers
-
-    def _spans(self, answers: list[list[Answer]]) -> list[Any]:
-        named = self._session.named
-        return [span_or_each(named(self._whole(number, one))) for number, one in enumerate(answers)]
-
-    def _whole(self, number: int, answers: list[Answer]) -> list[Answer]:
-        """With those that were known before."""
-        known = self._known.get(number)
-        if not known:
-            return answers
-        fresh = iter(answers)
-        return [known[place] if place in known else next(fresh) for place in range(len(known) + len(answers))]
-
-    def _published(self, work: Work) -> None:
-        session = self._session
-        if work.error is not None:
-            self._over()
-            session.fail(self._request.number, work.error)
-            return
-        self._answers = self._merged(work)
-        self._open = [number for number, found in enumerate(self._answers) if found and type(found[0]) is Full]
-        if not self._open or session.workers or not self._wait_for_room():
-            self._answer()
-
-    def _wait_for_room(self) -> bool:
-        """Whether the queue is one whose publishers wait, and there is time left."""
-        full: Any = self._answers[self._open[0]][0]
-        message = self._outgoing[self._open[0]].messages[0]
-        blocked = self._session.space.blocked
-        if self._held is None:
-            deadline = blocked.deadline(self._request.timeout)
-            self._held = Held(self._session.peer, deadline, self.submit, self._answer)
-        return blocked.hold(self._held, message.namespace, full.queue)
-
-    def _over(self) -> None:
-        if self._held is not None:
-            self._session.space.blocked.release(self._held)
-        self._session.peer.answered(self._size)
-
-    def _answer(self) -> None:
-        session = self._session
-        self._over()
-        session.published += len(self._outgoing[0].messages) if len(self._outgoing) == 1 else self._count()
-        session.peer.send(Published(self._request.number, self._told or self._spans(self._answers)))
-
-    def _count(self) -> int:
-        return sum(len(one.messages) for one in self._outgoing)
 
 
 def session_number(user: str, session: int) -> int:

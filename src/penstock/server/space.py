@@ -24,8 +24,6 @@ from penstock.server.turns import Turns
 
 FILE = "queue.db"
 FOLDER = "namespaces"
-REMEMBERED = 3600.0
-"""Seconds for which an answer is kept for a client that did not hear it."""
 
 log = logging.getLogger("penstock.broker")
 
@@ -87,7 +85,6 @@ class Space:
         self.store = self.engine.store
         self.turns = told.turns = Turns(self.store, syncer, slow=settings.slow, failed=failed)
         self.blocked = BlockedPublishers(self.overflow)
-        self._cleared = loop.time()
 
     def tick(self, now: float) -> None:
         """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
@@ -95,9 +92,6 @@ class Space:
             taken = self.engine.run(self.engine.coordinator.reap())
             if taken:
                 log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
-            if now - self._cleared >= REMEMBERED / 6:
-                self._cleared = now
-                self.turns.joint.forget_heard(self.store.now() - REMEMBERED)
         except PenstockError as error:
             log.error("namespace %s: upkeep failed, again in a second: %s", self.name, error)
 

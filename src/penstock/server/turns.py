@@ -68,6 +68,7 @@ class Turns:
         self._works: dict[int, Entry] = {}
         self._unsynced = self._results = False
         self._due: asyncio.TimerHandle | None = None
+        self._came_due = False
         self._delays = True
         """Since the last look something may have been delayed, or come due."""
         self.wakes = 0
@@ -92,6 +93,13 @@ class Turns:
         else:
             self._unsynced = False
             then()
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call `then` when all that was submitted until now is done, and as durable as it is to be."""
+        if self.idle:
+            then()
+        else:
+            self.submit(Entry(Work(), lambda work: self._after.append(then)))
 
     def park(self, entry: Entry, woken: int = 0) -> None:
         """It waits for work. `woken`: queues that have got some since it looked."""
@@ -190,7 +198,8 @@ class Turns:
         else:
             self._finish(later, after, woken.queues)
             self._tell_results(entries)
-        if served:
+        if served or self._came_due:
+            self._came_due = False
             self._look_when_due()
         if self._entries:
             self._schedule()
@@ -241,7 +250,8 @@ class Turns:
             for entry in later:
                 entry.work.error = error
             self._failed(error)
-        self._finish(later, after, woken)
+        # What else was changed is not durable either: its callers are cut off, and do not know.
+        self._finish(later, () if error is not None else after, woken)
         self._tell_results(later)
         if self._entries or self._woken.queues or self._after or self._results:
             self._schedule()
@@ -250,7 +260,10 @@ class Turns:
         for entry in later:
             self._conclude(entry, woken)
         for then in after:
-            then()
+            try:
+                then()
+            except Exception:  # likewise
+                log.exception("a reply could not be sent")
 
     def _tell_results(self, entries: Sequence[Entry]) -> None:
         watches = self._store.watches
@@ -263,6 +276,8 @@ class Turns:
                 watches.look(ended)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
+        except Exception:  # the turns go on
+            log.exception("looking for results failed")
 
     def _reply(self, entry: Entry) -> None:
         try:
@@ -310,6 +325,7 @@ class Turns:
 
     def _come_due(self) -> None:
         self._due, self._delays = None, True
+        self._came_due = True  # timers may be early by a millisecond, and nothing be due yet
         self.work(ALL, MOST_TASKS)
 
     def _tell_slow(self, seconds: float, entries: Sequence[Entry]) -> None:

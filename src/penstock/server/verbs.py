@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Raw
 
 from penstock.broker import Key
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, PenstockError
 from penstock.outcome import Outcome, Progress, Report, State
 from penstock.protocol import calls
+from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
 from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
-from penstock.server.checking import MAX_KEY, check_seconds
+from penstock.server.checking import MAX_KEY, check_outcome, check_progress, check_seconds, check_worker
 from penstock.server.rights_check import MAX_LEASE
 
 if TYPE_CHECKING:
     from penstock.server.session import ClientSession
 
-MAX_ITEMS = 10_000
-"""Items of one call."""
 MAX_LISTED = 10_000
+ANSWER = 8 << 20
+"""Bytes of results in one answer; a larger one comes alone."""
+OVERHEAD = 256
+"""Bytes of a report besides its result, about."""
+FETCHED_AT_ONCE = 32
+"""Results that are in memory together: each may have megabytes."""
+MAX_ANSWER = MAX_FRAME - (1 << 10)
 MAX_VALUE = 4 << 20
 """Bytes of a value of the shared state."""
 
@@ -42,12 +48,15 @@ class Call:
 
     def answer(self, value: object) -> None:
         """When what it changed is durable."""
-        session, number, data = self.session, self.request.number, calls.raw(value)
+        session, number, data = self.session, self.request.number, calls.encode(value)
+        if len(data) > MAX_ANSWER:
+            self.fail(ConfigError(f"an answer of {len(data):,} bytes; a frame takes {MAX_ANSWER:,}: ask for fewer"))
+            return
         session.peer.began(self.size)
 
         def send() -> None:
             session.peer.answered(self.size)
-            session.peer.send(Value(number, data))
+            session.peer.send(Value(number, Raw(data)))
 
         session.space.turns.after_sync(send)
 
@@ -87,13 +96,7 @@ def _run(session: ClientSession, call: Coroutine[Any, Any, Any]) -> Any:
     return session.space.engine.run(call)
 
 
-def _few(items: Sequence[object], what: str) -> None:
-    if len(items) > MAX_ITEMS:
-        raise ConfigError(f"{len(items):,} {what} in one call; at most {MAX_ITEMS:,} are taken")
-
-
 def extend(s: ClientSession, pairs: Sequence[tuple[int, int]], lease: float) -> object:
-    _few(pairs, "receipts")
     check_seconds("lease", lease, MAX_LEASE)
     for token in {token for token, _ in pairs}:
         s.rights.lease(token)
@@ -110,32 +113,47 @@ def depth(s: ClientSession, queue: str, namespace: str) -> object:
 
 
 def store(s: ClientSession, outcomes: Sequence[tuple[Key, Outcome]]) -> object:
-    _few(outcomes, "outcomes")
     for key, outcome in outcomes:
-        _seen(s, key)
-        if not outcome.state.terminal or not math.isfinite(outcome.done) or not math.isfinite(outcome.runtime):
-            raise ConfigError(f"an outcome has a terminal state and finite times, not {outcome.state}")
+        _worked_on(s, key)
+        check_outcome(outcome)
     return _run(s, s.space.engine.backend.store(outcomes))
 
 
 def fetch(s: ClientSession, keys: Sequence[Key]) -> object:
-    _few(keys, "ids")
-    seen = [key for key in keys if s.rights.sees(key)]
-    reports = iter(_run(s, s.space.engine.backend.fetch(seen)))
-    visible = set(seen)
-    return [next(reports) if key in visible else Report(_id(s, key), State.UNKNOWN) for key in keys]
+    """Fewer than were asked for, when more would not fit into a frame: the first of them."""
+    found: list[Report] = []
+    room = ANSWER
+    for start in range(0, len(keys), FETCHED_AT_ONCE):
+        some = keys[start : start + FETCHED_AT_ONCE]
+        seen = [key for key in some if s.rights.sees(key)]
+        reports = iter(_run(s, s.space.engine.backend.fetch(seen)))
+        visible = set(seen)
+        for key in some:
+            report = next(reports) if key in visible else Report(_id(s, key), State.UNKNOWN)
+            room -= OVERHEAD + (len(report.outcome.value) if report.outcome is not None else 0)
+            if room < 0 and found:
+                return found
+            found.append(report)
+    return found
 
 
 def forget(s: ClientSession, keys: Sequence[Key]) -> object:
-    _few(keys, "ids")
     return _run(s, s.space.engine.backend.forget([key for key in keys if s.rights.sees(key)]))
 
 
 def note(s: ClientSession, key: Key, progress: Progress) -> object:
-    _seen(s, key)
-    if len(progress.note) > MAX_KEY:
-        raise ConfigError(f"a note of {len(progress.note):,} characters; at most {MAX_KEY:,} are taken")
+    _worked_on(s, key)
+    check_progress(progress)
     return _run(s, s.space.engine.backend.note(key, progress))
+
+
+def _worked_on(s: ClientSession, key: Key) -> None:
+    """What became of a task of ours, those tell who may take it."""
+    _seen(s, key)
+    row = s.space.store.row_of(key)
+    place = None if row is None else s.space.store.place(row)
+    if place is not None:
+        s.rights.need(Right.READ, "queue", place[1])
 
 
 def _seen(s: ClientSession, key: Key) -> None:
@@ -148,14 +166,13 @@ def _seen(s: ClientSession, key: Key) -> None:
 def _id(s: ClientSession, key: Key) -> str:
     if isinstance(key, str):
         return key
-    return s.space.store.ids.make(key) if 0 < key < 1 << 63 else str(key)
+    return s.space.store.ids.make(key)
 
 
 # Coordination.
 
 
 def revoke(s: ClientSession, keys: Sequence[Key], terminate: bool) -> object:
-    _few(keys, "ids")
     for key in keys:
         _seen(s, key)
         row = s.space.store.row_of(key)
@@ -167,9 +184,7 @@ def revoke(s: ClientSession, keys: Sequence[Key], terminate: bool) -> object:
 
 def join(s: ClientSession, worker: WorkerInfo) -> object:
     s.rights.worker(worker.id)
-    _few(worker.queues, "queues")
-    if max(map(len, (worker.name, worker.host, worker.pool))) > MAX_KEY:
-        raise ConfigError(f"a worker's name, host and pool have at most {MAX_KEY:,} characters")
+    check_worker(worker)
     for queue in worker.queues:
         s.rights.need(Right.READ, "queue", queue)
     s.space.crew.join(worker.id, s.identity.user)
@@ -178,7 +193,6 @@ def join(s: ClientSession, worker: WorkerInfo) -> object:
 
 
 def renew(s: ClientSession, workers: Sequence[str], lease: float) -> object:
-    _few(workers, "workers")
     check_seconds("lease", lease, MAX_LEASE)
     for worker in workers:
         s.rights.worker(worker)
@@ -193,7 +207,6 @@ def leave(s: ClientSession, worker: str) -> object:
 
 def bury(s: ClientSession, worker: str, started: Sequence[tuple[int, int]]) -> object:
     s.rights.worker(worker)
-    _few(started, "starts")
     if s.space.crew.user_of(worker) is None:  # it joined before this broker was started
         s.space.crew.join(worker, s.identity.user)
     s.space.crew.note(worker, started)
@@ -246,7 +259,6 @@ def _key(s: ClientSession, right: Right, key: str) -> None:
 def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object:
     """Each client declares its queues when it opens. One that is there, and stays as it is, needs no right to configure
     of who may use it."""
-    _few(queues, "queues")
     changed = [queue for queue in queues if not _stays(s, queue, namespace)]
     for queue in changed:
         s.rights.need(Right.CONFIGURE, "queue", queue.name)
@@ -309,7 +321,6 @@ def drop_dead(s: ClientSession, ids: Sequence[str]) -> object:
 
 def _dead(s: ClientSession, ids: Sequence[str], right: Right) -> list[str]:
     """Those of the dead letters that there are; the right on the queue of each is needed."""
-    _few(ids, "ids")
     found = []
     for one in ids:
         row = s.space.store.row_of(one)
@@ -326,7 +337,7 @@ def members(s: ClientSession) -> object:
 
 
 def _limit(limit: int) -> int:
-    if not 0 <= limit <= MAX_LISTED:
+    if limit > MAX_LISTED:
         raise ConfigError(f"limit must be between 0 and {MAX_LISTED:,}, not {limit!r}")
     return limit
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 EXIT_RECYCLE = 73
 """It has run enough, or grown too large, and is to be replaced."""
+
+Run = Callable[[str, Mark, int], int]
+"""What a child does, given its id as a worker, its mark, and where it hears its supervisor. Returns its exit code."""
 
 log = logging.getLogger("penstock.worker")
 
@@ -69,17 +72,9 @@ class Child:
             log.debug("%s is gone already", self.name)
 
 
-def fork_child(
-    app: Penstock,
-    settings: Settled,
-    pool: PoolClass,
-    traits: Traits,
-    number: int,
-    siblings: Sequence[int],
-    now: float,
-) -> Child:
-    """Start a child. `siblings` are the supervisor's ends of the other children's pipes, which a child must not hold
-    open: it could not see the supervisor's death."""
+def fork_child(run: Run, number: int, siblings: Sequence[int], now: float) -> Child:
+    """Start a child that does `run`. `siblings` are the supervisor's ends of the other children's pipes, which a child
+    must not hold open: it could not see the supervisor's death."""
     reading, writing = os.pipe()
     worker, mark = secrets.token_hex(16), Mark()
     sys.stdout.flush()
@@ -92,7 +87,7 @@ def fork_child(
         signal.set_wakeup_fd(-1)
         for descriptor in (writing, *siblings):
             os.close(descriptor)
-        code = _run_child(app, settings, pool, traits, number, worker, mark, reading)
+        code = run(worker, mark, reading)
     except BaseException:
         log.exception("child %d failed", number)
     finally:
@@ -102,7 +97,7 @@ def fork_child(
         os._exit(code)
 
 
-def _run_child(
+def run_crew(
     app: Penstock,
     settings: Settled,
     pool: PoolClass,
@@ -112,15 +107,8 @@ def _run_child(
     mark: Mark,
     commands: int,
 ) -> int:
-    stopping: list[int] = []
-    # Until there is something to stop; the supervisor's handlers are not ours.
-    for caught in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(caught, lambda number, _: stopping.append(number))
-    for ignored in (signal.SIGINT, signal.SIGHUP):
-        # Ctrl-C goes to the whole group; the supervisor tells us. No SIG_IGN: programs that tasks start would inherit
-        # it.
-        signal.signal(ignored, _ignore)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    """What a child does that runs tasks."""
+    stopping = own_signals()
     name_log(f"child-{number}")
     crew = Crew(app, settings, worker, traits, mark, commands=commands)
     signal.signal(signal.SIGTERM, lambda *_: crew.stop())
@@ -129,6 +117,20 @@ def _run_child(
         crew.stop()
     crew.run(pool)
     return EXIT_RECYCLE if crew.bench.recycle else 0
+
+
+def own_signals() -> list[int]:
+    """Take off the supervisor's handlers, which are not a child's. Returns the list to which signals to stop are
+    added until there is something to stop."""
+    stopping: list[int] = []
+    for caught in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(caught, lambda number, _: stopping.append(number))
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        # Ctrl-C goes to the whole group; the supervisor tells us. No SIG_IGN: programs that tasks start would inherit
+        # it.
+        signal.signal(ignored, _ignore)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return stopping
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

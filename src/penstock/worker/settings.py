@@ -25,7 +25,8 @@ COROUTINES = 100
 class WorkerOptions(Struct, frozen=True, kw_only=True):
     """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app's settings, and then
     to the number of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in
-    seconds. `burst`: end when there is nothing ready to start (what is due later stays)."""
+    seconds. `burst`: end when there is nothing ready to start (what is due later stays). `beat`: publish what is due,
+    too."""
 
     concurrency: int | None = None
     pool: str | None = None
@@ -33,6 +34,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     name: str | None = None
     loglevel: str = "INFO"
     burst: bool = False
+    beat: bool = False
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     lease: float | None = None
@@ -42,6 +44,8 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
             value = getattr(self, setting)
             if value is not None and value < 1:
                 raise ConfigError(f"{setting} must be at least 1, not {value!r}")
+        if self.beat and self.burst:
+            raise ConfigError("a beat ends never, and a burst when nothing is ready: give -B or --burst, not both")
         if self.lease is not None and not self.lease >= 1:
             raise ConfigError(f"lease must be at least 1 second, not {self.lease!r}")
 
@@ -59,6 +63,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
             namespace=conf.namespace,
             lease=self.lease or conf.lease,
             burst=self.burst,
+            beat=self.beat,
             max_tasks_per_child=self.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child=self.max_memory_per_child or conf.worker_max_memory_per_child,
         )
@@ -87,6 +92,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     namespace: str
     lease: float
     burst: bool
+    beat: bool
     max_tasks_per_child: int | None
     max_memory_per_child: int | None
 

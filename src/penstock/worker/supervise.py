@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import signal
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from penstock.delivery import Dead, Settlement
 from penstock.errors import BrokerError, TimeLimitExceeded
 from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
-from penstock.worker.child import EXIT_RECYCLE, Child, fork_child
+from penstock.worker.beating import run_beat
+from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
 from penstock.worker.crew import committer_of
 from penstock.worker.marks import Started
 from penstock.worker.outage import bounded
@@ -42,6 +44,8 @@ OVERDUE = 1.0
 """Seconds beyond its hard limit after which a child that did not end the task itself is killed."""
 COLD_PATIENCE = 5.0
 """Seconds that a cold stop leaves the children to settle what is done."""
+BEAT = 0
+"""The number of the child that is a beat; those that run tasks have the others."""
 EXPECTED = frozenset({0, EXIT_RECYCLE, EXIT_LIMIT, EXIT_REVOKED, EXIT_COLD})
 
 log = logging.getLogger("penstock.worker")
@@ -72,7 +76,8 @@ class Supervisor:
         gc.collect()
         gc.freeze()
         count = self._settings.concurrency if self._traits.processes else 1
-        self._due = dict.fromkeys(range(1, count + 1), 0.0)
+        numbers = range(BEAT if self._settings.beat else BEAT + 1, count + 1)
+        self._due = dict.fromkeys(numbers, 0.0)
         self._start_due(self._monotonic())
         results = self._app.results if self._app.keeps_results else None
         self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive)
@@ -141,8 +146,13 @@ class Supervisor:
         for number in [number for number, when in self._due.items() if when <= now]:
             del self._due[number]
             siblings = [*self._bell, *(child.commands for child in self._children.values())]
-            child = fork_child(self._app, self._settings, self._pool, self._traits, number, siblings, now)
+            child = fork_child(self._work_of(number), number, siblings, now)
             self._children[child.pid] = child
+
+    def _work_of(self, number: int) -> Run:
+        if number == BEAT:
+            return partial(run_beat, self._app)
+        return partial(run_crew, self._app, self._settings, self._pool, self._traits, number)
 
     def _collect_dead(self) -> None:
         for pid, child in list(self._children.items()):
@@ -158,7 +168,7 @@ class Supervisor:
         if overdue is not None:
             self._end_overdue(overdue)
         taken = 0
-        if code != 0:
+        if code != 0 and child.number != BEAT:
             try:
                 taken = engine.run(bounded(engine.coordinator.bury(child.worker), PATIENCE))
             except BrokerError as error:
@@ -187,7 +197,7 @@ class Supervisor:
         return max(0.0, min(TICK, soonest))
 
     def _alive(self) -> list[str]:
-        return [child.worker for child in self._children.values() if not child.stopped()]
+        return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]
 
     def _look(self, now: float) -> None:
         """End children that cannot end themselves."""

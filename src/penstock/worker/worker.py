@@ -7,12 +7,14 @@ import os
 import secrets
 import signal
 import threading
+from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from penstock.errors import ConfigError
 from penstock.pool import Traits, load
 from penstock.worker.banner import banner
+from penstock.worker.beating import beating, check_beat
 from penstock.worker.crew import Crew
 from penstock.worker.log import show_log
 from penstock.worker.marks import Mark
@@ -43,6 +45,8 @@ class Worker:
     def run(self) -> int:
         """Blocks until stopped. Returns the exit code: 0 after a warm stop, or a finished burst."""
         show_log(self._options.loglevel)
+        if self._settings.beat:
+            check_beat(self._app)
         print(banner(self._app, self._settings, self._traits), flush=True)
         if not self._traits.supervised or self._in_memory():
             return self._run_here()
@@ -73,7 +77,8 @@ class Worker:
         crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), upkeep=upkeep.tick)
         if threading.current_thread() is threading.main_thread():
             catch_signals(crew)
-        crew.run(self._pool)
+        with beating(app) if self._settings.beat else nullcontext():
+            crew.run(self._pool)
         log.info("stopped")
         return 0
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from penstock import Penstock
 from penstock.broker import Features
-from penstock.cli.checks import Level, check_engine, check_results, check_workers
+from penstock.cli.checks import check_engine, check_results, check_workers
+from penstock.cli.findings import Level
 from penstock.coordinator import WorkerInfo
 from penstock.engines import memory
 from penstock.engines.memory import MemoryEngine

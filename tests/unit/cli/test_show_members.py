@@ -1,7 +1,8 @@
 import click
 
 from penstock.broker import Member
-from penstock.cli.checks import Level, check_members
+from penstock.cli.checks import check_members
+from penstock.cli.findings import Level
 from penstock.cli.show_members import members_table
 
 LEADER = Member("one:6379", "leader")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
+from penstock.blocking import running_loop
 from penstock.broker import Key
 from penstock.engines.server.faults import Broken
 from penstock.engines.server.wire import LoopWire
+from penstock.errors import PenstockError
 from penstock.outcome import Outcome, Progress, Report
 from penstock.protocol.frames import frame
 from penstock.protocol.requests import UnwatchRequest, WatchRequest
@@ -20,9 +25,13 @@ if TYPE_CHECKING:
     from penstock.engines.server.engine import ServerEngine
 
 CHUNK = 5_000
+"""Ids of one call."""
+FEW = 64
+"""Results that are fetched together."""
 LOST_PAUSE = 0.05
 """Seconds until one who waits looks for another connection."""
-"""Ids of one call."""
+
+log = logging.getLogger("penstock.engine")
 
 
 class Listener:
@@ -50,6 +59,8 @@ class ServerBackend:
     def __init__(self, engine: ServerEngine) -> None:
         self._engine = engine
         self._listeners: dict[str, list[Listener]] = {}
+        self._entering: deque[Listener] = deque()
+        self._fetching: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         """Guards `_listeners`: the loop reads pushes, and so do callers that block."""
 
@@ -61,15 +72,23 @@ class ServerBackend:
 
     async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:
         reports: list[Report] = []
-        for start in range(0, len(keys), CHUNK):
-            reports += await self._engine.link.call("fetch", keys[start : start + CHUNK])
+        while len(reports) < len(keys):  # what is too much for one answer comes with the next
+            reports += await self._engine.link.call("fetch", keys[len(reports) : len(reports) + CHUNK])
         return reports
 
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
         listener = Listener(self, list(keys), notify)
         self._engine.reopen()
-        self._engine.thread.soon(lambda: self._enter(listener))
+        if running_loop() is None:
+            self._entering.append(listener)  # most likely it waits on this thread, in a moment
+        else:
+            self._engine.thread.soon(lambda: self._enter(listener))
         return listener
+
+    def enter_late(self) -> None:
+        """On the loop, now and then: those who do not wait by themselves."""
+        while self._entering:
+            self._enter(self._entering.popleft())
 
     def prepare(self, timeout: float) -> None:
         return None
@@ -123,6 +142,33 @@ class ServerBackend:
             wire.tell(request)
 
     def told(self, reports: Sequence[Report]) -> None:
+        """What the broker pushed. Results that were too large to be are asked for."""
+        small = [report for report in reports if report.outcome is not None]
+        self._notify(small)
+        if len(small) < len(reports):
+            ids = [report.id for report in reports if report.outcome is None]
+            self._engine.thread.soon(lambda: self._begin_fetch(ids))
+
+    def _begin_fetch(self, ids: Sequence[str]) -> None:
+        task = asyncio.get_running_loop().create_task(self._fetch(ids))
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, ids: Sequence[str]) -> None:
+        """A few at a time: each is handed on before the next is asked for."""
+        for start in range(0, len(ids), FEW):
+            asked = list(ids[start : start + FEW])
+            while asked:
+                try:
+                    found: list[Report] = await self._engine.link.call("fetch", asked)
+                except PenstockError as error:  # the next connection tells again what nobody has heard
+                    log.warning("%s: results could not be fetched: %s", self._engine.url, error)
+                    return
+                del asked[: len(found)]
+                self._notify(found)
+                self._engine.line.interrupt()  # who waits there reads for himself, and looks when he is rung
+
+    def _notify(self, reports: Sequence[Report]) -> None:
         told: dict[int, tuple[Listener, list[Report]]] = {}
         with self._lock:
             for report in reports:
@@ -152,8 +198,15 @@ class ServerBackend:
         else:
             self._engine.thread.soon(lambda: self._engine.keeper.tell(request))
 
+    async def stop(self) -> None:
+        for task in self._fetching:
+            task.cancel()
+        await asyncio.gather(*self._fetching, return_exceptions=True)
+
     def forked(self) -> None:
         self._listeners.clear()
+        self._entering.clear()
+        self._fetching.clear()
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
 

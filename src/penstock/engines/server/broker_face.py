@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from penstock.broker import Answer, Demand, Features, Key, Lease, Step, Unknown
 from penstock.delivery import Receipt, Settlement
-from penstock.engines.server.holding import Holding
+from penstock.engines.server.holding import Holding, size_of
 from penstock.engines.server.link import PATIENCE, MaybePublished
 from penstock.engines.server.posting import ROOM
 from penstock.errors import MessageTooLarge
@@ -57,7 +57,13 @@ class ServerBroker:
         return answers_of(published.batches[0])
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:
+        """What is too much for one frame is settled in several."""
         link, ends = self._engine.link, self._holding.ends(settle)
+        if len(settle) > 1 and (len(ends.ended) > MAX_BATCH or size_of(ends) > ROOM):
+            half = len(settle) // 2
+            first = await self.step(settle[:half], None)
+            then = await self.step(settle[half:], want)
+            return Step([*first.settled, *then.settled], then.deliveries)
         request = StepRequest(link.number(), 0, False, ends.finished, ends.ended, want)
         waits = want.wait if want is not None else 0.0
         reply = await link.step(request, PATIENCE + waits)

@@ -58,7 +58,7 @@ class ServerEngine(NetworkEngine):
         self.line.interrupted = _interrupt_line
         self._lone.go(self.line)
         self._gathering = GatheringLink(self.settings.public)
-        self.keeper = Keeper(self.settings, self._gathering.session, self.backend.told, self._back, self.line.tend)
+        self.keeper = Keeper(self.settings, self._gathering.session, self.backend.told, self._back, self._now_and_then)
         self._gathering.go(self.keeper)
         await self.keeper.open()
         try:
@@ -71,6 +71,7 @@ class ServerEngine(NetworkEngine):
 
     async def disconnect(self) -> None:
         await self.coordinator.stop_telling()
+        await self.backend.stop()
         self.line.close()
         await self.keeper.close()
 
@@ -119,6 +120,10 @@ class ServerEngine(NetworkEngine):
         for request in self.coordinator.joins(self._gathering):
             wire.tell(request)
         self.backend.watch_again(wire)
+
+    def _now_and_then(self) -> None:
+        self.line.tend()
+        self.backend.enter_late()
 
     def _join_line(self, wire: LineWire) -> None:
         """A new connection of blocking callers: workers belong to it."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from penstock.broker import DONE, LEASE_LOST, Done, LeaseLost
-from penstock.delivery import ACK, Delivery, Settlement
+from penstock.delivery import ACK, Delivery, RetryAt, Settlement
+from penstock.effects import Join, Publish, Put
 from penstock.errors import DecodeError
 from penstock.message import unpack
 from penstock.outcome_runs import pack_plain
@@ -16,6 +17,8 @@ from penstock.protocol.requests import Ended, FinishedLease
 
 MAX_TOKENS = 100_000
 """Leases that are remembered; of others each task is settled for itself."""
+OVERHEAD = 512
+"""Bytes of the end of a task besides what it carries, at most usually."""
 
 
 class Ends(Struct):
@@ -25,6 +28,24 @@ class Ends(Struct):
     finished: list[FinishedLease]
     ended: list[Ended]
     places: list[int]
+
+
+def size_of(ends: Ends) -> int:
+    """Bytes that these take in a frame, about."""
+    size = sum(len(one.run) for one in ends.finished)
+    for one in ends.ended:
+        size += OVERHEAD if one.outcome is None else OVERHEAD + len(one.outcome.value)
+        message = one.verdict.message if type(one.verdict) is RetryAt else None
+        size += 0 if message is None else len(message.body)
+        for effect in one.effects:
+            match effect:
+                case Publish(message=follows):
+                    size += OVERHEAD + len(follows.body)
+                case Join(value=value, then=follows):
+                    size += OVERHEAD + len(value) + len(follows.body)
+                case Put(value=value):
+                    size += OVERHEAD + len(value)
+    return size
 
 
 class Holding:

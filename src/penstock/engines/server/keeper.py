@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.server.faults import translate
 from penstock.engines.server.greeting import GREETING, compare_clocks, hello
-from penstock.engines.server.link import WINDOW
+from penstock.engines.server.link import WINDOW, crowded
 from penstock.engines.server.settings import Settings
 from penstock.engines.server.wire import LoopWire, Tell
 from penstock.errors import BrokerUnavailable, ConfigError
@@ -75,8 +75,20 @@ class Keeper:
                 raise BrokerUnavailable(f"{self._settings.public}: {self._trouble}") from None
         return wire
 
-    def window(self) -> AbstractAsyncContextManager[object]:
-        return self._window
+    @asynccontextmanager
+    async def window(self, deadline: Deadline) -> AsyncIterator[None]:
+        if self._window.locked():
+            try:
+                async with asyncio.timeout(deadline.left()):
+                    await self._window.acquire()
+            except TimeoutError:
+                raise crowded(self._settings.public) from None
+        else:
+            await self._window.acquire()
+        try:
+            yield
+        finally:
+            self._window.release()
 
     def tell(self, request: object) -> None:
         if (wire := self.wire) is not None:
@@ -161,6 +173,7 @@ class Keeper:
             welcome = await wire.greet(hello(settings, self._session))
         except BaseException:
             wire.abort("not connected")
+            await asyncio.sleep(0)  # the loop may end with this: its next turn closes the socket
             raise
         self.welcome, self._wire = welcome, wire
         compare_clocks(settings, welcome)

@@ -14,8 +14,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ import msgspec
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.server.faults import Broken, translate
 from penstock.engines.server.greeting import GREETING, hello
-from penstock.engines.server.link import WINDOW
+from penstock.engines.server.link import WINDOW, crowded
 from penstock.engines.server.settings import Settings
 from penstock.engines.server.wire import Tell
 from penstock.errors import BrokerUnavailable, ConfigError
@@ -252,6 +252,11 @@ class LineWire:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._retire()
 
+    def forget(self) -> None:
+        """Without a word: in a forked child, where it is the parent's."""
+        self.lost = "it was the parent's"
+        self._socket.close()
+
     def _retire(self) -> None:
         """Close what has ended, when nobody reads or writes it: its number may be another connection's a moment
         later."""
@@ -272,7 +277,7 @@ class Line:
         self._settings, self._session, self._tell, self._back = settings, session, tell, back
         self._wire: LineWire | None = None
         self._connecting = threading.Lock()
-        self._slots = Slots(WINDOW)
+        self._slots = threading.BoundedSemaphore(WINDOW)
         self._bell = os.pipe()
         for end in self._bell:
             os.set_blocking(end, False)
@@ -339,8 +344,14 @@ class Line:
         self._back(wire)
         return wire
 
-    def window(self) -> AbstractAsyncContextManager[object]:
-        return self._slots
+    @asynccontextmanager
+    async def window(self, deadline: Deadline) -> AsyncIterator[None]:
+        if not self._slots.acquire(timeout=deadline.left()):
+            raise crowded(self._settings.public)
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def tell(self, request: object) -> None:
         wire = self._wire
@@ -368,11 +379,14 @@ class Line:
         if self._wire is not None and not self._wire.lost:
             self.tell(Goodbye())
             self._wire.end("the engine was closed")
-        self.forget()
+        for end in self._bell:
+            os.close(end)
 
     def forget(self) -> None:
         """Without a word: in a forked child, where it is the parent's."""
         self._closed = True
+        if self._wire is not None:
+            self._wire.forget()
         for end in self._bell:
             os.close(end)
 
@@ -388,16 +402,3 @@ def _read_welcome(connection: socket.socket) -> Welcome:
             if isinstance(greeting, Refused):
                 raise error_of(greeting.code, greeting.text)
             return greeting
-
-
-class Slots:
-    """A semaphore of blocking callers, as an asynchronous context that never suspends."""
-
-    def __init__(self, most: int) -> None:
-        self._slots = threading.BoundedSemaphore(most)
-
-    async def __aenter__(self) -> None:
-        self._slots.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._slots.release()

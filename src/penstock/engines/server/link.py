@@ -19,6 +19,8 @@ PATIENCE = 30.0
 """Seconds that a call which may be repeated goes on trying."""
 WINDOW = 48
 """Requests at once whose answers the broker shall remember: it keeps 64."""
+HEAD_START = 0.5
+"""Seconds before the end of a publish's time at which the broker is to say that its queue is full still."""
 
 
 Batch = Span | Each
@@ -41,8 +43,9 @@ class Way(Protocol):
         """The connection; a new one if need be. Raises `BrokerUnavailable` when the deadline passes without."""
         ...
 
-    def window(self) -> AbstractAsyncContextManager[object]:
-        """Held around a request whose answer the broker shall remember."""
+    def window(self, deadline: Deadline) -> AbstractAsyncContextManager[object]:
+        """Held around a request whose answer the broker shall remember. Raises `BrokerUnavailable` when others have it
+        until the deadline."""
         ...
 
     def tell(self, request: object) -> None:
@@ -94,28 +97,31 @@ class Link:
 
     async def publish(self, batches: list[list[bytes]], timeout: float) -> Published:
         """Raises `BrokerUnavailable` when nothing was done, `MaybePublished`."""
-        async with self._way.window():
+        deadline = Deadline(timeout, time.monotonic)
+        async with self._way.window(deadline):
             mark = next(self._marks)
-            return await self._published(PublishRequest(self.number(), mark, False, timeout, batches), timeout)
+            return await self._published(PublishRequest(self.number(), mark, False, timeout, batches), deadline)
 
     async def follow_up(self, batch: list[bytes], timeout: float) -> Published:
         """As `publish`."""
-        async with self._way.window():
+        deadline = Deadline(timeout, time.monotonic)
+        async with self._way.window(deadline):
             mark = next(self._marks)
-            return await self._published(FollowUpRequest(self.number(), mark, False, batch), timeout)
+            return await self._published(FollowUpRequest(self.number(), mark, False, batch), deadline)
 
-    async def _published(self, request: PublishRequest | FollowUpRequest, timeout: float) -> Published:
+    async def _published(self, request: PublishRequest | FollowUpRequest, deadline: Deadline) -> Published:
         try:
-            answer: Published = await self._again(request, Deadline(timeout, time.monotonic))
+            answer: Published = await self._again(request, deadline)
             return answer
         except OutcomeUnknown as error:
             raise MaybePublished(self.session, request.mark, str(error)) from None
 
     async def step(self, request: StepRequest, patience: float) -> Stepped:
         """Raises `BrokerUnavailable` when nothing was done, `OutcomeUnknown` when it may have been."""
-        async with self._way.window():
+        deadline = Deadline(patience, time.monotonic)
+        async with self._way.window(deadline):
             request.mark = next(self._marks)
-            answer: Stepped = await self._again(request, Deadline(patience, time.monotonic))
+            answer: Stepped = await self._again(request, deadline)
             return answer
 
     async def _again(self, request: Any, deadline: Deadline) -> Any:
@@ -128,8 +134,11 @@ class Link:
                 if sent:
                     raise self._unknown(sent) from error
                 raise
+            left = deadline.left()
+            if type(request) is PublishRequest:
+                request.timeout = max(0.0, left - min(HEAD_START, left / 5))
             try:
-                return await wire.exchange(request.number, request, deadline.left())
+                return await wire.exchange(request.number, request, left)
             except TimeoutError:
                 raise self._unknown("no answer in time") from None
             except Broken as error:
@@ -140,6 +149,11 @@ class Link:
 
     def _unknown(self, reason: object) -> OutcomeUnknown:
         return OutcomeUnknown(f"{self._public}: {reason or 'no answer in time'}; it may have been done")
+
+
+def crowded(public: str) -> BrokerUnavailable:
+    """The error of who had no turn in its time."""
+    return BrokerUnavailable(f"{public}: {WINDOW} requests before this one are not answered yet")
 
 
 class MaybePublished(Exception):

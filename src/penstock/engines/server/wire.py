@@ -159,12 +159,17 @@ class LoopWire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _remedy(self) -> str:
+        if self._transport is not None and self._transport.get_extra_info("ssl_object") is not None:
+            return "if it wants a certificate of its clients, give yours with ?cert= and ?key="
+        return "if it speaks TLS, write penstocks://"
+
     def _end(self, reason: str) -> None:
         if self.lost.done():
             return
         self.lost.set_result(reason)
         if not self._welcome.done():
-            early = f"{reason}, before the broker had said who it is: if it speaks TLS, write penstocks://"
+            early = f"{reason}, before the broker had said who it is: {self._remedy()}"
             self._welcome.set_exception(self.refusal or Broken(early, sent=False))
             self._welcome.exception()
         pending, self._pending = self._pending, {}

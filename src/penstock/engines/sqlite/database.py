@@ -60,6 +60,7 @@ class Database:
     ) -> None:
         self.path = path
         self.durable = durable
+        self.sole = sole
         self._sync = sync
         self._mutex = threading.Lock()
         self._read_mutex = threading.Lock()

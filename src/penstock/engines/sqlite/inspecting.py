@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from penstock.broker import DeadLetter, Member, Peeked
@@ -13,6 +13,8 @@ from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 from penstock.queue import Queue, QueueInfo
 
+SHOWN = 7 << 20
+"""Bytes of messages that one look shows, however many tasks were asked for."""
 FIRST_READY = """
 SELECT body FROM task WHERE id IN (
     SELECT (SELECT min(t.id) FROM task t WHERE t.id >= l.head AND t.id < l.tail) FROM lane l WHERE l.queue = ?1 AND
@@ -87,7 +89,7 @@ class SqliteInspect:
                     read(body),
                     due,
                 )
-                for row, due, body, leased in self._db.query(PEEK, (found[0], limit)).fetchall()
+                for row, due, body, leased in _some(self._db.query(PEEK, (found[0], limit)), 2)
             ]
 
         return self._db.read(work)
@@ -136,10 +138,10 @@ class SqliteInspect:
                 "SELECT d.id, q.name, d.reason, d.died, d.attempts, d.body FROM dead d JOIN queue q ON q.id = d.queue"
                 " WHERE q.namespace = ?1 AND (?2 IS NULL OR q.name = ?2) ORDER BY d.died DESC LIMIT ?3",
                 (namespace, queue, limit),
-            ).fetchall()
+            )
             return [
                 DeadLetter(self._store.lookup.public_id(row), name, reason, died, read(body, attempts), body)
-                for row, name, reason, died, attempts, body in rows
+                for row, name, reason, died, attempts, body in _some(rows, 5)
             ]
 
         return self._db.read(work)
@@ -182,6 +184,17 @@ class SqliteInspect:
     def _rows(self, ids: Sequence[str]) -> list[int]:
         found = self._db.read(lambda: [self._store.lookup.row(one) for one in ids])
         return [row for row in found if row is not None]
+
+
+def _some(rows: Any, body: int) -> Iterator[tuple[Any, ...]]:
+    """The first rows of a cursor, up to `SHOWN` bytes of their bodies; one at least."""
+    size = 0
+    for row in rows:
+        before, size = size, size + len(row[body])
+        if before and size > SHOWN:
+            rows.close()  # a statement that is not at its end would keep its snapshot
+            return
+        yield row
 
 
 def read(body: bytes, attempts: int = 0) -> Message | None:

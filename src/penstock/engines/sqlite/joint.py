@@ -14,6 +14,8 @@ from msgspec import Struct
 from penstock.broker import Answer, Demand, Full, LeaseLost
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite.claiming import Claimed
+from penstock.engines.sqlite.hearing import Answer as Told
+from penstock.engines.sqlite.hearing import Heard
 from penstock.engines.sqlite.ids import runs
 from penstock.engines.sqlite.leases import Held
 from penstock.engines.sqlite.planning import Plan, plan, plan_packed
@@ -25,7 +27,6 @@ from penstock.outcome_runs import RUN_BYTES, read_entry, read_run
 
 IN_VAIN = 64
 """Looks for those who wait, one after the other, that found nothing: what is there is not for them."""
-MAX_CLAIMERS = 20_000
 UNTIL_START = b"unique"
 """Part of every packed message with a `Unique` guard."""
 
@@ -76,9 +77,9 @@ class Joint:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._db = store.db
-        self._claimed_for: dict[int, tuple[int, bytes]] = {}
-        """The last answer of each session that told of claims only. It need not survive this process: nothing was
-        promised, and what was claimed comes back when its lease ends."""
+        self._heard = Heard(store.db)
+        self._told: list[Told] = []
+        """What this transaction answers, until it is committed."""
 
     def commit(self, batch: Sequence[Work], wake: Wake, parked: Parked) -> list[Work]:
         """Do all of it, or note in each part why not. `wake` collects whom it concerns; of those that are `parked`, the
@@ -105,6 +106,7 @@ class Joint:
             work.changed = bool(work.answers or work.plans)
             for token, made in work.plans:
                 self._store.leases.settle({token: made.gone.get(token, [])})
+        self._heard.keep(self._told)
         for work in (*batch, *served):
             self._claimed(work)
         return served
@@ -209,24 +211,22 @@ class Joint:
         return plan(ends, {held.token: held})
 
     def _remember(self, works: Sequence[Work]) -> None:
-        now = self._store.now()
-        rows = []
+        """What only claims need not survive this process: nothing was promised, and it comes back when its lease
+        ends."""
+        self._told = []
+        lasting = []
         for work in works:
-            if work.mark is None or (work.answers and self._all_full(work)):
-                continue
-            session, mark = work.mark
-            if work.answers or work.plans:
-                rows.append((session, mark & 63, mark, now, work.encode(work)))
-            elif work.claims:
-                self._claimed_for[session] = (mark, work.encode(work))
-                if len(self._claimed_for) > MAX_CLAIMERS:
-                    self._claimed_for.pop(next(iter(self._claimed_for)))
-        if rows:
-            self._db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?, ?)", rows)
+            if work.mark is not None and not self._all_full(work):
+                told = (*work.mark, work.encode(work))
+                self._told.append(told)
+                if work.answers or work.plans:
+                    lasting.append(told)
+        if lasting:
+            self._heard.write(lasting, self._store.now())
 
     def _all_full(self, work: Work) -> bool:
         """Nothing was done: asked again, it may be."""
-        return all(type(answers[0]) is Full for answers in work.answers if answers)
+        return bool(work.answers) and all(type(answers[0]) is Full for answers in work.answers if answers)
 
     def _claimed(self, work: Work) -> None:
         if work.claims and work.demand is not None:
@@ -244,15 +244,7 @@ class Joint:
 
     def heard(self, session: int, mark: int) -> bytes | None:
         """What was answered under this mark, if that is remembered."""
-        claimed = self._claimed_for.get(session)
-        if claimed is not None and claimed[0] == mark:
-            return claimed[1]
-        row = self._db.read(
-            lambda: self._db.query(
-                "SELECT mark, answer FROM heard WHERE session = ? AND slot = ?", (session, mark & 63)
-            ).fetchone()
-        )
-        return row[1] if row is not None and row[0] == mark else None
+        return self._heard.find(session, mark)
 
     def reclaim(self, tokens: Sequence[int], worker: str) -> list[Claimed]:
         """The leases of a step whose answer was not heard, as far as they are held still."""
@@ -275,14 +267,6 @@ class Joint:
             return found
 
         return self._db.write(work, heavy=False)
-
-    def forget_session(self, session: int) -> None:
-        self._claimed_for.pop(session, None)
-        self._db.write(lambda: self._db.execute("DELETE FROM heard WHERE session = ?", (session,)), heavy=False)
-
-    def forget_heard(self, before: float) -> None:
-        """Drop what was answered before that time."""
-        self._db.write(lambda: self._db.execute("DELETE FROM heard WHERE at < ?", (before,)), heavy=False)
 
 
 def _held(claimed: Claimed, worker: str) -> Held:

@@ -217,6 +217,8 @@ class Publisher:
         if message.id is not None and self._is_revoked(message.id):
             return self._refuse_revoked(lane, message, message.id, wake)
         delayed = message.eta is not None and message.eta > self._now()
+        if delayed:
+            self._readier.expect(message.eta or 0.0)
         body = pack(message)
         self._counters.add(queue, 1, len(body), int(delayed))
         minted = self._ids.number(message.id) if message.id is not None else None

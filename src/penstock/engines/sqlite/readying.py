@@ -19,6 +19,9 @@ class Readier:
         self._catalog = catalog
         self._counters = counters
         self._now = now
+        self._alone = db.sole
+        self._expected = 0.0
+        """No task is due before then, where nobody else writes."""
 
     def put_back_in(self, lane: Lane, rows: list[int]) -> None:
         """Make `rows` (ascending, not due, not leased) ready again, in this order, before what is new."""
@@ -40,8 +43,14 @@ class Readier:
             queues |= 1 << (lane.queue & 63)
         return queues
 
+    def expect(self, due: float) -> None:
+        """A task is due then."""
+        self._expected = min(self._expected, due)
+
     def promote(self) -> int:
         """Make due tasks ready; returns the bit set of their queues."""
+        if self._alone and self._expected > self._now():
+            return 0
         due = [
             row
             for (row,) in self._db.execute(
@@ -49,6 +58,8 @@ class Readier:
             )
         ]
         if not due:
+            if self._alone:
+                self._expected = self.next_due() or float("inf")
             return 0
         self._db.executemany("UPDATE task SET due = NULL WHERE id = ?", [(row,) for row in due])
         by_queue: dict[int, int] = {}

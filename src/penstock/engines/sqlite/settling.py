@@ -130,6 +130,7 @@ class Settler:
                 raise AssertionError("acks are settled in runs")
 
     def _delay(self, row: int, when: float, body: bytes | None, size: int, charge: bool, queue: int) -> None:
+        self._readier.expect(when)
         if body is None:
             self._db.execute("UPDATE task SET due = ?, attempts = attempts + ? WHERE id = ?", (when, int(charge), row))
             grown = 0

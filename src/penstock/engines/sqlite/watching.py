@@ -23,6 +23,8 @@ from penstock.outcome_runs import read_entry, read_run
 
 FEW = 16
 """Up to this many awaited tasks are looked up one by one; for more, the new results are read instead."""
+AT_ONCE = 64
+"""Results, or runs of them, that are held in memory together: each may have megabytes."""
 LOOK_AGAIN = 1.0
 """Seconds without a ring after which the thread looks by itself: it covers a writer that died between commit and
 ring."""
@@ -115,11 +117,14 @@ class Watches:
         self._resolve(named)
         if self._last_run is None:
             self._last_run = self._newest_run()
-        found = self._db.read(lambda: [(row, self._report(row)) for row in rows if self._lookup.may_have_ended(row)])
-        ended = {row: report for row, report in found if report is not None and report.state.terminal}
+        for start in range(0, len(rows), AT_ONCE):
+            self._tell(self._db.read(lambda some=rows[start : start + AT_ONCE]: self._ended(some)))  # type: ignore[misc]  # mypy: lambda default
         if not few:
-            ended.update(self._db.read(self._new_results))
-        self._tell(ended)
+            self._tell_new()
+
+    def _ended(self, rows: Sequence[int]) -> dict[int, Report]:
+        found = [(row, self._report(row)) for row in rows if self._lookup.may_have_ended(row)]
+        return {row: report for row, report in found if report is not None and report.state.terminal}
 
     def tell_runs(self, runs: Sequence[PackedRun]) -> None:
         """Tell of outcomes that were just stored, without reading them again."""
@@ -159,18 +164,27 @@ class Watches:
         """`None` for a damaged result: who waits for it asks by himself, and is told; the others are not held up."""
         try:
             return self._lookup.report(key)
-        except DecodeError:
+        except (DecodeError, UnicodeDecodeError):
             return None
 
-    def _new_results(self) -> dict[int, Report]:
+    def _tell_new(self) -> None:
+        runs = self._db.read(
+            lambda: self._db.query(
+                "SELECT run, lo, hi FROM result WHERE run > ? ORDER BY run", (self._last_run,)
+            ).fetchall()
+        )
+        for start in range(0, len(runs), AT_ONCE):
+            self._tell(self._db.read(lambda some=runs[start : start + AT_ONCE]: self._new_results(some)))  # type: ignore[misc]  # mypy: lambda default
+
+    def _new_results(self, runs: Sequence[tuple[int, int, int]]) -> dict[int, Report]:
         ended: dict[int, Report] = {}
-        runs = self._db.query("SELECT run, lo, hi FROM result WHERE run > ? ORDER BY run", (self._last_run,)).fetchall()
         for run, low, high in runs:
             self._last_run = run
             wanted = [row for row in range(low, high + 1) if row in self._by_row]
-            if not wanted:
+            found = self._db.query("SELECT worker, v FROM result WHERE run = ?", (run,)).fetchone() if wanted else None
+            if found is None:
                 continue
-            worker, value = self._db.query("SELECT worker, v FROM result WHERE run = ?", (run,)).fetchone()
+            worker, value = found
             with contextlib.suppress(DecodeError):  # see `_report`
                 entries = read_run(value)
                 for row in wanted:
