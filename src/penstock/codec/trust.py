@@ -73,6 +73,11 @@ class Trust:
         ids = ", ".join(self._keyring.others) or "no other key"
         return f"{ids}, and what is not signed" if self._unsigned else ids
 
+    @property
+    def believes_unsigned(self) -> bool:
+        """What has no signature at all is let in."""
+        return self._unsigned
+
     def sign(self, message: Message, join: str = "", parts: int = 0) -> None:
         """Sign `message`; all of it, or what a `join` of so many parts will put its values into. Raises `ConfigError`
         when it has no id, or the own certificate is not valid now, and `MessageTooLarge` for what nobody would look
