@@ -24,6 +24,7 @@ from penstock.config import Config
 from penstock.engines.postgres.settings import OPTIONS as postgres_options
 from penstock.engines.rabbitmq.settings import OPTIONS as rabbitmq_options
 from penstock.engines.redis.settings import OPTIONS as redis_options
+from penstock.engines.server.settings import OPTIONS as broker_options
 from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.pool import BUILT_IN, load
 from tests import doc_pages
@@ -117,7 +118,13 @@ def test_the_table_of_engines_is_what_their_features_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "options"), [("redis", redis_options), ("postgresql", postgres_options), ("rabbitmq", rabbitmq_options)]
+    ("page", "options"),
+    [
+        ("redis", redis_options),
+        ("postgresql", postgres_options),
+        ("rabbitmq", rabbitmq_options),
+        ("penstock", broker_options),
+    ],
 )
 def test_every_option_of_an_engines_url_is_documented(page: str, options: tuple[str, ...]) -> None:
     cells = doc_pages.first_cells(DOCS / f"engines/{page}.md", "Options of the URL")
@@ -232,7 +239,8 @@ def test_bases_in_the_tree_of_errors_are_true() -> None:
 @pytest.fixture(scope="module")
 def database() -> Iterator[apsw.Connection]:
     connection = apsw.Connection(":memory:")
-    connection.execute((REPOSITORY / "src/penstock/engines/sqlite/migrations/0001.sql").read_text("utf-8"))
+    for migration in sorted((REPOSITORY / "src/penstock/engines/sqlite/migrations").glob("*.sql")):
+        connection.execute(migration.read_text("utf-8"))
     yield connection
     connection.close()
 

@@ -18,6 +18,7 @@ from penstock.engines.rabbitmq.broker_face import features as rabbitmq_features
 from penstock.engines.rabbitmq.settings import read_settings
 from penstock.engines.redis.tasks import features_of as redis_features
 from penstock.engines.sqlite.engine import features as sqlite_features
+from penstock.server.broker import features_of as broker_features
 
 PAGE = Path(__file__).parent.parent / "docs" / "engines" / "index.md"
 BEGIN, END = "<!-- made by tools/feature_table.py -->\n", "<!-- end of what is made -->\n"
@@ -25,6 +26,7 @@ ENGINES: Mapping[str, Features] = MappingProxyType(
     {
         "memory": MEMORY,
         "sqlite": sqlite_features("power"),
+        "penstock": broker_features("power"),
         "redis": redis_features("power"),
         "postgresql": postgres_features("power"),
         "rabbitmq": rabbitmq_features(read_settings("amqp://localhost")),
@@ -47,13 +49,14 @@ def _names(known: frozenset[str]) -> Callable[[Any], str]:
 
 
 def _size(value: int) -> str:
-    return f"{value >> 20} MiB"
+    return f"{value / (1 << 20):.4g} MiB"
 
 
 ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
     {
         "durability": ("an accepted task survives: power, process or memory", _plain),
         "atomic_settle": ("the end of a task, its result and what follows are one transaction", _plain),
+        "blocks": ('a full queue can make its publishers wait: `overflow="block"`', _plain),
         "bound": ("how sharp the bound of a queue is", _plain),
         "whole_batches": ("a batch that does not fit is refused whole", _plain),
         "knows_ids": ("a repeated id is recognised, so that an unknown publish can be repeated", _plain),

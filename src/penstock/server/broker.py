@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 import penstock
+from penstock.broker import Features
 from penstock.engines.sqlite.engine import features
 from penstock.errors import AccessRefused, ConfigError, PenstockError
 from penstock.protocol import NEWEST, OLDEST, calls
@@ -42,6 +43,11 @@ ENVELOPE = 4 << 10
 """Bytes of a packed message besides its body, at most."""
 
 log = logging.getLogger("penstock.broker")
+
+
+def features_of(durability: str) -> Features:
+    """What a broker keeps: the embedded engine's, and publishers that are made to wait."""
+    return replace(features(durability), engine="penstock", blocks=True, max_message=MAX_MESSAGE - ENVELOPE)
 
 
 class Hot(Struct, forbid_unknown_fields=True):
@@ -75,9 +81,7 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.started = time.time()
         self.refused = 0
-        self._features = replace(
-            features(settings.durability), engine="penstock", blocks=True, max_message=MAX_MESSAGE - ENVELOPE
-        )
+        self._features = features_of(settings.durability)
         self.space(DEFAULT_NAMESPACE)  # first of all: it says whose the data is
         self.book = Book(settings.data)
         self.gatekeeper = Gatekeeper(self.book)

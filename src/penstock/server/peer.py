@@ -49,6 +49,10 @@ class Session(Protocol):
         """It takes deliveries again."""
         ...
 
+    def forget(self) -> None:
+        """It leaves of its own will."""
+        ...
+
 
 class Host(Protocol):
     """The broker, as a connection sees it."""
@@ -154,6 +158,8 @@ class Peer(asyncio.Protocol):
         if kind is Ping:
             self.send(Pong())
         elif kind is Goodbye:
+            if self.session is not None:
+                self.session.forget()
             self.close()
         elif kind is not Pong and self.session is not None:
             self.session.handle(request, len(body))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Demand, Duplicate
+from penstock.broker import Accepted, Answer, Conflict, Demand, Duplicate
 from penstock.delivery import RetryAt, Settlement
 from penstock.engines.sqlite.joint import Finished, Work
 from penstock.engines.sqlite.watching import Watch
@@ -22,6 +22,7 @@ from penstock.outcome import Report
 from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
+    MOST_ITEMS,
     CallRequest,
     Ended,
     FollowUpRequest,
@@ -123,6 +124,8 @@ class ClientSession:
             return
         try:
             self.space.store.spare.check()
+            if sum(map(len, request.batches)) > MOST_ITEMS:
+                raise ConfigError(f"more than {MOST_ITEMS:,} messages in one frame")
             batches = [self._read_batch(bodies) for bodies in request.batches]
         except (PenstockError, msgspec.DecodeError) as error:
             self._fail(request.number, error)
@@ -197,8 +200,8 @@ class ClientSession:
         if not self._names:
             return answers
         return [
-            type(one)(self.space.store.ids.make(one.key))
-            if isinstance(one, Accepted | Duplicate) and isinstance(one.key, int)
+            replace(one, key=self.space.store.ids.make(one.key))
+            if isinstance(one, Accepted | Duplicate | Conflict) and isinstance(one.key, int)
             else one
             for one in answers
         ]
@@ -395,8 +398,12 @@ class ClientSession:
             watch.close()
         self._watches.clear()
         self.space.blocked.drop(self.peer)
-        if clean:
-            self.space.crew.gone(self.workers)
+        self.space.crew.lost(self, closed=clean)
+
+    def forget(self) -> None:
+        """It leaves of its own will, and asks nothing again."""
+        if self.number:
+            self._turns.joint.forget_session(self.number)
 
 
 def session_number(user: str, session: int) -> int:

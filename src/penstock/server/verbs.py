@@ -31,6 +31,8 @@ ANSWER = 8 << 20
 """Bytes of results in one answer; a larger one comes alone."""
 OVERHEAD = 256
 """Bytes of a report besides its result, about."""
+MAX_FETCHED = 1_000
+"""Reports of one answer: it takes some ten milliseconds."""
 FETCHED_AT_ONCE = 32
 """Results that are in memory together: each may have megabytes."""
 MAX_ANSWER = MAX_FRAME - (1 << 10)
@@ -131,7 +133,7 @@ def fetch(s: ClientSession, keys: Sequence[Key]) -> object:
         for key in some:
             report = next(reports) if key in visible else Report(_id(s, key), State.UNKNOWN)
             room -= OVERHEAD + (len(report.outcome.value) if report.outcome is not None else 0)
-            if room < 0 and found:
+            if (room < 0 and found) or len(found) >= MAX_FETCHED:
                 return found
             found.append(report)
     return found
@@ -187,7 +189,7 @@ def join(s: ClientSession, worker: WorkerInfo) -> object:
     check_worker(worker)
     for queue in worker.queues:
         s.rights.need(Right.READ, "queue", queue)
-    s.space.crew.join(worker.id, s.identity.user)
+    s.space.crew.join(worker.id, s.identity.user, s)
     s.workers.add(worker.id)
     return _run(s, s.space.engine.coordinator.join(worker))
 
@@ -196,6 +198,7 @@ def renew(s: ClientSession, workers: Sequence[str], lease: float) -> object:
     check_seconds("lease", lease, MAX_LEASE)
     for worker in workers:
         s.rights.worker(worker)
+        s.space.crew.renew(worker)
     return _run(s, s.space.engine.coordinator.renew(workers, lease))
 
 
@@ -208,7 +211,7 @@ def leave(s: ClientSession, worker: str) -> object:
 def bury(s: ClientSession, worker: str, started: Sequence[tuple[int, int]]) -> object:
     s.rights.worker(worker)
     if s.space.crew.user_of(worker) is None:  # it joined before this broker was started
-        s.space.crew.join(worker, s.identity.user)
+        s.space.crew.join(worker, s.identity.user, s)
     s.space.crew.note(worker, started)
     s.workers.discard(worker)
     return _run(s, s.space.engine.coordinator.bury(worker))
@@ -268,7 +271,8 @@ def declare(s: ClientSession, queues: Sequence[Queue], namespace: str) -> object
 def _stays(s: ClientSession, queue: Queue, namespace: str) -> bool:
     """Asked only for a user who may see the queue: whether it is there is not told to others."""
     used = s.rights.may(Right.WRITE, queue.name) or s.rights.may(Right.READ, queue.name)
-    return used and s.space.declared(namespace, queue.name) == queue
+    kept = Queue(queue.name, queue.max_length, queue.max_bytes, queue.overflow)  # its other fields are the app's
+    return used and s.space.declared(namespace, queue.name) == kept
 
 
 def queues(s: ClientSession, namespace: str | None) -> object:

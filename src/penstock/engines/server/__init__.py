@@ -22,7 +22,6 @@ def open_engine(
     which the broker counts as gone (5); with TLS `ca`, a file with the authority of its certificate, and `cert` and
     `key`, files with the client's own.
 
-    `queues` are declared. The broker's clock counts, not `clock`, and its durability: `durability="strict"` (or
-    "power") refuses one that does not survive a power cut. Raises `ConfigError`, `AccessRefused`,
-    `BrokerUnavailable`."""
+    `queues` are declared. The broker's clock counts, not `clock`, and its durability: "strict" refuses a broker that
+    does not survive a power cut, "power" warns of it. Raises `ConfigError`, `AccessRefused`, `BrokerUnavailable`."""
     return ServerEngine(read_settings(url, queues=queues, durability=durability))

@@ -323,22 +323,17 @@ class Line:
 
     def _greet(self, host: str, port: int) -> LineWire:
         settings = self._settings
-        if settings.socket is not None:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(GREETING)
-            connection.connect(settings.socket)
-        else:
-            connection = socket.create_connection((host, port), GREETING)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if settings.tls is not None:
-                connection = settings.tls.wrap_socket(connection, server_hostname=host)
-        try:
+        with contextlib.ExitStack() as undo:
+            connection = _dial(settings, host, port)
+            undo.callback(connection.close)
+            if settings.tls is not None and settings.socket is None:
+                connection = settings.tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
+                undo.callback(connection.close)
+                connection.do_handshake()
             connection.sendall(frame(hello(settings, self._session)))
             welcome = _read_welcome(connection)
-        except BaseException:
-            connection.close()
-            raise
-        connection.setblocking(False)
+            connection.setblocking(False)
+            undo.pop_all()
         wire = LineWire(connection, self._tell, settings.timeout, welcome.heartbeat, self._bell[0])
         wire.interrupt = lambda: self.interrupted(wire)
         self._back(wire)
@@ -389,6 +384,21 @@ class Line:
             self._wire.forget()
         for end in self._bell:
             os.close(end)
+
+
+def _dial(settings: Settings, host: str, port: int) -> socket.socket:
+    if settings.socket is None:
+        connection = socket.create_connection((host, port), GREETING)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(GREETING)
+        connection.connect(settings.socket)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _read_welcome(connection: socket.socket) -> Welcome:

@@ -9,8 +9,8 @@ from penstock.protocol.frames import MAX_FRAME
 
 ROOM = MAX_FRAME - (1 << 20)
 """Bytes of messages in one frame."""
-TOGETHER = 64
-"""Batches in one frame."""
+TOGETHER, MESSAGES = 64, 1_000
+"""Batches in one frame, and messages of all of them."""
 
 
 class Posting:
@@ -19,8 +19,13 @@ class Posting:
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
         self.waiting: list[asyncio.Future[Batch]] = []
-        self.size = 0
+        self.size = self.messages = 0
         self.timeout = 0.0
+
+    def has_room(self, messages: int, size: int) -> bool:
+        return (
+            self.size + size <= ROOM and self.messages + messages <= MESSAGES and len(self.batches) < TOGETHER
+        ) or not self.batches
 
 
 class GatheringLink(Link):
@@ -35,13 +40,14 @@ class GatheringLink(Link):
         size = sum(map(len, bodies))
         loop = asyncio.get_running_loop()
         posting = self._posting
-        if posting is None or posting.size + size > ROOM or len(posting.batches) >= TOGETHER:
+        if posting is None or not posting.has_room(len(bodies), size):
             posting = self._posting = Posting()
             task = loop.create_task(self._send(posting))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         posting.batches.append(bodies)
         posting.size += size
+        posting.messages += len(bodies)
         posting.timeout = max(posting.timeout, timeout)
         answer: asyncio.Future[Batch] = loop.create_future()
         posting.waiting.append(answer)

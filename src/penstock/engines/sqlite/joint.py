@@ -180,13 +180,13 @@ class Joint:
         settler = self._store.settler
         for finished in work.finished:
             held = settler.held(finished.token)
-            made = None if held is None else self._plan_finished(held, finished.run)
-            if made is not None and settler.settle_whole(finished.token, made, wake):
-                work.plans.append((finished.token, made))
-                work.done.append(True)
-            else:
+            if held is None:
                 self._store.leases.lose(finished.token)
-                work.done.append(False)
+            else:
+                made = self._plan_finished(held, finished.run)
+                settler.carry_out(made, wake)
+                work.plans.append((finished.token, made))
+            work.done.append(held is not None)
         for token, row, task in work.names:
             index = self._store.leases.get(token)
             if index is not None and row in index.tasks:
@@ -267,6 +267,10 @@ class Joint:
             return found
 
         return self._db.write(work, heavy=False)
+
+    def forget_session(self, session: int) -> None:
+        """It asks for nothing again."""
+        self._heard.forget(session)
 
 
 def _held(claimed: Claimed, worker: str) -> Held:

@@ -54,22 +54,16 @@ class Settler:
         """Carry out the plan, made anew should a lease be gone, or be another process's; returns what was carried
         out."""
         made = self._check_leases(batch, prepared)
-        self._carry_out(made, wake)
+        self.carry_out(made, wake)
         return made
-
-    def settle_whole(self, token: int, prepared: Plan, wake: Wake) -> bool:
-        """Carry out the plan for all of one lease; `False`, and nothing is done, when that is lost."""
-        if self._db.execute("SELECT 1 FROM lease WHERE token = ?", (token,)).fetchone() is None:
-            return False
-        self._carry_out(prepared, wake)
-        return True
 
     def held(self, token: int) -> Held | None:
         """What the lease holds still; inside a transaction. `None`: it is lost."""
         row = self._db.execute("SELECT lo, hi, worker FROM lease WHERE token = ?", (token,)).fetchone()
         return None if row is None else self._leases.get(token) or self._read_lease(token, *row)
 
-    def _carry_out(self, made: Plan, wake: Wake) -> None:
+    def carry_out(self, made: Plan, wake: Wake) -> None:
+        """Do what the plan says, whose leases are known to be there (`held`)."""
         for row, effects in made.effects:
             self._ending.apply(effects, row, wake)
         for low, high in made.acked:
