@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from penstock.errors import BlockingCallInLoop
@@ -22,3 +27,22 @@ def refuse_in_loop(call: str, instead: str) -> None:
     """Raise `BlockingCallInLoop` when a loop runs in this thread."""
     if running_loop() is not None:
         raise BlockingCallInLoop(f"{call} would block the running event loop; use {instead}")
+
+
+_latest: ContextVar[float] = ContextVar("penstock_latest", default=math.inf)
+"""When a call that blocks this thread must have ended (monotonic)."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Calls that block inside take no longer, whatever they would."""
+    token = _latest.set(min(_latest.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _latest.reset(token)
+
+
+def allowed(seconds: float) -> float:
+    """Of `seconds`, those that a call that blocks may take here."""
+    return min(seconds, max(0.0, _latest.get() - time.monotonic()))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import penstock
 from penstock.cli.services.systemd import closed_to_others
 from tests.acceptance.processes import wait_until
 from tests.servers.process import NotInstalled, children
@@ -146,7 +147,8 @@ def source() -> dict[str, str]:
 
 def anybodys_python(modules: str) -> tuple[str, str]:
     """A Python that every user may run, and the PYTHONPATH with which it has `modules`, e.g. "penstock, apsw"."""
-    path = os.pathsep.join([*source().values(), *(one for one in sys.path if one.endswith("site-packages"))])
+    installed = str(Path(penstock.__file__).parents[1])  # an editable install names it in a file that only `site` reads
+    path = os.pathsep.join([*source().values(), installed, *(one for one in sys.path if one.endswith("site-packages"))])
     for python in (sys.executable, "/usr/bin/python3"):
         if Path(python).exists() and closed_to_others(python) is None:
             command = [python, "-c", f"import {modules}"]

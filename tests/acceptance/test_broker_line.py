@@ -11,7 +11,9 @@ import pytest
 
 from penstock.broker import Accepted, Demand
 from penstock.engines.server import ServerEngine, open_engine
+from penstock.errors import BrokerError
 from penstock.message import VERSION, Message
+from penstock.worker.outage import bounded
 from tests.servers import Server, broker_server
 
 
@@ -111,3 +113,13 @@ def test_an_idle_connection_answers_heartbeats(tmp_path: Path) -> None:
         assert opened.line.wire is wire
         opened.close()
         assert "cut off" not in server.log.read_text()
+
+
+def test_who_has_other_duties_does_not_wait_for_long(server: Server, engine: ServerEngine) -> None:
+    publish(engine)
+    server.freeze()
+    began = time.monotonic()
+    with pytest.raises(BrokerError):
+        engine.run(bounded(engine.coordinator.reap(), 0.5))
+    assert time.monotonic() - began < 3.0
+    server.thaw()

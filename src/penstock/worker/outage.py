@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock.blocking import running_loop
+from penstock.blocking import at_most, running_loop
 from penstock.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ class Outage:
 
 async def bounded(call: Coroutine[Any, Any, T], seconds: float, where: str = "") -> T:
     """What `call` of a network engine returns. Raises `BrokerUnavailable` when it takes longer than `seconds`; it goes
-    on to its end then, since what was sent cannot be unsent. An embedded engine, which has no loop, bounds its calls by
-    itself. `where` is the engine's public URL, for the error."""
+    on to its end then, since what was sent cannot be unsent. An engine whose calls block this thread
+    bounds them by itself. `where` is the engine's public URL, for the error."""
     if running_loop() is None:
-        return await call
+        with at_most(seconds):
+            return await call
     import asyncio  # there is a loop, so it is loaded
 
     running = asyncio.ensure_future(call)

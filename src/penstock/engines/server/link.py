@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from penstock.blocking import allowed
 from penstock.engines.network.patience import Deadline
 from penstock.engines.server.faults import Broken
 from penstock.errors import BrokerUnavailable, OutcomeUnknown
@@ -74,13 +75,13 @@ class Link:
     async def call(self, verb: str, *arguments: object, patience: float = PATIENCE) -> Any:
         """What the verb answers; it may be asked twice."""
         request = CallRequest(self.number(), verb, calls.raw(arguments))
-        answer = await self._again(request, Deadline(patience, time.monotonic))
+        answer = await self._again(request, Deadline(allowed(patience), time.monotonic))
         return calls.VERBS[verb].read_answer(answer.value)
 
     async def call_once(self, verb: str, *arguments: object, patience: float = PATIENCE) -> Any:
         """The same for what must not be done twice. Raises `OutcomeUnknown` when it may have been done."""
         request = CallRequest(self.number(), verb, calls.raw(arguments))
-        deadline = Deadline(patience, time.monotonic)
+        deadline = Deadline(allowed(patience), time.monotonic)
         while True:
             wire = await self._way.connected(deadline)
             try:
@@ -97,14 +98,14 @@ class Link:
 
     async def publish(self, batches: list[list[bytes]], timeout: float) -> Published:
         """Raises `BrokerUnavailable` when nothing was done, `MaybePublished`."""
-        deadline = Deadline(timeout, time.monotonic)
+        deadline = Deadline(allowed(timeout), time.monotonic)
         async with self._way.window(deadline):
             mark = next(self._marks)
             return await self._published(PublishRequest(self.number(), mark, False, timeout, batches), deadline)
 
     async def follow_up(self, batch: list[bytes], timeout: float) -> Published:
         """As `publish`."""
-        deadline = Deadline(timeout, time.monotonic)
+        deadline = Deadline(allowed(timeout), time.monotonic)
         async with self._way.window(deadline):
             mark = next(self._marks)
             return await self._published(FollowUpRequest(self.number(), mark, False, batch), deadline)
@@ -118,7 +119,7 @@ class Link:
 
     async def step(self, request: StepRequest, patience: float) -> Stepped:
         """Raises `BrokerUnavailable` when nothing was done, `OutcomeUnknown` when it may have been."""
-        deadline = Deadline(patience, time.monotonic)
+        deadline = Deadline(allowed(patience), time.monotonic)
         async with self._way.window(deadline):
             request.mark = next(self._marks)
             answer: Stepped = await self._again(request, deadline)
