@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from penstock.errors import Retry, SignatureError
 from penstock.message import Message, pack, unpack
 from penstock.outcome import State
 from penstock.pools.threads import Threads
+from penstock.request import current
 from penstock.worker.banner import banner
 from penstock.worker.packing import PackingRunner, runner_of
 from penstock.worker.plan import Plans
@@ -28,6 +30,12 @@ from tests import keys
 from tests.unit.worker.one_run import run_once
 
 OURS, THEIRS = keys.private(), keys.private()
+
+
+@pytest.fixture(autouse=True)
+def no_request_stays() -> Iterator[None]:
+    yield
+    current.set(None)
 
 
 class Bench:
