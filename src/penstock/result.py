@@ -333,8 +333,13 @@ class AsyncResult(Generic[R]):
 
     def _value(self, report: Report, outcome: Outcome) -> R:
         task = self._task or self._app.tasks.get(report.task or "")
-        returned = task.returned if task is not None else Returned(report.task or "task")
-        return cast(R, returned.decode(outcome.value, outcome.content_type))
+        reader = self._app.pipeline.reader
+        returned = task.returned if task is not None else Returned(report.task or "task", reader=reader)
+        return cast(R, returned.decode(*self._trusted(report, outcome)))
+
+    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
+        """The value and its content type, for who believes them. Raises `SignatureError`."""
+        return self._app.pipeline.result_in(report.id, outcome.value, outcome.content_type)
 
     def _error(self, report: Report) -> BaseException:
         if report.outcome is None or not report.outcome.value:
@@ -396,6 +401,10 @@ class EagerResult(AsyncResult[R]):
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> R:
         return self._settled(self.report(), propagate)
+
+    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
+        # It was made here.
+        return outcome.value, outcome.content_type
 
     def forget(self) -> None:
         """It is nowhere but here."""

@@ -250,10 +250,10 @@ class Runner:
             args = slot.args if decision.args is None else decision.args
             kwargs = slot.kwargs if decision.kwargs is None else decision.kwargs
             try:
-                body = plan.task.codec.encode(args, kwargs, plan.task.format)
+                body, content_type = plan.task.body(args, kwargs)
             except Exception as error:
                 return self._gave_up(slot, delivery, GiveUp(error, False), now)
-            message = replace(message, body=body, content_type=plan.content_type)
+            message = replace(message, body=body, content_type=content_type)
         log.info(
             "task %s[%s] will be retried in %.3g s: %r",
             plan.name,
