@@ -19,7 +19,16 @@ from tools import protocol_vectors
 PAGE = DOCS / "protocol.md"
 FRAMES = sorted({Hello, Welcome, Refused, *get_args(Request), *get_args(Reply)}, key=lambda one: one.__name__)
 VALUES = (
-    *(message.Message, message.Options, broker.Demand, outcome.Outcome, outcome.Report, outcome.Progress, WorkerInfo),
+    *(
+        message.Message,
+        message.Options,
+        message.Signed,
+        broker.Demand,
+        outcome.Outcome,
+        outcome.Report,
+        outcome.Progress,
+        WorkerInfo,
+    ),
     *(queue.Queue, queue.QueueInfo, broker.Peeked, broker.DeadLetter, broker.Member, broker.Features),
 )
 

@@ -189,8 +189,9 @@ class Broker(Protocol):
 
     async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         """Accept what follows from work that is here already, and that no settlement can carry: like `publish`, but
-        never `Full`, message by message, and all with an id of their own. For workers only: a server that knows its
-        callers' rights keeps it from those who may only publish."""
+        never `Full`, message by message, and all with an id of their own. One with `retries` is a further try of the
+        task of its id: it is no repeat where that was acknowledged without an outcome. For workers only: a server that
+        knows its callers' rights keeps it from those who may only publish."""
         ...
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step:

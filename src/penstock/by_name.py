@@ -35,6 +35,11 @@ class ByName(Struct, Generic[T], frozen=True):
         if name in self.exact:
             yield self.exact[name]
 
+    def values(self) -> Iterator[T]:
+        """All that is said of whatever task."""
+        yield from self.exact.values()
+        yield from (value for _, value in self.patterns)
+
 
 def by_name(
     setting: str, given: Mapping[Any, Any] | Iterable[tuple[Any, Any]], read: Callable[[str, Any], T]

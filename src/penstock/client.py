@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -13,7 +14,7 @@ from penstock.batch import Many, open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
 from penstock.canvas.calls import Signature
-from penstock.codec import Format, serializer
+from penstock.codec import compression_of
 from penstock.errors import (
     AlreadyQueued,
     BrokerError,
@@ -68,7 +69,7 @@ class Client:
         parent = current.get()
         queue = ours.queue or conf.task_default_queue
         priority = conf.task_default_priority if ours.priority is None else ours.priority
-        if not options and parent is None and ours.expires is None and ours.unique is False:
+        if not options and parent is None and task.calls_plainly:
             body = (task._arguments or task.codec).encode(args, kwargs, task.format)
             return Message(
                 VERSION,
@@ -81,11 +82,13 @@ class Client:
                 sent=self._app.clock.time(),
             )
         call = read_options(CallOptions, options) if options else NO_OPTIONS
-        form = serializer(call.serializer) if call.serializer else task.format
-        body = task.codec.encode(args, kwargs, form)
+        pipeline = self._app.pipeline
+        form = pipeline.serializer(call.serializer) if call.serializer else task.format
+        compression = compression_of(call.compression) if call.compression else task.compression
+        packed = pipeline.compress(task.codec.encode(args, kwargs, form), form.name, compression)
         if task.inherits_priority and parent is not None:
             priority = parent.priority
-        message = self._message(task.name, body, form, call, parent, queue, priority, ours.expires)
+        message = self._message(task.name, packed, call, parent, queue, priority, ours.expires)
         unique = unique_of(ours.unique if call.unique is None else call.unique)
         if unique is not None:
             message.guards = (unique.guard(task.name, task.codec, args, kwargs),)
@@ -94,16 +97,17 @@ class Client:
     def prepare_after(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Message:
-        """The message for a call whose first argument comes later (see `Arguments.encode_after`)."""
+        """The message for a call whose first argument comes later (see `Arguments.encode_after`), not
+        compressed."""
         conf, ours, parent = self._app.conf, task.options, current.get()
         call = read_options(CallOptions, self.routed(task, args, kwargs, options))
-        form = serializer(call.serializer) if call.serializer else task.format
+        form = self._app.pipeline.serializer(call.serializer) if call.serializer else task.format
         body = task.codec.encode_after(args, kwargs, form)
         priority = conf.task_default_priority if ours.priority is None else ours.priority
         if task.inherits_priority and parent is not None:
             priority = parent.priority
         queue = ours.queue or conf.task_default_queue
-        return self._message(task.name, body, form, call, parent, queue, priority, ours.expires)
+        return self._message(task.name, (body, form.name), call, parent, queue, priority, ours.expires)
 
     def routed(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -119,12 +123,14 @@ class Client:
         if conf.task_routes:
             options = self._routed(name, args, kwargs, options, None)
         call = read_options(CallOptions, options)
-        form = serializer(call.serializer or conf.task_serializer)
+        pipeline = self._app.pipeline
+        form = pipeline.serializer(call.serializer or conf.task_serializer)
+        compression = compression_of(call.compression or conf.task_compression)
+        packed = pipeline.compress(form.encode((args, kwargs)), form.name, compression)
         queue, priority = conf.task_default_queue, conf.task_default_priority
         if conf.task_inherit_parent_priority and parent is not None:
             priority = parent.priority
-        body = form.encode((args, kwargs))
-        message = self._message(name, body, form, call, parent, queue, priority, None)
+        message = self._message(name, packed, call, parent, queue, priority, None)
         unique = unique_of(call.unique)
         if unique is not None:
             message.guards = (unique.guard(name, None, args, kwargs),)
@@ -149,8 +155,7 @@ class Client:
     def _message(
         self,
         name: str,
-        body: bytes,
-        form: Format,
+        packed: tuple[bytes, str],
         call: CallOptions,
         parent: Request | None,
         queue: str,
@@ -158,6 +163,7 @@ class Client:
         expires: float | None,
     ) -> Message:
         now = self._app.clock.time()
+        body, content_type = packed
         if call.queue is not None:
             queue = self._app.conf.address(call.queue)
         elif call.exchange is not None:
@@ -173,7 +179,7 @@ class Client:
             call.partition,
             call.start(now),
             call.end(now, expires),
-            content_type=form.name,
+            content_type=content_type,
             options=_worker_options(call, parent),
             headers=dict(call.headers) if call.headers else None,
             sent=now,
@@ -299,7 +305,7 @@ class Client:
         return result
 
     def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """As the middleware wants them, and with the ids that results need."""
+        """As the middleware wants them, with the ids that results need, and signed for an app with keys."""
         for middleware in self._app.publishing:
             count = len(messages)
             messages = middleware(messages)
@@ -310,6 +316,11 @@ class Client:
                 )
         if self._app.result_url is not None:
             self._name(messages)
+        trust = self._app.pipeline.trust
+        if trust is not None:
+            for message in messages:
+                message.id = message.id or os.urandom(16).hex()  # the id is signed, too
+                trust.sign(message)
         return messages
 
     async def _prepare_results(self, timeout: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from penstock.beat.written import MOST, Written, read_written
 from penstock.by_name import ByName, by_name
-from penstock.codec import serializer
+from penstock.codec.compression import compression_of
+from penstock.codec.formats import DEFAULT_ACCEPT, accepted
 from penstock.errors import ConfigError, UnknownQueue
 from penstock.exchanges import bound, several
 from penstock.message import DEFAULT_QUEUE, NORMAL
@@ -52,14 +53,27 @@ class Settings(TypedDict, total=False):
     task_default_priority: int
     task_inherit_parent_priority: bool
     task_serializer: str
+    task_compression: str | None
     task_ignore_result: bool
     task_acks_late: bool
     task_track_started: bool
     task_time_limit: float | None
     task_soft_time_limit: float | None
+    result_serializer: str | None
+    result_compression: str | None
     result_expires: float | timedelta
     result_max_bytes: int
     result_exceptions: Errors
+    accept_content: Sequence[str]
+    compression_min_bytes: int
+    inflate_max_bytes: int
+    inflate_max_ratio: int
+    security_key: str | None
+    security_key_password: str | None
+    security_certificate: str | None
+    security_cert_store: str | Sequence[str]
+    security_digest: Literal["sha256", "sha384", "sha512"]
+    security_accept_unsigned: bool
     worker_concurrency: int | None
     worker_pool: str | None
     worker_max_tasks_per_child: int | None
@@ -82,6 +96,10 @@ class Config(Struct, frozen=True, kw_only=True):
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
     `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
     not heard of for `beat_lease` leads no longer.
+
+    `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
+    comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
+    `penstock.security`).
     """
 
     broker_url: str | None = None
@@ -100,14 +118,27 @@ class Config(Struct, frozen=True, kw_only=True):
     task_default_priority: int = NORMAL
     task_inherit_parent_priority: bool = False
     task_serializer: str = "json"
+    task_compression: str | None = None
     task_ignore_result: bool = False
     task_acks_late: bool = True
     task_track_started: bool = False
     task_time_limit: float | None = None
     task_soft_time_limit: float | None = None
+    result_serializer: str | None = None
+    result_compression: str | None = None
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
     result_exceptions: Errors = ()
+    accept_content: tuple[str, ...] = DEFAULT_ACCEPT
+    compression_min_bytes: int = 1024
+    inflate_max_bytes: int = 64 << 20
+    inflate_max_ratio: int = 200
+    security_key: str | None = None
+    security_key_password: str | None = None
+    security_certificate: str | None = None
+    security_cert_store: tuple[str, ...] = ()
+    security_digest: str = "sha256"
+    security_accept_unsigned: bool = False
     worker_concurrency: int | None = None
     worker_pool: str | None = None
     worker_max_tasks_per_child: int | None = None
@@ -122,6 +153,8 @@ class Config(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if not fits(value):
                 shown = without_password(value) if fits is _url and isinstance(value, str) else value
+                if fits is _secret:
+                    shown = type(value).__name__
                 raise ConfigError(f"{name} must be {rule}, not {shown!r}")
         check_name("namespace", self.namespace, empty=True)
         check_name("queue", self.task_default_queue)
@@ -131,13 +164,29 @@ class Config(Struct, frozen=True, kw_only=True):
         check_priority(self.task_default_priority)
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
-        serializer(self.task_serializer)
+        for form in (self.task_serializer, self.result_serializer or self.task_serializer):
+            accepted(form, self.accept_content)
+        for compression in (self.task_compression, self.result_compression):
+            compression_of(compression)
+        self._check_packing("task_annotations", self.task_annotations)
+        self._check_packing("task_routes", self.task_routes)
         zone(self.timezone)
+
+    def _check_packing(self, setting: str, tables: Iterable[object]) -> None:
+        """What tables say of serializers and compressions can be done here; functions are asked later."""
+        for said in (said for table in tables if isinstance(table, ByName) for said in table.values()):
+            try:
+                accepted(said.get("serializer") or self.task_serializer, self.accept_content)
+                compression_of(said.get("compression"))
+            except ConfigError as error:
+                raise ConfigError(f"{setting}: {error}") from error
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         for name in ("broker_url", "result_backend"):
             fields[name] = fields[name] and without_password(fields[name])
+        for name in ("security_key", "security_key_password"):
+            fields[name] = fields[name] and "***"
         return f"Config({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
     def __getattr__(self, name: str) -> Any:
@@ -209,7 +258,8 @@ class Config(Struct, frozen=True, kw_only=True):
             said["queue"] = self.address(said["queue"])
         chosen = read_options(TaskOptions, {**self.task_defaults(), **said})
         chosen.policy()
-        serializer(chosen.serializer or self.task_serializer)
+        accepted(chosen.serializer or self.task_serializer, self.accept_content)
+        compression_of(chosen.compression)
         return chosen
 
     def fixed_route(self, task: str) -> dict[str, Any]:
@@ -228,6 +278,7 @@ class Config(Struct, frozen=True, kw_only=True):
             "queue": self.task_default_queue,
             "priority": self.task_default_priority,
             "serializer": self.task_serializer,
+            "compression": self.task_compression,
             "ignore_result": self.task_ignore_result,
             "acks_late": self.task_acks_late,
             "track_started": self.task_track_started,
@@ -247,11 +298,16 @@ def read_config(given: Mapping[str, Any]) -> Config:
     expires = values.get("result_expires")
     if isinstance(expires, timedelta):
         values["result_expires"] = expires.total_seconds()
-    for name in ("task_queues", "imports"):
+    if isinstance(values.get("security_cert_store"), str):
+        values["security_cert_store"] = (values["security_cert_store"],)
+    for name in ("task_queues", "imports", "accept_content"):
         if isinstance(values.get(name, ()), str):
             raise ConfigError(f"{name} must be a list, not the string {values[name]!r}")
-    if "imports" in values:
-        values["imports"] = tuple(values["imports"])
+    for name in ("imports", "accept_content", "security_cert_store"):
+        if name in values:
+            if not isinstance(values[name], Iterable):
+                raise ConfigError(f"{name} must be a list, not {values[name]!r}")
+            values[name] = tuple(values[name])
     if "task_queues" in values:
         values["task_queues"] = _queues(values["task_queues"])
     values["task_routes"] = read_routes(values.get("task_routes"))
@@ -340,6 +396,14 @@ def _url(value: object) -> bool:
     return value is None or (isinstance(value, str) and "://" in value)
 
 
+def _texts(value: Sequence[object]) -> bool:
+    return all(isinstance(one, str) for one in value)
+
+
+def _secret(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
 def _switch(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -347,6 +411,7 @@ def _switch(value: object) -> bool:
 Rule = tuple[Callable[[Any], bool], str]
 _SWITCH: Rule = (_switch, "True or False")
 _SECONDS: Rule = (_positive, "a number of seconds above 0")
+_DIGESTS = frozenset({"sha256", "sha384", "sha512"})
 _RULES: dict[str, Rule] = {
     "broker_url": (_url, "a URL such as sqlite:///queue.db"),
     "result_backend": (_url, "a URL such as redis://localhost:6379/1"),
@@ -356,6 +421,16 @@ _RULES: dict[str, Rule] = {
     "result_expires": _SECONDS,
     "max_attempts": (_count, "at least 1"),
     "result_max_bytes": (_count, "at least 1"),
+    "compression_min_bytes": (_count, "at least 1"),
+    "inflate_max_bytes": (_count, "at least 1"),
+    "inflate_max_ratio": (_count, "at least 1"),
+    "accept_content": (lambda value: bool(value) and _texts(value), "a list of serializers, such as ['json']"),
+    "security_key": (_secret, "PEM, or the path of a PEM file"),
+    "security_key_password": (_secret, "a string"),
+    "security_certificate": (_secret, "PEM, or the path of a PEM file"),
+    "security_cert_store": (_texts, "paths of PEM files, or PEM"),
+    "security_digest": (lambda value: value in _DIGESTS, "'sha256', 'sha384' or 'sha512'"),
+    "security_accept_unsigned": _SWITCH,
     "worker_concurrency": (_none_or_count, "at least 1, or None for one per CPU"),
     "worker_max_tasks_per_child": (_none_or_count, "at least 1, or None for no end"),
     "worker_max_memory_per_child": (_none_or_count, "at least 1 (in KiB), or None for no end"),

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from penstock.clock import Clock
+from penstock.codec import Pipeline
 from penstock.config import Config, Settings, read_config
 from penstock.errors import ConfigError
 from penstock.locate import broker_url, caller_folder, project_root
 from penstock.result_url import result_url
+from penstock.security import pipeline_of
 from penstock.sources import BUILT_IN, CODE, Layer, checked, layer_of, merged, variable
 from penstock.spelling import without_password
 from penstock.task import Task
@@ -29,6 +32,8 @@ class Configured:
     in modules that are named by a string: these are read when settings are first needed.
     """
 
+    clock: Clock
+
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._folder: Path = caller_folder()
@@ -39,6 +44,7 @@ class Configured:
         self._conf: Config | None = None
         self._broker_url = ""
         self._result_url: str | None = None
+        self._pipeline: Pipeline | None = None
         self._add(Layer(CODE, lambda: settings))
 
     @property
@@ -60,6 +66,13 @@ class Configured:
         if self._conf is None:
             self._read(self._layers)
         return self._result_url
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The way of arguments and results: what is read, compressed, signed and believed."""
+        if self._conf is None:
+            self._read(self._layers)
+        return cast(Pipeline, self._pipeline)
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings: they win over those of modules, and over earlier ones. Raises `ConfigError` for a bad one,
@@ -133,8 +146,9 @@ class Configured:
         conf = read_config(merged(layers))
         broker = broker_url(conf.broker_url, self._folder)
         results = result_url(conf.result_backend, broker, self._folder)
+        pipeline = pipeline_of(conf, project_root(self._folder), self.clock.time)
         options = [(task, conf.task_options(task.name, task.declared)) for task in self._tasks.values()]
-        self._conf, self._broker_url, self._result_url = conf, broker, results
+        self._conf, self._broker_url, self._result_url, self._pipeline = conf, broker, results, pipeline
         for task, chosen in options:
             task.settle(chosen)
         return conf

@@ -88,7 +88,7 @@ class EagerRun(Generic[R]):
     def returned(self, value: R) -> None:
         request = self.task.request
         data = self.task.encode_result(value)
-        self._end(State.SUCCESS, data, self.task.format.name)
+        self._end(State.SUCCESS, data, self.task.result_format.name)
         self._hook("on_success", value, self._id, request.args, request.kwargs)
         self._hook("after_return", State.SUCCESS, value, self._id, request.args, request.kwargs, None)
 
@@ -120,8 +120,7 @@ class EagerRun(Generic[R]):
         if again.args is not None or again.kwargs is not None:
             args = request.args if again.args is None else again.args
             kwargs = request.kwargs if again.kwargs is None else again.kwargs
-            self._message.body = self.task.codec.encode(args, kwargs, self.task.format)
-            self._message.content_type = self.task.format.name
+            self._message.body, self._message.content_type = self.task.body(args, kwargs)
         info = ErrorInfo.of(again.reason)
         self._hook("on_retry", again.reason, self._id, request.args, request.kwargs, info)
         self._hook("after_return", State.RETRY, again.reason, self._id, request.args, request.kwargs, info)

@@ -7,6 +7,7 @@ PenstockError
 │   ├── UnknownTask             no task of that name is registered
 │   ├── EncodeError             an argument or result that cannot be serialized (also a TypeError)
 │   └── DecodeError             bytes that are not what they should be (also a ValueError)
+│       └── SignatureError      unsigned, wrongly signed, or signed for something else
 ├── PublishError                the task was not published
 │   ├── QueueFull               the queue's bound is reached; carries retry_after
 │   ├── UnknownQueue            the queue is not declared, or nothing takes the call
@@ -63,6 +64,10 @@ class EncodeError(TaskError, TypeError):
 
 class DecodeError(TaskError, ValueError):
     """Bytes that are not what they should be."""
+
+
+class SignatureError(DecodeError):
+    """A message or result that is unsigned, wrongly signed, by a key that is not accepted, or for another task."""
 
 
 class PublishError(PenstockError):

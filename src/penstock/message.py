@@ -19,6 +19,9 @@ GRAPH_ID = 32
 MAX_NAME = 200
 """Bytes of a task's, queue's, namespace's or partition's name."""
 
+OWN_HEADERS = "penstock-"
+"""Headers that begin so are ours, and change on the way; no caller may set them, and no signature covers them."""
+
 
 class Unique(Struct, array_like=True, frozen=True, tag="unique"):
     """At most one message with `key` may wait or run.
@@ -99,12 +102,31 @@ class Options(Struct, array_like=True, frozen=True):
     place: Place | None = None
 
 
+class Signed(Struct, array_like=True, frozen=True):
+    """Who vouches for a message: the id of a key, and its signature of what `codec.trust` says it covers.
+
+    `id` is that of the task for which it was signed. `digest` is the hash that was used, where the kind of key leaves a
+    choice. The `eta` of a message moves with each retry, so that `start` is what was signed: the Unix time before which
+    it must not run. With a `join` the body is not covered: the engine gathers it from `parts` values of that join, each
+    of which carries a signature of its own.
+    """
+
+    key: str
+    signature: bytes
+    id: str
+    digest: str = ""
+    start: float | None = None
+    join: str = ""
+    parts: int = 0
+
+
 class Message(Struct, array_like=True, gc=False):
     """One call of a task, on its way.
 
     `id` is `None` until an engine that mints ids itself has accepted it. `eta`, `expires` and `sent` are Unix times
     in seconds. `retries` counts errors, `attempts` counts deliveries that never came back. Times and names are the
-    sender's: an engine checks them, never trusts them. The first two fields keep their place for ever, so that every
+    sender's: an engine checks them, never trusts them. `content_type` is the serialization of `body`, and "+" with its
+    compression. The first two fields keep their place for ever, so that every
     version can be named.
     """
 
@@ -125,6 +147,7 @@ class Message(Struct, array_like=True, gc=False):
     options: Options | None = None
     headers: dict[str, str] | None = None
     sent: float = 0.0
+    signed: Signed | None = None
 
 
 def graph_key(graph: str) -> str:

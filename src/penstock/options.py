@@ -13,7 +13,7 @@ from typing import Any, TypedDict, TypeVar
 from msgspec import Struct
 
 from penstock.errors import ConfigError
-from penstock.message import HIGHEST, LOWEST
+from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
 from penstock.queue import check_name
 from penstock.retry import RetryPolicy
 from penstock.spelling import hint
@@ -50,6 +50,7 @@ class TaskSettings(TypedDict, total=False):
     expires: float | None
     track_started: bool
     serializer: str | None
+    compression: str | None
     unique: UniqueLike
     throws: Errors
 
@@ -78,6 +79,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     expires: float | None = None
     track_started: bool = False
     serializer: str | None = None
+    compression: str | None = None
     unique: UniqueLike = False
     throws: Errors = ()
 
@@ -124,6 +126,7 @@ class CallSettings(TypedDict, total=False):
     time_limit: float | None
     soft_time_limit: float | None
     serializer: str | None
+    compression: str | None
     unique: UniqueLike | None
 
 
@@ -149,6 +152,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     time_limit: float | None = None
     soft_time_limit: float | None = None
     serializer: str | None = None
+    compression: str | None = None
     unique: UniqueLike | None = None
 
     def __post_init__(self) -> None:
@@ -242,6 +246,8 @@ def check_headers(headers: Mapping[Any, Any]) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ConfigError(f"headers map strings to strings; {name!r} is {type(value).__name__}")
+        if name.startswith(OWN_HEADERS):
+            raise ConfigError(f"header {name!r}: names that begin with {OWN_HEADERS!r} are Penstock's own")
 
 
 def _is_seconds(value: object) -> bool:

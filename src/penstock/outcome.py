@@ -30,7 +30,7 @@ class Outcome(Struct, gc=False):
     """A terminal state with its value.
 
     `value` is the codec's output: the return value for SUCCESS, the error (see `codec.failure`) otherwise; valid JSON
-    where `content_type` is "json".
+    where `content_type` is "json". Else that may be followed by "+" and a compression, and by "+signed".
     `done` is Unix time, `runtime` is in seconds. `retries` is how many errors came before.
     """
 

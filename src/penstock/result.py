@@ -349,8 +349,13 @@ class AsyncResult(Generic[R]):
 
     def _value(self, report: Report, outcome: Outcome) -> R:
         task = self._task or self._app.tasks.get(report.task or "")
-        returned = task.returned if task is not None else Returned(report.task or "task")
-        return cast(R, returned.decode(outcome.value, outcome.content_type))
+        reader = self._app.pipeline.reader
+        returned = task.returned if task is not None else Returned(report.task or "task", reader=reader)
+        return cast(R, returned.decode(*self._trusted(report, outcome)))
+
+    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
+        """The value and its content type, for who believes them. Raises `SignatureError`."""
+        return self._app.pipeline.result_in(report.id, outcome.value, outcome.content_type)
 
     def _error(self, report: Report) -> BaseException:
         if report.outcome is None or not report.outcome.value:
@@ -394,7 +399,7 @@ class AsyncResult(Generic[R]):
         if self._place is not None:
             from penstock.canvas import revoking  # few need it
 
-            return (yield from revoking.revocation(app.engine, app.results, self.key, self._place, now, terminate))
+            return (yield from revoking.revocation(app, self.key, self._place, now, terminate))
         [answer] = yield from apart.revocation(app.engine, app.results, [self.key], now, terminate)
         return answer
 
@@ -422,6 +427,10 @@ class EagerResult(AsyncResult[R]):
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> R:
         return self._settled(self.report(), propagate)
+
+    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
+        # It was made here.
+        return outcome.value, outcome.content_type
 
     def forget(self) -> None:
         """It is nowhere but here."""

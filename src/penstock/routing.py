@@ -32,7 +32,7 @@ DESTINATION = frozenset({"queue", "exchange", "routing_key"})
 FIXED = frozenset({"queue", "priority"})
 """What tables say of these holds for the task itself; the rest goes with each call."""
 ROUTABLE = FIXED | DESTINATION | {
-    "partition", "expires", "serializer", "time_limit", "soft_time_limit", "ignore_result", "headers"
+    "partition", "expires", "serializer", "compression", "time_limit", "soft_time_limit", "ignore_result", "headers"
 }  # fmt: skip
 """The options of a call that a route may choose."""
 NOTHING: Options = MappingProxyType({})

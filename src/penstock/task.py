@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from penstock import request as requests
 from penstock.canvas.calls import Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
-from penstock.codec import Arguments, Returned, serializer
+from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
@@ -63,9 +63,11 @@ class Task(Generic[P, R]):
     hooks: frozenset[str]
     """Which of the hooks do anything."""
     max_retries: int | None
+    calls_plainly: bool
+    """Nothing is to be done for a call without options but to serialize its arguments."""
 
-    _arguments: Arguments | None = None
-    _returned: Returned | None = None
+    _arguments: Arguments | None
+    _returned: Returned | None
 
     def attach(
         self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, declared: Mapping[str, Any]
@@ -91,7 +93,12 @@ class Task(Generic[P, R]):
         self.inherits_priority = conf.task_inherit_parent_priority and "priority" not in decided
         self.policy = options.policy()
         self.max_retries = options.max_retries
-        self.format = serializer(options.serializer or conf.task_serializer)
+        pipeline = self.app.pipeline
+        self.format = pipeline.serializer(options.serializer or conf.task_serializer)
+        self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
+        self.compression = compression_of(options.compression or conf.task_compression)
+        self.calls_plainly = options.expires is None and options.unique is False and self.compression is None
+        self._arguments = self._returned = None  # they read what was accepted before
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -349,23 +356,29 @@ class Task(Generic[P, R]):
     def codec(self) -> Arguments:
         """Made at first use, when the names that the annotations use are there. Raises `ConfigError`."""
         if self._arguments is None:
-            self._arguments = Arguments(self.name, self.function, bound=self.bind)
+            self._arguments = Arguments(self.name, self.function, bound=self.bind, reader=self.app.pipeline.reader)
         return self._arguments
 
     @property
     def returned(self) -> Returned:
         """How results are written and read. Raises `ConfigError`."""
         if self._returned is None:
-            self._returned = Returned(self.name, self.codec.signature.return_annotation)
+            annotation, reader = self.codec.signature.return_annotation, self.app.pipeline.reader
+            self._returned = Returned(self.name, annotation, reader=reader)
         return self._returned
 
     def arguments(self, body: bytes, content_type: str = "json") -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a message's body. Raises `DecodeError`."""
         return (self._arguments or self.codec).decode(body, content_type)
 
+    def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[bytes, str]:
+        """The arguments as a message carries them, and their content type. Raises `TypeError`, `EncodeError`."""
+        body = self.codec.encode(args, kwargs, self.format)
+        return self.app.pipeline.compress(body, self.format.name, self.compression)
+
     def encode_result(self, value: Any) -> bytes:
-        """The stored form of what the function returned, in the task's format. Raises `EncodeError`."""
-        return (self._returned or self.returned).encode(value, self.format)
+        """What the function returned, in the format of results. Raises `EncodeError`."""
+        return (self._returned or self.returned).encode(value, self.result_format)
 
 
 class CoroutineTask(Task[P, R]):

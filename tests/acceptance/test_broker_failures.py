@@ -130,3 +130,20 @@ def test_everybody_is_killed_at_once(field: Field, measured: Tell) -> None:
     ledger, remains = field.finish(mill, field.worker("--lease", 30), 90)
     assert len(remains.ended) == 6_000
     measured(f"2 times, {len(remains.ended):,} tasks, 0 lost, {ledger.repeated()} started again")
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_cut_once_does_not_count_as_the_end_of_a_busy_worker(field: Field, measured: Tell) -> None:
+    """It says nothing for a while, since all that it does is running a task; but it lives, and comes back by itself."""
+    with field.proxy() as proxy:
+        mill = field.mill()
+        mill.publish(mill.nap, [1], 8.0)
+        worker = field.worker("--concurrency", 1, "--lease", 30, proxy=proxy)
+        wait_until(lambda: field.starts(1) == 1, 20, "it starts")
+        heir = field.worker("--concurrency", 1, "--lease", 30)
+        wait_until(lambda: children(heir.pid), 20, "another one is there")
+        time.sleep(1.0)
+        proxy.cut()
+        ledger, _ = field.finish(mill, worker)
+        kill_family(heir)
+    field.check_once(ledger)

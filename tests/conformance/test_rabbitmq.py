@@ -20,6 +20,7 @@ ELSEWHERE = {
     "check_two_outcomes_of_one_task_together": "the same",
     "check_told_by_another_process": "a result goes to the process that asked, and to no other",
     "check_progress_lasts_while_it_runs": "progress is not told",
+    "check_a_task_that_was_acknowledged_may_be_tried_again": "an id that somebody chose says not who asked",
 }
 """What results over RabbitMQ do not keep: see `tests/unit/engines/test_rabbitmq_replies.py` for what they do."""
 

@@ -196,7 +196,7 @@ def test_unknown_options_are_errors_with_a_hint() -> None:
         ({"throws": ("OSError",)}, "throws must be a tuple"),
         ({"queue": "a\nb"}, "control characters"),
         ({"expires": -1}, "expires must be at least 0 seconds"),
-        ({"serializer": "pickle"}, "'pickle' is refused"),
+        ({"serializer": "pickle"}, "'pickle' is not in accept_content: whoever can write to the queue could run code"),
         ({"base": int}, "base must be a subclass of penstock.Task"),
         ({"name": " "}, "spaces around it"),
     ],

@@ -139,7 +139,7 @@ def test_options_of_a_call(clock: ManualClock, options: dict[str, Any], expected
         ({"task_id": "x" * 300}, "over 200 bytes"),
         ({"headers": {"a": 1}}, "headers map strings to strings; 'a' is int"),
         ({"time_limit": -1}, "time_limit must be more than 0"),
-        ({"serializer": "yaml"}, "unknown serializer 'yaml'"),
+        ({"serializer": "yaml"}, "'yaml' is not in accept_content: this app's own workers"),
         ({"unique": ""}, "unique key must be"),
     ],
     ids=str,

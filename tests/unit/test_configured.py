@@ -257,9 +257,9 @@ def test_a_namespace_is_all_that_is_looked_at() -> None:
 
 
 def test_django_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("django")
-    from django.conf import settings
-
+    conf = pytest.importorskip("django.conf")
+    settings = conf.LazySettings()  # one of its own: other tests have Django's
+    monkeypatch.setattr(conf, "settings", settings)
     settings.configure(PENSTOCK_TASK_TIME_LIMIT=60, PENSTOCK_TASK_QUEUES=["mail"], PENSTOCK_BROKER_URL="memory://")
     shop = Penstock("shop")
     shop.config_from_object("django.conf:settings", namespace="PENSTOCK")

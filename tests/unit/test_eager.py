@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from penstock import BlockingCallInLoop, Ignore, Reject, ResultUnavailable, State, Task
+from penstock import BlockingCallInLoop, Ignore, Penstock, Reject, ResultUnavailable, State, Task
 from penstock.coordinator import Revoked
+from tests import keys
 from tests.unit.fake_engine import fake_app
 
 
@@ -154,3 +155,17 @@ def test_nothing_is_published() -> None:
     result.forget()
     assert result.get() == 5
     assert asyncio.run(result.aget()) == 5
+
+
+def test_what_is_compressed_signed_or_pickled_runs_eagerly_too() -> None:
+    settings: Any = {"accept_content": ["json", "pickle"], "compression_min_bytes": 10, "result_compression": "zlib"}
+    app = Penstock("unit", broker="memory://", security_key=keys.pem(keys.private()), **settings)
+
+    @app.task(name="t", serializer="pickle", compression="zlib", bind=True)
+    def twice(self: Any, text: str) -> str:
+        if not self.request.retries:
+            raise self.retry(args=(text.upper(),))
+        return text * 2
+
+    result = twice.apply(("all work and no play",))
+    assert result.get() == "ALL WORK AND NO PLAY" * 2

@@ -40,6 +40,8 @@ class Record(Struct, frozen=True, array_like=True):
     jitter: float
     catch_up: CatchUp
     max_late: float | None
+    signed: bytes = b""
+    """Who vouches for it: see `penstock.beat.vouching`."""
 
 
 class Position(Struct, frozen=True, array_like=True):

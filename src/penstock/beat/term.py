@@ -18,6 +18,7 @@ from penstock.beat.line import Line, Tick
 from penstock.beat.place import prefix_of
 from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, by_shard
+from penstock.beat.vouching import check_vouched
 from penstock.broker import Answer, Fenced, Full
 from penstock.errors import BrokerError, PenstockError
 from penstock.message import Fence
@@ -300,6 +301,8 @@ class Term:
             if record.origin == "added" and record.name in self._own:
                 log.error("schedule %s of the app's code is left out: another was added under its name", record.name)
             try:
+                if record.origin == "added" or record.name not in self._own:
+                    check_vouched(record, self._app.pipeline.trust)
                 line = in_force(record, self._own)
             except PenstockError as error:
                 log.error("schedule %s cannot be read, and is left out: %s", record.name, error)

@@ -15,6 +15,7 @@ from penstock.beat.missed import first_after
 from penstock.beat.place import check_engine, prefix_of
 from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, record_of
+from penstock.beat.vouching import check_vouched, is_vouched, vouched
 from penstock.beat.written import line_of, read_written
 from penstock.canvas.calls import Signature, refuse_links
 from penstock.errors import ConfigError, PenstockError
@@ -81,7 +82,8 @@ class Timetable:
         }
         line = line_of(self._app, name, read_written(name, given, self._app.conf.timezone))
         now = self._app.clock.time()
-        fresh = record_of(replace(line, origin="added", since=now))
+        trust = self._app.pipeline.trust
+        fresh = vouched(record_of(replace(line, origin="added", since=now)), trust)
         if fresh.schedule is None:
             raise ConfigError(
                 f"schedule {name!r}: a {type(line.schedule).__name__} is known to the app's code only: put it into "
@@ -93,12 +95,12 @@ class Timetable:
         def decide(name: str, there: Record | None) -> Record:
             if there is None:
                 return fresh
-            if replace(fresh, since=there.since, paused=there.paused) != there:
+            if replace(fresh, since=there.since, paused=there.paused, signed=there.signed) != there:
                 raise ConfigError(
                     f"two schedules are named {name!r}: {there.text!r} of {_task(there)} is there already; remove it "
                     "first, or take another name"
                 )
-            return there
+            return there if is_vouched(there, trust) else fresh
 
         self._run(self._tables.change([name], decide))
 
@@ -123,8 +125,12 @@ class Timetable:
         self._change(name, decide)
 
     def trigger(self, name: str) -> AsyncResult[Any]:
-        """Publish its call now, besides its ticks; also when it is paused. Raises as a publish does."""
-        record = self._record(name, self._run(self._tables.find(name)))
+        """Publish its call now, besides its ticks; also when it is paused. Raises as a publish does, and
+        `SignatureError` for one that somebody else has stored."""
+        own = name in self._app.periodic
+        record = self._record(name, None if own else self._run(self._tables.find(name)))
+        if not own:
+            check_vouched(record, self._app.pipeline.trust)
         message, now = unpack(record.message), self._app.clock.time()
         message.sent = now
         message.eta = None if message.eta is None else message.eta + now

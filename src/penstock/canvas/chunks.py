@@ -8,11 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from penstock.canvas.calls import Signature, group
-from penstock.codec import serializer
 from penstock.errors import ConfigError, UnknownTask
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.codec import Format
     from penstock.task import Task
 
 STARMAP = "penstock.starmap"
@@ -27,7 +27,7 @@ def starmap_of(task: Task[..., Any], calls: Iterable[Sequence[Any]]) -> Signatur
     """Raises `ConfigError` for a coroutine task, `TypeError` for arguments that do not fit."""
     if task.is_coroutine:
         raise ConfigError(f"{task.name} is a coroutine: map, starmap and chunks call plain functions; use a group")
-    rows, form = [tuple(call) for call in calls], serializer(task.app.conf.task_serializer)
+    rows, form = [tuple(call) for call in calls], _form(task.app)
     for row in rows:
         task.codec.encode(row, {}, form)
     queue = {} if task.options.queue is None else {"queue": task.options.queue}
@@ -50,6 +50,10 @@ class chunks(group):
         return group(self.tasks)
 
 
+def _form(app: Penstock) -> Format:
+    return app.pipeline.serializer(app.conf.task_serializer)
+
+
 def starmap_in(app: Penstock) -> Callable[[str, list[list[Any]]], list[Any]]:
     """The function of `STARMAP` in this app."""
 
@@ -57,7 +61,7 @@ def starmap_in(app: Penstock) -> Callable[[str, list[list[Any]]], list[Any]]:
         task = app.tasks.get(name)
         if task is None:
             raise UnknownTask(f"no task {name!r} is registered here: is its module imported by the app?")
-        form, values = serializer(app.conf.task_serializer), []
+        form, values = _form(app), []
         for call in calls:
             # Written and read again, so that the function gets what its annotations say.
             args, kwargs = task.arguments(form.encode((call, {})), form.name)

@@ -42,7 +42,8 @@ Shape = Leaf | Many
 
 
 class Node(Struct, gc=False):
-    """A node while the graph is made. `call` is `None` for a relay, whose value is `constant` where it is given."""
+    """A node while the graph is made. `call` is `None` for a relay, whose value is `constant`, as JSON, where it is
+    given."""
 
     call: Signature[Any] | None
     options: Mapping[str, Any]

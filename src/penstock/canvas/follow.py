@@ -19,15 +19,13 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from penstock.canvas.graph import Go, Graph, Into, Span
-from penstock.codec import fate_item, inherited, read_failure, serializer, transcoded
+from penstock.canvas.graph import Gathering, Go, Graph, Into, Span
+from penstock.codec import fate_item, inherited, joinable, read_failure, transcoded
 from penstock.effects import Effect, Join, Publish, Put
 from penstock.errors import MessageTooLarge
 from penstock.message import Fate, Message, Options, Place, graph_key, node_id
 from penstock.outcome import State
 
-BARE = b"null"
-"""What stands for a member of a gathering whose values nobody wants."""
 NO_ARGUMENTS = b"[[],{}]"
 
 
@@ -41,7 +39,7 @@ def succeeded(
     for edge in span.next:
         if type(edge) is Into:
             gathering = graph.gatherings[edge.gathering]
-            item = BARE if gathering.bare else transcoded(value, content_type, gathering.content_type)
+            item = _bare(gathering) if gathering.bare else transcoded(value, content_type, gathering.content_type)
             _check_size(graph, gathering.then, item, largest)
             effects.append(_join(graph, edge, span, node, item, now))
         elif type(edge) is Go:
@@ -66,7 +64,7 @@ def ended(graph: Graph, node: int, fate: Fate, message: Message, task_id: str, n
     for edge in span.next:
         if type(edge) is Into:
             gathering = graph.gatherings[edge.gathering]
-            item = BARE if gathering.bare else fate_item(fate, gathering.content_type)
+            item = _bare(gathering) if gathering.bare else fate_item(fate, gathering.content_type)
             effects.append(_join(graph, edge, span, node, item, now))
         elif type(edge) is Go:
             effects.append(Publish(_doomed(graph, edge.node, fate, message, now, task_id)))
@@ -83,6 +81,11 @@ def stand_in(message: Message, place: Place, fate: Fate, name: str) -> Message:
     """A message that does for a node what its own worker would have done, had it not been revoked while it waited."""
     options = replace(message.options or Options(), place=Place(place.graph, place.node, fate=fate, instead=True))
     return replace(message, id=name, body=NO_ARGUMENTS, eta=None, expires=None, guards=(), options=options)
+
+
+def _bare(gathering: Gathering) -> bytes:
+    """What stands for a member of a gathering whose values nobody wants."""
+    return joinable(gathering.content_type).encode(None)
 
 
 def _join(graph: Graph, edge: Into, span: Span, node: int, item: bytes, now: float) -> Join:
@@ -111,7 +114,7 @@ def _doomed(graph: Graph, node: int, fate: Fate, after: Message, now: float, par
 
 def _error_call(graph: Graph, node: int, payload: dict[str, str], now: float, parent: str) -> Message:
     """A call outside of the graph: nothing waits for it."""
-    form = serializer(graph.call(node).message.content_type)
+    form = joinable(graph.call(node).message.content_type)
     message = graph.message(node, form.encode(payload), now, parent)
     return replace(message, options=replace(message.options or Options(), place=None))
 

@@ -15,12 +15,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from penstock.codec import ROOM
 from penstock.errors import DecodeError, MessageTooLarge
 from penstock.message import Message, Options, Place, node_id
 
 VERSION = 1
-MAX_BYTES = 4 << 20
-"""Of a stored graph: what every engine takes as one value of the shared state."""
+MAX_BYTES = (4 << 20) - ROOM
+"""Of a stored graph: with a signature it is what every engine takes as one value of the shared state."""
+KIND = "graph"
+"""What a signature says that it is."""
 RELAY = "penstock.relay"
 """The task of a node that only hands on what it is given."""
 END = "penstock.end"

@@ -12,7 +12,7 @@ from penstock import request as requests
 from penstock.canvas.chunks import STARMAP
 from penstock.canvas.compile import Node
 from penstock.canvas.graph import END, RELAY, Call
-from penstock.codec import around
+from penstock.codec import JOINABLE, JSON, NONE, around, transcoded
 from penstock.errors import ConfigError, UnknownTask
 from penstock.message import VERSION, Message, Options, Place
 from penstock.options import CallOptions, read_options
@@ -36,7 +36,7 @@ class Messages:
         call, conf = node.call, self._app.conf
         if call is None:
             message = self._inner(RELAY, conf.task_default_queue, conf.task_default_priority)
-            message.body = node.constant or b""
+            message.body = _constant(node.constant, message)
         else:
             if not node.alone:
                 self._check(call, node.options)
@@ -50,11 +50,18 @@ class Messages:
         """What the graph holds of a node that those before it publish."""
         self._check(call, given)
         options, delay, lifetime = self._times(call, given)
+        options = {**options, "compression": NONE}  # values are put into it, or it into a message of values
         head = None
         if call.immutable:
             message = self._plain(call, options)
         else:
             message = self._app.client.prepare_after(self._app.tasks[call.task], call.args, call.kwargs, options)
+        if message.content_type not in JOINABLE:
+            raise ConfigError(
+                f"{call!r} follows something, and would be written as {message.content_type}: values are put together "
+                f"as {' or '.join(JOINABLE)}; give it .set(serializer='{JOINABLE[0]}')"
+            )
+        if not call.immutable:
             head, message.body = around(message.body, message.content_type)
         if lifetime is not None:
             message.expires = None  # counted from its own publish
@@ -68,7 +75,7 @@ class Messages:
         message.options = _placed(None, graph_id, None)
         if node.constant is None:
             return Call(message, b"")
-        message.body = node.constant
+        message.body = _constant(node.constant, message)
         return Call(message)
 
     def _plain(self, call: Signature[Any], options: Mapping[str, Any]) -> Message:
@@ -78,8 +85,13 @@ class Messages:
         return client.prepare(task, call.args, call.kwargs, options)
 
     def _inner(self, name: str, queue: str, priority: int) -> Message:
-        conf, now = self._app.conf, self._app.clock.time()
-        return Message(VERSION, name, b"", None, queue, priority, conf.namespace, content_type="json", sent=now)
+        conf, now, reader = self._app.conf, self._app.clock.time(), self._app.pipeline.reader
+        form = next((form for form in JOINABLE if reader.accepts(form)), None)
+        if form is None:
+            raise ConfigError(
+                f"a canvas hands lists of values on as {' or '.join(JOINABLE)}: let accept_content have one of them"
+            )
+        return Message(VERSION, name, b"", None, queue, priority, conf.namespace, content_type=form, sent=now)
 
     def _times(
         self, call: Signature[Any], given: Mapping[str, Any]
@@ -118,6 +130,11 @@ class Messages:
         if task is not None:
             _check_task(task)
         self._checked.add(call.task)
+
+
+def _constant(value: bytes | None, message: Message) -> bytes:
+    """The value of a relay, which is JSON, as this message carries it."""
+    return b"" if value is None else transcoded(value, JSON, message.content_type)
 
 
 def _check_queue(message: Message) -> None:

@@ -15,7 +15,7 @@ from penstock.batch import open_batch
 from penstock.broker import Full
 from penstock.canvas.calls import Canvas
 from penstock.canvas.compile import Compiled, Compiler, Leaf, Many, Shape
-from penstock.canvas.graph import Graph
+from penstock.canvas.graph import KIND, Graph
 from penstock.canvas.messages import Messages
 from penstock.canvas.results import GroupResult
 from penstock.errors import ConfigError, OutcomeUnknown, QueueFull, Unsupported
@@ -55,7 +55,7 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
         yield from _publish_roots(app, roots)
         return Results(app, compiled, graph_id, roots.keys).of(compiled.shape)
     engine = _holder(app, graph)
-    stored = graph.pack()
+    stored = app.pipeline.state_out(KIND, graph_id, graph.pack())
     yield engine, engine.coordinator.put(graph_key(graph_id), stored)
     try:
         yield from _publish_roots(app, roots)

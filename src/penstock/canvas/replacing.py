@@ -35,11 +35,12 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
     options = read_options(CallOptions, call.options)
     ours = message.options or Options()
     place = None if ours.place is None else replace(ours.place, head=None, tail=None)
+    body, content_type = task.body(call.args, call.kwargs)
     return replace(
         message,
         task=task.name,
-        body=task.codec.encode(call.args, call.kwargs, task.format),
-        content_type=task.format.name,
+        body=body,
+        content_type=content_type,
         retries=0,
         eta=options.start(now),
         expires=message.expires if options.expires is None else options.end(now, None),

@@ -10,6 +10,7 @@ import msgspec
 
 from penstock import apart
 from penstock.blocking import refuse_in_loop
+from penstock.codec import ROOM
 from penstock.completed import as_completed
 from penstock.coordinator import Revoked
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge, ResultUnavailable, Unsupported
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 Part = Union[AsyncResult[Any], "ResultSet"]
 
-MAX_SAVED = 4 << 20
-"""Bytes of a saved group, about 100,000 results: what every engine takes as one value of the shared state."""
+MAX_SAVED = (4 << 20) - ROOM
+"""Bytes of a saved group, about 100,000 results: with a signature it is what every engine takes as one value of the
+shared state."""
+_KIND = "group"
 
 
 class ResultSet:
@@ -205,7 +208,7 @@ class GroupResult(ResultSet):
         if len(data) > MAX_SAVED:
             raise MessageTooLarge(f"the ids of {len(self):,} results take {len(data):,} bytes; {MAX_SAVED:,} are kept")
         holder = _holder(self._app)
-        yield holder, holder.coordinator.put(_key(self.id), data)
+        yield holder, holder.coordinator.put(_key(self.id), self._app.pipeline.state_out(_KIND, self.id, data))
 
     @classmethod
     def restore(cls, id: str, *, app: Penstock) -> GroupResult:
@@ -262,8 +265,9 @@ def _restored(app: Penstock, id: str) -> apart.Plan[GroupResult]:
     found = yield holder, holder.coordinator.get(_key(id))
     if found is None:
         raise ResultUnavailable(f"no group {id!r} is saved in {holder.url}")
+    data = app.pipeline.state_in(_KIND, id, found[0])
     try:
-        return GroupResult(_read(app, msgspec.json.decode(found[0])), app=app, id=id)
+        return GroupResult(_read(app, msgspec.json.decode(data)), app=app, id=id)
     except (msgspec.MsgspecError, ConfigError, TypeError, ValueError, RecursionError) as error:
         raise DecodeError(f"the saved group {id!r} cannot be read: {error}") from error
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec.structs import replace
 
 from penstock import apart
 from penstock.broker import Accepted, Key
 from penstock.canvas.follow import NO_ARGUMENTS, fate_of, stand_in
-from penstock.canvas.graph import Graph, read_graph
+from penstock.canvas.graph import KIND, Graph, read_graph
 from penstock.codec import failure
 from penstock.coordinator import Revoked
-from penstock.engine import Engine
 from penstock.errors import TaskRevoked, Unsupported
 from penstock.message import Message, Options, Place, graph_key, node_id
 from penstock.outcome import State
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
 
 TIMEOUT = 30.0
 CLOSED_AFTER = 86_400.0
 """Seconds after which a graph goes of which a part was revoked before it was published: nobody ends last then."""
 
 
-def revocation(
-    engine: Engine, results: Engine, key: Key, place: Place, now: float, terminate: bool
-) -> apart.Plan[Revoked]:
+def revocation(app: Penstock, key: Key, place: Place, now: float, terminate: bool) -> apart.Plan[Revoked]:
     """`apart.revocation` of a node. One that is still to be published ends at once, and what follows it; those before
     it go on."""
+    engine, results = app.engine, app.results
     holder = apart.coordinating(engine, results)
     found = None if holder is None else (yield holder, holder.coordinator.get(graph_key(place.graph)))
     if found is None:
@@ -34,11 +37,11 @@ def revocation(
         raise Unsupported(
             f"{engine.broker.features.engine} knows no ids: a part of a canvas cannot be revoked while others wait"
         )
-    graph = read_graph(found[0])
+    graph = read_graph(app.pipeline.state_in(KIND, place.graph, found[0]))
     end = _Ended(graph, place, engine.broker.public_id(key), now)
     [report] = yield from apart.seen(engine, results, [key])
     if report.state is State.UNKNOWN and place.node in graph.calls:
-        [accepted, *_] = yield engine, engine.broker.follow_up(end.early(), TIMEOUT)
+        [accepted, *_] = yield engine, engine.broker.follow_up(_signed(app, end.early()), TIMEOUT)
         if isinstance(accepted, Accepted):
             return Revoked.REMEMBERED
         # It was published just now.
@@ -46,8 +49,15 @@ def revocation(
     [report] = yield from apart.seen(engine, results, [key])
     if answer is Revoked.REMOVED or report.state is State.REVOKED:
         # Also where it had been revoked before: that caller may have died in between, and a repeat is recognised.
-        yield engine, engine.broker.follow_up([end.instead()], TIMEOUT)
+        yield engine, engine.broker.follow_up(_signed(app, [end.instead()]), TIMEOUT)
     return answer
+
+
+def _signed(app: Penstock, messages: list[Message]) -> list[Message]:
+    if app.pipeline.trust is not None:
+        for message in messages:
+            app.pipeline.trust.sign(message)
+    return messages
 
 
 class _Ended:

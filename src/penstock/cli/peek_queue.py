@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from penstock.broker import Peeked
+from penstock.cli.readable import as_json
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, columns, count, duration, echo_json, faint, moment, short, table
 from penstock.message import Message
@@ -62,7 +63,7 @@ def arguments(message: Message) -> str:
     """As a call would be written, where the body can be read."""
     values = decoded(message)
     if values is None:
-        return f"({len(message.body):,} bytes of {message.content_type})"
+        return f"({len(message.body):,} bytes of {clean(message.content_type)})"
     args, kwargs = values
     shown = [json.dumps(value, ensure_ascii=False) for value in args]
     shown += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
@@ -71,10 +72,11 @@ def arguments(message: Message) -> str:
 
 def decoded(message: Message) -> tuple[list[Any], dict[str, Any]] | None:
     """The arguments of a JSON body; `None` for any other."""
-    if message.content_type != "json":
+    body = as_json(message.body, message.content_type)
+    if body is None:
         return None
     try:
-        args, kwargs = json.loads(message.body)
+        args, kwargs = json.loads(body)
     except (ValueError, TypeError, RecursionError):
         return None
     return (args, kwargs) if isinstance(args, list) and isinstance(kwargs, dict) else None

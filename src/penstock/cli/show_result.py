@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock import apart
+from penstock.cli.readable import as_json
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, duration, echo_error, echo_json, fields, moment
 from penstock.codec import read_failure
@@ -90,9 +91,10 @@ def shown_value(report: Report) -> str:
     outcome = report.outcome
     if outcome is None:
         return "(not stored: ignore_result)"
-    if outcome.content_type != "json":
+    value = as_json(outcome.value, outcome.content_type)
+    if value is None:
         return f"({len(outcome.value):,} bytes of {clean(outcome.content_type)})"
-    return clean(outcome.value.decode("utf-8", "replace"))
+    return clean(value.decode("utf-8", "replace"))
 
 
 def failure_line(report: Report) -> str:
@@ -116,9 +118,11 @@ def as_data(report: Report) -> dict[str, Any]:
         data["progress"] = {"done": report.progress.done, "total": report.progress.total, "note": report.progress.note}
     if report.outcome is not None:
         data |= {"done": report.outcome.done, "runtime": report.outcome.runtime}
-        if report.state is State.SUCCESS and report.outcome.content_type == "json":
-            data["result"] = json.loads(report.outcome.value)
-        elif report.state is not State.SUCCESS and report.outcome.value:
+        if report.state is State.SUCCESS:
+            value = as_json(report.outcome.value, report.outcome.content_type)
+            if value is not None:
+                data["result"] = json.loads(value)
+        elif report.outcome.value:
             stored = read_failure(report.outcome.value)
             data["error"] = {"type": stored.type, "message": stored.message, "traceback": stored.traceback}
     return data

@@ -11,10 +11,12 @@ from types import GenericAlias
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from penstock.codec import values
 from penstock.codec.hints import signature_of
+from penstock.codec.reading import PLAIN as PLAIN_READER
+from penstock.codec.reading import Reader
 from penstock.codec.values import JSON, Format
 from penstock.errors import ConfigError, DecodeError, EncodeError
 
@@ -23,8 +25,6 @@ PLAIN = frozenset({int, str, bool, bytes, float})
 """An argument of exactly one of these types needs no further check when it is annotated so."""
 
 _Parameter = inspect.Parameter
-_HALVES = {form.name: form.decoder(tuple[list[Raw], dict[str, Raw]]) for form in (values.json, values.msgpack)}
-"""Readers of a body whose arguments are then read one by one."""
 
 
 class NoNames(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,11 +32,15 @@ class NoNames(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Arguments:
-    """How the arguments of one task become a body, and a body arguments. Built once per task; immutable."""
+    """How the arguments of one task become a body, and a body arguments. Built once per task; all that changes is which
+    decoders are made already."""
 
-    def __init__(self, task: str, function: Callable[..., Any], *, bound: bool = False) -> None:
+    def __init__(
+        self, task: str, function: Callable[..., Any], *, bound: bool = False, reader: Reader = PLAIN_READER
+    ) -> None:
         """`bound` leaves out the first parameter. Raises `ConfigError` for annotations that cannot be used."""
         self._task = task
+        self._open = reader.open
         self.signature = signature_of(task, function, without_first=bound)
         parameters = list(self.signature.parameters.values())
         positional = [p for p in parameters if p.kind in (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)]
@@ -55,7 +59,7 @@ class Arguments:
         self._fast: Callable[[bytes], Any] | None = None
         self._strip = self._least < self._most
         self._some_named = self._strip or len(positional) < len(parameters)
-        if self._rest is None and not self._needed:
+        if self._rest is None and not self._needed and reader.accepts(JSON):
             self._fast = self._whole_decoder(positional)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], form: Format = values.json) -> bytes:
@@ -94,7 +98,7 @@ class Arguments:
             body = form.encode((args, kwargs))
         except EncodeError as error:
             raise EncodeError(f"{self._task}: {error}") from error
-        given, named = _HALVES[form.name].decode(body)
+        given, named = form.halves(form.parse(body))
         try:
             for index, raw in enumerate(given, 1):
                 self._one(form, self._name(index), raw)
@@ -132,18 +136,22 @@ class Arguments:
         if self._fast is not None and content_type == JSON:
             # Where some may be named, look first: a failed decode costs more than all of this.
             if self._some_named and not body.endswith(b"{}]"):
-                return self._decode_each(body, values.json)
+                return self._decode_each(values.json, body)
             try:
                 positional = self._fast(body)[0]
             except (msgspec.DecodeError, RecursionError):
-                return self._decode_each(body, values.json)
+                return self._decode_each(values.json, body)
             if not self._strip:
                 return positional, {}
             given = msgspec.structs.astuple(positional)
             while given and given[-1] is UNSET:
                 given = given[:-1]
             return given, {}
-        return self._decode_each(body, values.reader(content_type))
+        try:
+            form, part = self._open(body, content_type)
+        except DecodeError as error:
+            raise DecodeError(f"{self._task}: {error}") from error
+        return self._decode_each(form, part)
 
     def _encode_checked(self, args: Sequence[Any], kwargs: Mapping[str, Any], form: Format) -> bytes:
         args = [_promoted(value, kind) for value, kind in self._with_kinds(args)]
@@ -173,9 +181,9 @@ class Arguments:
                 return f"argument {name!r} ({type(value).__qualname__}) cannot be sent: {error}"
         return None
 
-    def _decode_each(self, body: bytes, form: Format) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _decode_each(self, form: Format, part: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
-            given, named = _HALVES[form.name].decode(body)
+            given, named = form.halves(part)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(f"{self._task}: the body is not [[positional], {{named}}]: {error}") from error
         if len(given) > self._most and self._rest is None:
@@ -199,15 +207,18 @@ class Arguments:
             and all(name in kwargs for name in self._names[count : self._least])
         )
 
-    def _one(self, form: Format, name: str, raw: Raw) -> Any:
+    def _one(self, form: Format, name: str, part: Any) -> Any:
         decoder = self._decoders.get((form.name, name))
         if decoder is None:
             parameter = self.signature.parameters.get(name, self._rest_named)
             if parameter is None:
                 raise DecodeError(f"{self._task}: there is no parameter {name!r}")
-            decoder = self._decoder(form, parameter)
+            # By the parameter's own name: what `**kwargs` takes may have any, without end.
+            known = (form.name, parameter.name)
+            decoder = self._decoders.get(known) or self._decoder(form, parameter)
+            self._decoders[known] = decoder
         try:
-            return decoder.decode(raw)
+            return decoder.decode(part)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(f"{self._task}: argument {name!r} does not fit its annotation: {error}") from error
 

@@ -1,4 +1,5 @@
 """Bodies that are put together from encoded parts, without reading them: a value before arguments, and many in a row.
+Only JSON and MessagePack, not compressed, can be put together so.
 
 A gathered array may hold, in place of a value, the fate of a member that gave none. In JSON that is `!"…"`, which no
 encoder writes; in MessagePack an extension of a code that only we use.
@@ -12,10 +13,12 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.codec.failures import read_failure
-from penstock.codec.values import JSON
+from penstock.codec.formats import serializer
+from penstock.codec.values import JSON, MSGPACK, Format
 from penstock.errors import DecodeError
 from penstock.message import Fate
 
+JOINABLE = (JSON, MSGPACK)
 FATE = 80
 """The code of our extension of MessagePack."""
 _FAILURE = "FAILURE"
@@ -26,6 +29,34 @@ _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(Fate).decode
 _pairs = msgspec.msgpack.Decoder(tuple[list[msgspec.Raw], msgspec.Raw]).decode
 _items = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+def joinable(content_type: str) -> Format:
+    """The format of parts. Raises `DecodeError` for what bodies cannot be put together of."""
+    if content_type not in JOINABLE:
+        raise DecodeError(f"content type {content_type[:40]!r}: values are put together as {' or '.join(JOINABLE)}")
+    return serializer(content_type)
+
+
+def check_encoded(data: bytes, content_type: str) -> None:
+    """Raise `DecodeError` for bytes that are not one value in that format, or in one that is not joinable."""
+    try:
+        joinable(content_type).decoder().decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not {content_type}: {error}") from error
+
+
+def transcoded(data: bytes, have: str, want: str) -> bytes:
+    """One encoded value of our own as a part of a body. Raises `DecodeError`, `EncodeError`."""
+    form = joinable(want)
+    if have == want:
+        return data
+    given = serializer(have)
+    try:
+        value = given.decoder().decode(given.parse(data))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"not {have}: {error}") from error
+    return form.encode(value)
 
 
 def around(body: bytes, content_type: str) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.codec import values
+from penstock.codec.reading import PLAIN, Reader
 from penstock.codec.values import JSON, Format
 from penstock.errors import ConfigError, DecodeError, EncodeError
 
@@ -19,9 +20,11 @@ NULL = b"null"
 class Returned:
     """How the results of one task become bytes and are read again."""
 
-    def __init__(self, task: str, annotation: Any = Any) -> None:
+    def __init__(self, task: str, annotation: Any = Any, *, reader: Reader = PLAIN) -> None:
         """Raises `ConfigError` for an annotation that cannot be used."""
         self._task = task
+        self._open = reader.open
+        self._plain = JSON if reader.accepts(JSON) else None
         self._annotation = annotation
         self._decoder = self._decoder_in(values.json)
 
@@ -43,10 +46,16 @@ class Returned:
             ) from error
 
     def decode(self, data: bytes, content_type: str = JSON) -> Any:
-        """Raises `DecodeError` when it is not what the function's annotation promises."""
-        decoder = self._decoder if content_type == JSON else self._decoder_in(values.reader(content_type))
+        """Raises `DecodeError` when it is not what the function's annotation promises, or not read here."""
+        decoder, part = self._decoder, data
+        if content_type != self._plain:
+            try:
+                form, part = self._open(data, content_type)
+            except DecodeError as error:
+                raise DecodeError(f"{self._task}: the result: {error}") from error
+            decoder = self._decoder_in(form)
         try:
-            return decoder.decode(data)
+            return decoder.decode(part)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(
                 f"{self._task}: the result does not fit the annotation {self._annotation!r}: {error}"

@@ -1,4 +1,5 @@
-"""Values to bytes and back: JSON (the default) and MessagePack, both by msgspec, guided by annotations on the way back.
+"""Values to bytes and back: JSON (the default) and MessagePack, both by msgspec, guided by annotations on the way back;
+YAML and pickle, in modules of their own, keep to the same interface.
 
 Dataclasses, `msgspec.Struct`s, enums, `UUID`, dates, `Decimal`, `bytes`, sets and tuples come back as what they were
 where the annotation says so, and as plain JSON values where there is none. Pydantic models are dumped and validated by
@@ -13,22 +14,25 @@ from typing import Any, Protocol, get_origin
 
 import msgspec
 
-from penstock.errors import ConfigError, DecodeError, EncodeError
-from penstock.spelling import hint
+from penstock.errors import ConfigError, EncodeError
 
-JSON, MSGPACK = "json", "msgpack"
-
+JSON, MSGPACK, YAML, PICKLE = "json", "msgpack", "yaml", "pickle"
 
 _PLAIN: tuple[Any, ...] = (str, int, float, bytes)
 
 
 class TypedDecoder(Protocol):
-    def decode(self, data: bytes | msgspec.Raw, /) -> Any: ...
+    def decode(self, part: Any, /) -> Any:
+        """The value in what `Format.parse` or `Format.halves` gave. Raises `msgspec.DecodeError`."""
+        ...
 
 
 class Format:
     """One serialization: `name` is the message's content type. Encoders and decoders hold no state and may be
     shared."""
+
+    shape: Any = tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]
+    """Of a body whose arguments are then read one by one."""
 
     def __init__(self, name: str, encoder: Any, sorted_encoder: Any, decoder: Callable[..., TypedDecoder]) -> None:
         self.name = name
@@ -36,6 +40,7 @@ class Format:
         """Without the checks of `encode`: for the hot path, where every value is an `int`, `str`, `bool` or `bytes`."""
         self._sorted: Callable[[Any], bytes] = sorted_encoder.encode
         self._decoder = decoder
+        self._halves = decoder(self.shape)
 
     def encode(self, value: Any) -> bytes:
         """Raises `EncodeError` naming the type that cannot be serialized."""
@@ -44,6 +49,15 @@ class Format:
     def canonical(self, value: Any) -> bytes:
         """The same bytes for equal values, whatever the order of their keys."""
         return self._checked(self._sorted, value)
+
+    def parse(self, data: bytes) -> Any:
+        """What a decoder reads: the data itself, where annotations guide the very parser. Raises `DecodeError`."""
+        return data
+
+    def halves(self, part: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The parts of the positional and the named arguments. Raises `msgspec.DecodeError`."""
+        halves: tuple[list[Any], dict[str, Any]] = self._halves.decode(part)
+        return halves
 
     def decoder(self, annotation: Any = Any) -> TypedDecoder:
         """Raises `ConfigError` for an annotation that cannot be told apart on the way back, such as `list | tuple`."""
@@ -65,6 +79,16 @@ class Format:
         if self.name == JSON and b"null" in data:
             _refuse_not_finite(value)
         return data
+
+
+class Built(Format):
+    """A format whose parser has built the values before annotations are looked at."""
+
+    def halves(self, part: Any) -> tuple[list[Any], dict[str, Any]]:
+        match part:
+            case (tuple() | list() as args, dict() as kwargs) if all(isinstance(name, str) for name in kwargs):
+                return list(args), kwargs
+        raise msgspec.DecodeError(f"a {type(part).__name__}")
 
 
 def dump_custom(value: Any) -> Any:
@@ -142,42 +166,3 @@ msgpack = Format(
     msgspec.msgpack.Encoder(enc_hook=dump_custom, order="deterministic"),
     msgspec.msgpack.Decoder,
 )
-
-
-def serializer(name: str) -> Format:
-    """The format that an app asks for. Raises `ConfigError`."""
-    if name == JSON:
-        return json
-    if name == MSGPACK:
-        return msgpack
-    if name == "pickle":
-        raise ConfigError("serializer 'pickle' is refused: whoever can write to the queue could run code; use 'json'")
-    raise ConfigError(f"unknown serializer {name!r}{hint(name, (JSON, MSGPACK))}")
-
-
-def reader(content_type: str) -> Format:
-    """The format that some bytes claim to have. Raises `DecodeError`."""
-    if content_type == JSON:
-        return json
-    if content_type == MSGPACK:
-        return msgpack
-    raise DecodeError(f"content type {content_type[:40]!r} is not read here")
-
-
-def check_encoded(data: bytes, content_type: str) -> None:
-    """Raise `DecodeError` for bytes that are not one value in that format."""
-    try:
-        reader(content_type).decoder().decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"not {content_type}: {error}") from error
-
-
-def transcoded(data: bytes, have: str, want: str) -> bytes:
-    """One encoded value in another format. Raises `DecodeError`, `EncodeError`."""
-    if have == want:
-        return data
-    try:
-        value = reader(have).decoder().decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise DecodeError(f"not {have}: {error}") from error
-    return reader(want).encode(value)

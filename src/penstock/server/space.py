@@ -90,6 +90,8 @@ class Space:
         """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
         try:
             taken = self.engine.run(self.engine.coordinator.reap())
+            if self.store.watches.names_awaited:
+                self.turns.results()
             if taken:
                 log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
         except PenstockError as error:

@@ -24,6 +24,8 @@ MOST = 256
 """Callers of one transaction: it stays short, and so does the wait of the next."""
 MOST_TASKS = 2_000
 """Messages and settlements of one transaction."""
+NAMES = 256
+"""Awaited ids of no row that one look tries: somebody may wait for a million that there are not."""
 ALL = (1 << 64) - 1
 """Any queue."""
 
@@ -271,9 +273,9 @@ class Turns:
         try:
             watches.tell_runs([run for work in works for _, made in work.plans for run in made.results])
             ended = [row for work in works for row in dead_rows(work)]
-            if self._results or ended or (works and watches.names_awaited):
+            if self._results or ended:
                 self._results = False
-                watches.look(ended)
+                watches.look(ended, NAMES)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
         except Exception:  # the turns go on

@@ -25,12 +25,14 @@ def banner(app: Penstock, settings: Settled, traits: Traits) -> str:
     results = "" if app.keeps_results else "none: the broker keeps none, and result_backend is not set"
     if app.result_url is not None:
         results = app.results.url
+    trust = app.pipeline.trust
     lines = [
         ("app", app.name),
         ("worker", settings.name),
         ("broker", app.engine.url),
         *([("results", results)] if results else []),
         ("survives", {"power": "loss of power", "process": "death of any process"}.get(features.durability, "nothing")),
+        *([("signs", f"as {trust.key_id}, and accepts {trust.others}")] if trust is not None else []),
         ("pool", f"{traits.name} × {settings.concurrency}"),
         ("queues", "\n             ".join(queues)),
         ("tasks", "\n             ".join(sorted(app.tasks)) or "none: is the module that defines them imported?"),

@@ -24,8 +24,8 @@ from penstock.worker.inline import Inline
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark
 from penstock.worker.outage import Outage, bounded
+from penstock.worker.packing import runner_of
 from penstock.worker.plan import Plans
-from penstock.worker.run import Runner
 from penstock.worker.settings import Settled
 from penstock.worker.slot import Batch, Slot
 from penstock.worker.watch import Watchdog
@@ -71,7 +71,7 @@ class Crew:
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
-        self._runner = Runner(self._plans, engine.broker, settings.name, clock, traits=traits)
+        self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits)
         self._early = Early(engine, results, committer)
         self._inline = [
             Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock import apart
-from penstock.canvas.graph import Graph, read_graph
+from penstock.canvas.graph import KIND, Graph, read_graph
 from penstock.delivery import Delivery
 from penstock.errors import BrokerError, PenstockError
 from penstock.message import graph_key, is_graph_id
@@ -68,7 +68,7 @@ class Graphs:
         try:
             holder = apart.coordinating(app.engine, app.results if app.keeps_results else app.engine)
             found = None if holder is None else holder.run(holder.coordinator.get(graph_key(name)))
-            graph = None if found is None else read_graph(found[0])
+            graph = None if found is None else read_graph(app.pipeline.state_in(KIND, name, found[0]))
         except BrokerError:
             raise
         except PenstockError as error:

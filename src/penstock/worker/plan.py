@@ -49,7 +49,7 @@ class Plan:
         # The codec is made now: a mistake in an annotation is found when the worker starts.
         self.arguments = task.codec.decode
         self.encode_result = task.encode_result
-        self.content_type = task.format.name
+        self.content_type = task.result_format.name
         self.policy = task.policy
         self.max_attempts = options.max_attempts
         self.early = not options.acks_late

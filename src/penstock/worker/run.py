@@ -296,10 +296,10 @@ class Runner:
             args = slot.args if decision.args is None else decision.args
             kwargs = slot.kwargs if decision.kwargs is None else decision.kwargs
             try:
-                body = plan.task.codec.encode(args, kwargs, plan.task.format)
+                body, content_type = plan.task.body(args, kwargs)
             except Exception as error:
                 return self._gave_up(slot, delivery, GiveUp(error, False), now)
-            message = replace(message, body=body, content_type=plan.content_type)
+            message = replace(message, body=body, content_type=content_type)
             if message.options is not None and message.options.place is not None:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
                 message.options = replace(message.options, place=place)

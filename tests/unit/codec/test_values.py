@@ -3,20 +3,13 @@
 import msgspec
 import pytest
 
-from penstock.codec import reader, serializer
+from penstock.codec import serializer
 from penstock.codec.values import json
-from penstock.errors import ConfigError, DecodeError, EncodeError
+from penstock.errors import ConfigError, EncodeError
 
 
 def test_canonical_bytes_do_not_depend_on_order() -> None:
     assert json.canonical({"b": 1, "a": {3, 1, 2}}) == json.canonical({"a": {2, 3, 1}, "b": 1})
-
-
-def test_pickle_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="'pickle' is refused: whoever can write to the queue could run code"):
-        serializer("pickle")
-    with pytest.raises(DecodeError):
-        reader("pickle")
 
 
 def test_an_unknown_serializer_is_an_error_with_a_hint() -> None:

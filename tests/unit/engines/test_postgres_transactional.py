@@ -74,7 +74,7 @@ def test_answers_are_those_of_any_publish(how: PostgresTransactional) -> None:
     assert how.answers(batch, rows) == [
         Accepted(101),
         Accepted("mine"),
-        Accepted(77),
+        Accepted(IDS.make(77)),
         Conflict("k", 9),
         Duplicate(8),
     ]

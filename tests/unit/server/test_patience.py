@@ -191,3 +191,23 @@ def test_what_was_parked_is_not_served_after_its_right_is_gone(house: House) -> 
         assert isinstance(answer, Accepted)
         assert not worker.read_until(Stepped).claims
     engine.close()
+
+
+def test_a_machine_that_went_without_a_word_loses_what_it_held_when_its_lease_ends(house: House) -> None:
+    """Its connection is open still, and nothing comes from it, not even the answer to a ping."""
+    house.do(lambda: house.broker.change({"heartbeat": 1.0}))
+    engine = house.engine()
+    engine.run(engine.broker.publish([Message(1, "t", b"1")], 5.0))
+    with house.client() as gone:
+        info = WorkerInfo(WORKER, "gone", "there", 1, 1, ("default",), "p", 1.0)
+        gone.send(CallRequest(1, "join", calls.raw((info,))))
+        gone.send(StepRequest(2, 0, False, [], [], Demand(("default",), 1, WORKER, lease=4.5)))
+        assert gone.read_until(Stepped).claims
+        began = time.monotonic()
+        wait_for(lambda: not peers(house, "bare"), 6)
+        assert 2.5 < time.monotonic() - began < 5
+        assert not engine.run(engine.broker.step([], Demand(("default",), 1, HEIR))).deliveries, "it may come back"
+        [again] = engine.run(engine.broker.step([], Demand(("default",), 1, HEIR, wait=5.0))).deliveries
+        assert again.message is not None
+        assert time.monotonic() - began < 7
+    engine.close()

@@ -20,6 +20,7 @@ from penstock.task import Task
 from penstock.worker.plan import Plans
 from penstock.worker.run import TRIES_HEADER, UNKNOWN_TRIES, UNREADABLE_TRIES, Runner
 from penstock.worker.slot import Batch, Slot
+from tests.unit.worker.one_run import run_once
 
 
 class Bench:
@@ -37,14 +38,7 @@ class Bench:
         return Delivery((7, 1), "id-1", Message(1, task, body, id="id-1", **fields))
 
     def run(self, delivery: Delivery) -> Settlement:
-        settlement = self.runner.prepare(self.slot, delivery, self.clock.monotonic())
-        if settlement is not None:
-            return settlement
-        try:
-            value = self.slot.plan.function(*self.slot.args, **self.slot.kwargs)
-        except BaseException as error:
-            return self.runner.fail(self.slot, error, self.clock.monotonic())
-        return self.runner.succeed(self.slot, value, self.clock.monotonic())
+        return run_once(self.runner, self.slot, delivery, self.clock.monotonic)
 
 
 @pytest.fixture

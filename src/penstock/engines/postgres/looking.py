@@ -14,6 +14,8 @@ from penstock.message import unpack
 from penstock.outcome import Progress, Report, State
 from penstock.public_ids import PublicIds
 
+DEAD = "dead"
+
 
 class Lookup:
     def __init__(self, schema: str, ids: PublicIds) -> None:
@@ -29,7 +31,7 @@ class Lookup:
             " WHERE pos = ANY ($1) AND id = pos"
             f" UNION ALL SELECT 'ready', id, attempts, body, '' FROM {schema}.task WHERE id = ANY ($1) AND id <> pos"
             f" UNION ALL SELECT 'delayed', id, attempts, body, '' FROM {schema}.delayed WHERE id = ANY ($1)"
-            f" UNION ALL SELECT 'dead', id, attempts, body, '' FROM {schema}.dead WHERE id = ANY ($1)"
+            f" UNION ALL SELECT '{DEAD}', id, attempts, body, '' FROM {schema}.dead WHERE id = ANY ($1)"
             f" UNION ALL SELECT 'leased', u.i, u.a, u.b, l.worker FROM {schema}.lease l,"
             " unnest(l.ids, l.attempts, l.bodies) u (i, a, b) WHERE l.ids && $1 AND u.i = ANY ($1)"
         )
@@ -53,8 +55,8 @@ class Lookup:
         known = await self.numbers(connection, set(keys))
         ended, _ = await self.ended(connection, known.values())
         living = await self._living(connection, [number for number in known.values() if number not in ended])
-        # In none of the places any more: it ended between the two looks.
-        missed = [number for number in known.values() if number not in ended and number not in living]
+        # In none of the places any more, or dead: it may have ended between the two looks.
+        missed = [one for one in known.values() if one not in ended and (one not in living or _dead(living[one]))]
         if missed:
             ended |= (await self.ended(connection, missed))[0]
         return [self._report(key, known.get(key), ended, living) for key in keys]
@@ -97,7 +99,7 @@ class Lookup:
         except DecodeError:
             message = None
         retries = message.retries if message is not None else 0
-        if place == "dead":
+        if place == DEAD:
             state = State.FAILURE
         elif progress is not None:
             state = State.STARTED
@@ -109,3 +111,8 @@ class Lookup:
 
     def _public(self, key: Key) -> str:
         return key if isinstance(key, str) else self._ids.make(key)
+
+
+def _dead(found: tuple[Any, Any]) -> bool:
+    row, _ = found
+    return bool(row[0] == DEAD)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
 from penstock.engines.postgres.naming import SHIFT
@@ -105,6 +106,24 @@ def again(sent: Outgoing) -> Outgoing:
     return Outgoing(sent.messages, sent.lanes, sent.numbers, sent.bodies, found, sent.names, sent.dues, sent.guards)
 
 
+def tried(batch: Outgoing) -> list[str]:
+    """The chosen ids of further tries."""
+    names = batch.names or []
+    return [name for message, name in zip(batch.messages, names, strict=False) if name is not None and message.retries]
+
+
+def numbered(batch: Outgoing, numbers: Mapping[str, int]) -> Outgoing:
+    """The same, where these chosen ids are looked for by their numbers: so a task that was acknowledged without an
+    outcome is not known."""
+    names = batch.names or [None] * len(batch.numbers)
+    ids = batch.ids or [None] * len(batch.numbers)
+    return replace(
+        batch,
+        ids=[numbers.get(name, number) if name else number for name, number in zip(names, ids, strict=True)],
+        names=[None if name in numbers else name for name in names],
+    )
+
+
 def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
     """The statement that publishes `batch`; its rows are read by `read_answers`."""
     return Statement(
@@ -119,12 +138,15 @@ def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]
         return [_answer(batch.messages[0], rows[0])] * len(batch.messages)
     ids = batch.ids or [None] * len(batch.numbers)
     answers: list[Answer] = [
-        Accepted(message.id or number) if known is None else Accepted(known)
+        Accepted(message.id or (number if known is None else known))
         for message, number, known in zip(batch.messages, batch.numbers, ids, strict=True)
     ]
     for row in rows:
         place = row[0] - 1
         answer = _answer(batch.messages[place], row)
+        message = batch.messages[place]
+        if isinstance(answer, Duplicate) and message.id is not None and row[2] is not None and row[2] == ids[place]:
+            answer = Duplicate(message.id)
         if isinstance(answer, Conflict) and row[2] in (batch.numbers[place], ids[place]):
             # It was sent before, and that had not ended when this was looked for: it holds its key itself.
             answer = Duplicate(answer.key if answer.key is not None else row[2])

@@ -59,7 +59,7 @@ class Keeper:
         if self._wire is not None:
             self._wire.tell(Goodbye())
             await asyncio.sleep(0)  # it is written with this turn of the loop
-            self._wire.close("the engine was closed")
+            await self._wire.leave("the engine was closed")
 
     # The way.
 

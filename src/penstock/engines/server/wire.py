@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ from penstock.protocol.replies import (
 from penstock.protocol.requests import Hello, Ping, Pong, StepRequest
 
 Tell = Callable[[list[Report]], None]
+PARTING = 0.5
+"""Seconds for the end of a connection."""
 ANSWERS = (Published, Stepped, Value)
 
 
@@ -47,6 +50,7 @@ class LoopWire(asyncio.Protocol):
         """Done when the connection has ended, with the reason."""
         self.refusal: PenstockError | None = None
         """What the broker said when it ended the connection."""
+        self._gone = asyncio.Event()
         self.heard = self._loop.time()
         self.blocked = False
         """The broker reads nothing now: a queue to which this connection publishes is full."""
@@ -147,12 +151,24 @@ class LoopWire(asyncio.Protocol):
         self.tell(Ping())
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
         self._end(f"the connection was lost{': ' + str(exc) if exc else ''}")
 
     def close(self, reason: str = "closed") -> None:
         self._end(reason)
         if self._transport is not None:
             self._transport.close()
+
+    async def leave(self, reason: str) -> None:
+        """Close, and see that the socket is closed: the loop may end after this, and TLS says good-bye at length."""
+        self.close(reason)
+        if self._transport is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                await self._gone.wait()
+        self._transport.abort()
+        await asyncio.sleep(0)
 
     def abort(self, reason: str) -> None:
         self._end(reason)

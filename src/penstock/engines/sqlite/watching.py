@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Raw
@@ -59,6 +60,9 @@ class Watches:
         self._lock = threading.Lock()
         self._watches: set[Watch] = set()
         self._by_row: dict[int, list[Watch]] = {}
+        self._by_name: dict[str, list[Watch]] = {}
+        self._names: OrderedDict[str, None] = OrderedDict()
+        """Ids that are no row's, in the order in which they are tried."""
         self._fresh: list[Watch] = []
         self._last_run: int | None = None
         """The newest run that was looked at; `None`: whoever waits now is looked up for himself first."""
@@ -79,13 +83,16 @@ class Watches:
             self._fresh.append(watch)
             for row in watch.rows:
                 self._by_row.setdefault(row, []).append(watch)
+            for name in watch.names:
+                self._by_name.setdefault(name, []).append(watch)
+                self._names[name] = None
+                self._names.move_to_end(name, last=False)
         return watch
 
     @property
     def names_awaited(self) -> bool:
-        """Somebody waits for an id that is no row's: only a look finds it."""
-        with self._lock:
-            return any(watch.names for watch in self._watches)
+        """Somebody waits for an id that is no row's: a look finds it, should nobody tell."""
+        return bool(self._by_name)
 
     def state(self) -> tuple[bool, bool]:
         """Whether anybody waits, and whether for many tasks."""
@@ -101,20 +108,30 @@ class Watches:
                     waiting.remove(watch)
                 if not waiting:
                     self._by_row.pop(row, None)
+            for name in watch.names:
+                others = [one for one in self._by_name.get(name, []) if one is not watch]
+                if others:
+                    self._by_name[name] = others
+                else:
+                    self._by_name.pop(name, None)
 
     def _newest_run(self) -> int:
         row = self._db.read(lambda: self._db.query("SELECT max(run) FROM result").fetchone())
         return row[0] or 0
 
-    def look(self, ended: Collection[int] = ()) -> None:
-        """Find what has ended since the last look, and tell. `ended`: rows that may have left no result."""
+    def look(self, ended: Collection[int] = (), names: int | None = None) -> None:
+        """Find what has ended since the last look, and tell. `ended`: rows that may have left no result. `names`: how
+        many of the ids that are no row's are tried; all without."""
         with self._lock:
             fresh, self._fresh = self._fresh, []
             few = len(self._by_row) <= FEW
             rows = list(self._by_row) if few else [row for watch in fresh for row in watch.rows]
             rows += [row for row in ended if row in self._by_row]
-            named = [watch for watch in self._watches if watch.names]
-        self._resolve(named)
+            named = bool(self._by_name)
+        self._resolve(names)
+        for row in ended if named else ():
+            for name, _ in self._names_of(row, row):
+                self._look_for(name)
         if self._last_run is None:
             self._last_run = self._newest_run()
         for start in range(0, len(rows), AT_ONCE):
@@ -143,6 +160,12 @@ class Watches:
                     ended[row] = report
         if ended:
             self._tell(ended)
+        for low, high, worker, packed in runs if self._by_name else ():
+            for name, row in self._names_of(low, high):
+                with contextlib.suppress(DecodeError):
+                    report = self._stored(row, worker, read_run(packed)[row - low])
+                    if report is not None:
+                        self._tell_name(name, report)
 
     def _stored(self, row: int, worker: str, entry: Raw) -> Report | None:
         read = read_entry(entry, worker)
@@ -151,14 +174,35 @@ class Watches:
         task, _, outcome = read
         return Report(self._lookup.public_id(row), outcome.state, outcome, task, None, outcome.retries, worker)
 
-    def _resolve(self, watches: list[Watch]) -> None:
-        """Names become row ids once their task is there."""
-        for watch in watches:
-            for name in list(watch.names):
-                report = self._db.read(lambda name=name: self._report(name))  # type: ignore[misc]  # mypy: lambda default
-                if report is not None and report.state.terminal:
-                    watch.names.discard(name)
-                    _notify(watch, [report])
+    def _resolve(self, most: int | None) -> None:
+        """Names become row ids once their task is there: up to `most` are tried, those first that never were."""
+        with self._lock:
+            count = len(self._names) if most is None else min(most, len(self._names))
+            names = [self._names.popitem(last=False)[0] for _ in range(count)]
+            names = [name for name in names if name in self._by_name]
+            self._names.update(dict.fromkeys(names))
+        for name in names:
+            self._look_for(name)
+
+    def _look_for(self, name: str) -> None:
+        report = self._db.read(lambda: self._report(name))
+        if report is not None and report.state.terminal:
+            self._tell_name(name, report)
+
+    def _tell_name(self, name: str, report: Report) -> None:
+        with self._lock:
+            waiting = self._by_name.pop(name, [])
+            for watch in waiting:
+                watch.names.discard(name)
+        for watch in waiting:
+            _notify(watch, [report])
+
+    def _names_of(self, low: int, high: int) -> list[tuple[str, int]]:
+        """Of these rows, the chosen ids for which somebody waits."""
+        found = self._db.read(
+            lambda: self._db.query("SELECT name, id FROM alias WHERE id BETWEEN ? AND ?", (low, high)).fetchall()
+        )
+        return [(name, row) for name, row in found if name in self._by_name]
 
     def _report(self, key: Key) -> Report | None:
         """`None` for a damaged result: who waits for it asks by himself, and is told; the others are not held up."""

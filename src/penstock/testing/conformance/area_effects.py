@@ -7,6 +7,7 @@ from penstock.delivery import ACK, Dead, Delivery, Settlement
 from penstock.effects import MOST_GATHERED, Effect, Join, Publish, Put, ReleaseKey
 from penstock.errors import ConfigError
 from penstock.message import Unique
+from penstock.outcome import State
 from penstock.testing.conformance.expect import Violation, equal, expect, instance, within
 from penstock.testing.conformance.kit import PUBLISH_TIMEOUT, Kit
 from penstock.testing.conformance.worker import Worker, bodies, success
@@ -74,6 +75,36 @@ async def check_a_follow_up_of_no_settlement(kit: Kit) -> None:
     [again] = await kit.call(worker.broker.follow_up(messages[:1], PUBLISH_TIMEOUT), worker.engine)
     instance(again, Duplicate if kit.features.knows_ids else Accepted, "a repeated follow-up")
     equal(bodies(await worker.take(queue, count=2)), [b"0", b"1"], "follow-ups in order")
+
+
+async def check_a_task_that_was_acknowledged_may_be_tried_again(kit: Kit) -> None:
+    """So retries of what is acknowledged before it starts go on under the same id, whoever chose that."""
+    worker = await kit.worker()
+    for chosen in (None, kit.name("id")):
+        queue = await kit.queue()
+        [task_id] = await kit.accept(kit.message(queue, id=chosen))
+        await worker.finish(await worker.take_one(queue))
+        for retries, delay in ((1, 0.0), (2, kit.unit if kit.features.delay else 0.0)):
+            eta = kit.now() + delay if delay else None
+            again = kit.message(queue, b"%d" % retries, id=task_id, retries=retries, eta=eta)
+            [answer] = await kit.call(worker.broker.follow_up([again], PUBLISH_TIMEOUT), worker.engine)
+            equal(kit.public_id(instance(answer, Accepted, "a further try").key), task_id, "id of a further try")
+            if kit.features.knows_ids:
+                [answer] = await kit.call(worker.broker.follow_up([again], PUBLISH_TIMEOUT), worker.engine)
+                equal(kit.public_id(instance(answer, Duplicate, "a try that waits").key), task_id, "id of that")
+            await kit.pass_time(delay * 1.25)
+            await kit.call(kit.coordinator.reap())
+            delivery = await worker.take_one(queue)
+            equal(worker.id_of(delivery), task_id, "id of the try that is delivered")
+            equal(bodies([delivery]), [b"%d" % retries], "its body")
+            await worker.finish(delivery, outcome=success(kit) if retries == 2 else None)
+        [report] = await kit.fetch(task_id)
+        equal(report.state, State.SUCCESS, "state after the last try")
+        if kit.features.knows_ids and kit.fused:
+            last = kit.message(queue, id=task_id, retries=3)
+            [answer] = await kit.call(worker.broker.follow_up([last], PUBLISH_TIMEOUT), worker.engine)
+            instance(answer, Duplicate, "a try of what has ended with an outcome")
+        await worker.nothing(queue)
 
 
 async def check_follow_ups_go_with_every_final_verdict_and_to_any_queue(kit: Kit) -> None:
@@ -283,6 +314,7 @@ CHECKS = (
     check_follow_up_comes_with_the_verdict,
     check_a_repeated_follow_up_is_one_task,
     check_a_follow_up_of_no_settlement,
+    check_a_task_that_was_acknowledged_may_be_tried_again,
     check_follow_ups_go_with_every_final_verdict_and_to_any_queue,
     check_delayed_follow_up,
     check_many_follow_ups_come_in_order,

@@ -15,7 +15,7 @@ local function expire_results(most)
     call('LPOP', key)
     local ids, bytes = {}, 0
     for i = 2, #batch do
-      -- A dead letter that was retried has ended twice: this was its first end.
+      -- What went on after its end has ended twice: this was its first end.
       if stale and call('HEXISTS', P .. ':stale', batch[i]) == 1 then
         if call('HINCRBY', P .. ':stale', batch[i], -1) == 0 then call('HDEL', P .. ':stale', batch[i]) end
       else
@@ -30,6 +30,13 @@ local function expire_results(most)
     gone = gone + #ids
   end
   return gone
+end
+
+-- A task that has ended, with the outcome `old`, goes on.
+local function reopen(id, old)
+  call('HDEL', P .. ':o', id)
+  call('HINCRBY', P .. ':stale', id, 1)
+  call('DECRBY', P .. ':ob', #old + #id + OVERHEAD)
 end
 
 -- One message per client that waits for some of these, with the outcomes in it.

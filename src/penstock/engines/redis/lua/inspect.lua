@@ -71,11 +71,7 @@ function verbs.retry_dead()
     local value = exhume(id)
     if value then
       local lane, old = lane_of(value), call('HGET', P .. ':o', id)
-      if old then
-        call('HDEL', P .. ':o', id)
-        call('HINCRBY', P .. ':stale', id, 1)
-        call('DECRBY', P .. ':ob', #old + #id + OVERHEAD)
-      end
+      if old then reopen(id, old) end
       if fresh ~= '' then value = lane .. ' ' .. fresh end
       call('HSET', P .. ':m', id, value)
       count(queue_of(lane), 'enqueued', 1)
