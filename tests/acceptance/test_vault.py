@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from penstock import AsyncResult, SignatureError, State
+from penstock import AsyncResult, SignatureError, State, chain, chord, group
 from penstock.apart import retry_dead
 from penstock.broker import Accepted, DeadLetter, Duplicate
 from penstock.codec.compression import NAMES, compressor
@@ -113,6 +113,23 @@ def check_runs(vault: Vault) -> None:
     assert stored(child).content_type == "json+zstd+signed"
 
 
+def check_canvas(vault: Vault) -> None:
+    """What follows is signed by the worker, and values are put together whatever they were written as."""
+    double, glue = vault.double, vault.glue
+    linked = chain(double.s(TEXT).set(serializer="yaml", compression="gzip"), double.s(), double.si("b")).delay()
+    assert linked.get(PATIENCE) == "bb"
+    assert linked.parent.get(PATIENCE) == TEXT * 4
+    if "Join" not in vault.app.engine.broker.features.effects:
+        return
+    parcel = vault.open.s(Parcel("parcel")).set(serializer="pickle", compression="zlib")
+    texts = chord([double.s("a"), chain(double.s("b"), double.s()), parcel], glue.s()).delay()
+    assert texts.get(PATIENCE) == "aa-bbbb-parcel"
+    lists = (group(double.s("a"), double.s("b")) | group(glue.s(), glue.s())).delay()
+    assert lists.get(PATIENCE) == ["aa-bb", "aa-bb"]
+    broken = chord([double.s("a"), vault.moody.s("/nowhere")], glue.s()).delay()
+    assert isinstance(broken.get(PATIENCE, propagate=False), FileNotFoundError)
+
+
 def check_refusals(vault: Vault, stranger: Vault) -> None:
     """Unsigned, changed, strangers' and replayed messages end in the dead letters, whole, with the reason."""
     good = outgoing(vault, TEXT, "good")
@@ -167,6 +184,7 @@ def test_signed_work_on_the_embedded_engine(stage: Stage, place: Place, vault: V
     check_runs(vault)
     check_refusals(vault, stranger)
     check_replay(vault)
+    check_canvas(vault)
     check_dead_letters_come_back(vault, stage.folder / "file")
     with pytest.raises(SignatureError, match=r"the result once: signed by key .* not in security_cert_store"):
         stranger.app.AsyncResult("once").get(1.0)
@@ -191,6 +209,7 @@ def check_place(stage: Stage, place: Place, knows_ids: bool) -> None:
         check_refusals(vault, stranger)
         if knows_ids:
             check_replay(vault)
+        check_canvas(vault)
         check_dead_letters_come_back(vault, stage.folder / "file")
         worker.terminate()
         assert worker.wait() == 0

@@ -77,6 +77,7 @@ class Vault:
         self.stubborn: Task[..., int] = app.task(name="stubborn", bind=True)(self._stubborn)
         self.hasty: Task[..., str] = app.task(name="hasty", bind=True, acks_late=False)(self._hasty)
         self.moody: Task[[str], str] = app.task(name="moody")(self._moody)
+        self.glue: Task[[list[str]], str] = app.task(name="glue", serializer="msgpack")(self._glue)
         self.parent: Task[[str], str] = app.task(name="parent")(self._parent)
 
     def _double(self, text: str) -> str:
@@ -102,6 +103,9 @@ class Vault:
     def _moody(self, path: str) -> str:
         """Fails until that file is there."""
         return Path(path).read_text()
+
+    def _glue(self, texts: list[str]) -> str:
+        return "-".join(texts)
 
     def _parent(self, text: str) -> str:
         """Calls another task; signed by the worker."""

@@ -84,7 +84,7 @@ class Arguments:
         return self._encode_checked(positional, named, form)
 
     def encode_after(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], form: Format = values.json) -> bytes:
-        """The body of a call whose first argument comes later. `codec.complete` puts it in.
+        """The body of a call whose first argument comes later. `codec.around` says where.
 
         Raises `TypeError` when such a call does not bind, `EncodeError` naming the argument that does not fit.
         """

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import Penstock
+from penstock.canvas.graph import Call, Go, Graph, Span
 from penstock.clock import ManualClock
 from penstock.codec import Trust, read_failure
 from penstock.codec.signing import key_id
@@ -16,7 +17,7 @@ from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.engines.memory.settling import array
 from penstock.errors import Retry, SignatureError
-from penstock.message import Message, pack, unpack
+from penstock.message import Message, Options, Place, pack, unpack
 from penstock.outcome import State
 from penstock.pools.threads import Threads
 from penstock.request import current
@@ -170,6 +171,15 @@ def test_what_follows_is_signed(bench: Bench) -> None:
     bench.trust.accepted(following, "id-1-next")
 
 
+def test_what_is_not_trusted_brings_nothing_about(bench: Bench) -> None:
+    part = bench.sent("t", 4)
+    part.options = Options(place=Place("0" * 32, 1))
+    graph = Graph("0" * 32, [Span(1, 1, (Go(2),))], {2: Call(Message(1, "next", b"[[],{}]"))}, [], 2)
+    settlement = run_once(bench.runner, bench.slot, Delivery((7, 1), "id-1", part, graph=graph), bench.clock.monotonic)
+    assert "does not hold" in refusal(settlement)
+    assert settlement.effects == ()
+
+
 def settle(bench: Bench, effect: Effect) -> Effect:
     """The effect of a task that ended, as it leaves the worker."""
     bench.app.tasks.get("t") or bench.app.task(name="t")(lambda: None)
@@ -199,7 +209,8 @@ def test_what_a_join_gathers_is_signed_in_parts(bench: Bench, content_type: str,
     refused(gathered([*joins[:2], joins[1]]).body, "the part j/2")
     other = [settle(bench, Join("k", n, item, 3, then)) for n, item in enumerate(values)]
     refused(gathered(other).body, "the part j/0")
-    for junk in (b"", b"[", b"{}", b"[[[", b'["!!!"]', b"\xff"):
+    assert bench.trust.accepted(replace(whole, body=b""), "chord") == b""  # it was too much to be gathered
+    for junk in (b"[", b"{}", b"[[[", b'["!!!"]', b"\xff"):
         refused(junk, "not made of signed values")
 
 
