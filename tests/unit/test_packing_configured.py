@@ -193,6 +193,7 @@ def test_keys_in_a_settings_module_are_read_when_they_are_needed(
         ),
         ({"task_routes": lambda *a, **k: {"serializer": "yaml", "compression": "zlib"}}, {}, {}, "yaml+zlib"),
     ],
+    ids=range(12),
 )  # fmt: skip
 def test_the_nearest_word_counts(
     app: dict[str, Any], task: dict[str, Any], call: dict[str, Any], expected: str
