@@ -80,6 +80,9 @@ class PackingRunner(Runner):
 
     def _left(self, slot: Slot, delivery: Delivery, settlement: Settlement, now: float) -> Settlement:
         """The settlement of a run as it leaves this process."""
+        revoked = settlement.outcome is not None and settlement.outcome.state is State.REVOKED
+        if revoked or isinstance(settlement.verdict, Dead):
+            return self._ended(delivery, settlement)
         try:
             return self._packed(delivery, settlement)
         except PenstockError as error:

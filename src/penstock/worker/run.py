@@ -234,7 +234,7 @@ class Runner:
                 if place is not None:
                     effects = self._parts.after(delivery, message, place, encoded, plan.content_type, now + self._wall)
             except Exception as error:
-                return self.fail(slot, error, now)
+                return self._raised(slot, error, now)
             if not plan.ignore_result:
                 outcome = Outcome(
                     _SUCCESS, encoded, now + self._wall, now - slot.started, message.retries, plan.content_type
@@ -250,7 +250,11 @@ class Runner:
         return Settlement(delivery.receipt, ACK, outcome, effects)
 
     def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement:
-        """The function (or the encoding of its result) raised `error`."""
+        """The function raised `error`."""
+        return self._raised(slot, error, now)
+
+    def _raised(self, slot: Slot, error: BaseException, now: float) -> Settlement:
+        """The function, or what is made of its value, raised `error`."""
         _show_from_function(error)
         delivery, plan = slot.delivery, slot.plan
         assert delivery is not None

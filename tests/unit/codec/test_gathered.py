@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
+import zlib
 from typing import Any
 
 import pytest
 
-from penstock.codec import around, fate_in, fate_item, inherited, read_failure, serializer, transcoded
+from penstock.codec import around, check_encoded, fate_in, fate_item, inherited, read_failure, serializer, transcoded
 from penstock.codec.failures import failure
 from penstock.effects import array
 from penstock.errors import DecodeError
@@ -57,6 +59,23 @@ def test_a_value_in_another_format() -> None:
     assert transcoded(b"[1]", "json", "msgpack") == b"\x91\x01"
     with pytest.raises(DecodeError, match="not json"):
         transcoded(b"[", "json", "msgpack")
+    assert transcoded(b"- 1\n", "yaml", "json") == b"[1]"
+    for wanted in ("yaml", "pickle", "json+zlib", "x"):
+        with pytest.raises(DecodeError, match="values are put together as json or msgpack"):
+            transcoded(b"[1]", "json", wanted)
+
+
+def test_a_value_that_comes_in_a_message_is_read_as_json_or_msgpack_only() -> None:
+    check_encoded(b"[1]", "json")
+    check_encoded(b"\x91\x01", "msgpack")
+    for data, form in (
+        (pickle.dumps(1), "pickle"),
+        (b"- 1", "yaml"),
+        (zlib.compress(b"1"), "json+zlib"),
+        (b"[", "json"),
+    ):
+        with pytest.raises(DecodeError):
+            check_encoded(data, form)
 
 
 def test_an_error_that_is_handed_on_is_the_same_and_small() -> None:

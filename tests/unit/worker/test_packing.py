@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import Penstock
-from penstock.canvas.graph import Call, Go, Graph, Span
+from penstock.canvas.graph import Call, Edge, Gathering, Go, Graph, Into, Span
 from penstock.clock import ManualClock
-from penstock.codec import Trust, read_failure
+from penstock.codec import Trust, fate_in, read_failure
 from penstock.codec.signing import key_id
 from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
@@ -171,13 +171,55 @@ def test_what_follows_is_signed(bench: Bench) -> None:
     bench.trust.accepted(following, "id-1-next")
 
 
+def run_part(bench: Bench, task: str, edge: Edge, *, sender: Penstock | None = None) -> Settlement:
+    """The end of a task that something follows."""
+    graph = Graph(
+        "0" * 32, [Span(1, 1, (edge,))], {2: Call(Message(1, "next", b"[[],{}]"), b"[")}, [Gathering(2, 2)], 2
+    )
+    message = bench.sender.client.prepare_unknown(task, (), {}, {"task_id": "id-1"})
+    message.options = Options(place=Place(graph.id, 1))
+    (message,) = (sender or bench.sender).client._outgoing([message])
+    delivery = Delivery((7, 1), "id-1", unpack(pack(message)), graph=graph)
+    return run_once(bench.runner, bench.slot, delivery, bench.clock.monotonic)
+
+
 def test_what_is_not_trusted_brings_nothing_about(bench: Bench) -> None:
-    part = bench.sent("t", 4)
-    part.options = Options(place=Place("0" * 32, 1))
-    graph = Graph("0" * 32, [Span(1, 1, (Go(2),))], {2: Call(Message(1, "next", b"[[],{}]"))}, [], 2)
-    settlement = run_once(bench.runner, bench.slot, Delivery((7, 1), "id-1", part, graph=graph), bench.clock.monotonic)
-    assert "does not hold" in refusal(settlement)
+    stranger = Penstock("stranger", broker="memory://", clock=bench.clock, security_key=keys.pem(keys.private()))
+    settlement = run_part(bench, "t", Go(2), sender=stranger)
+    assert "not in security_cert_store" in refusal(settlement)
     assert settlement.effects == ()
+
+
+@pytest.mark.parametrize("edge", [Go(2), Into(0, 1)])
+def test_who_cannot_sign_what_follows_fails_the_task(edge: Edge) -> None:
+    bench = Bench(security_certificate=keys.certificate(OURS))  # it is valid today, and not when this clock says
+    bench.app.task(name="good")(lambda: 5)
+    bench.app.task(name="bad")(lambda: 1 / 0)
+    for task, why in (("good", "ConfigError: security_certificate is valid from"), ("bad", "ZeroDivisionError")):
+        settlement = run_part(bench, task, edge)
+        assert isinstance(settlement.verdict, Dead)
+        assert settlement.verdict.reason.startswith(why)
+        assert settlement.effects == ()
+
+
+def test_a_value_that_cannot_be_encoded_is_handed_on_as_one_signed_failure(bench: Bench) -> None:
+    bench.app.task(name="t")(object)
+    whole = gathered([effect for index in range(2) for effect in run_part(bench, "t", Into(0, index)).effects])
+    fate = fate_in(bench.trust.accepted(whole, whole.id or ""), "json")
+    assert fate is not None
+    assert read_failure(fate.failure).type == "EncodeError"
+
+
+def test_a_value_that_no_message_can_carry_signed_fails_the_task(bench: Bench) -> None:
+    bench.app.task(name="t")(lambda: "x" * 4_800)
+    assert isinstance(bench.runner, PackingRunner)
+    bench.runner._largest = 5_000
+    settlement = run_part(bench, "t", Into(0, 1))
+    assert isinstance(settlement.verdict, Dead)
+    assert "bytes with its signature, and a message at most 5,000" in settlement.verdict.reason
+    (join,) = settlement.effects
+    assert isinstance(join, Join)
+    assert len(join.value) < 5_000
 
 
 def settle(bench: Bench, effect: Effect) -> Effect:
