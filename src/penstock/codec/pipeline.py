@@ -60,8 +60,9 @@ class Pipeline:
     def state_in(self, kind: str, name: str, data: bytes) -> bytes:
         """The way back. Raises `SignatureError` unless it was stored as just that, by somebody whom this app
         believes."""
-        if self.trust is None or self.trust.believes_unsigned:
-            value = wrapped_value(data)
-            if value is None or self.trust is None:
-                return data if value is None else value
+        wrapped = wrapped_value(data)
+        if self.trust is None:
+            return data if wrapped is None else wrapped
+        if wrapped is None and self.trust.believes_unsigned:
+            return data
         return self.trust.unwrap(kind, name, data)

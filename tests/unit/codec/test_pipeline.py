@@ -78,3 +78,24 @@ def test_another_content_type_is_another_message(content_type: str) -> None:
     message = unpack(sent(("text " * 50,), "json", "zlib"))
     with pytest.raises(SignatureError, match="does not hold"):
         TRUST.accepted(replace(message, content_type=content_type), "id-1")
+
+
+def test_shared_state_is_believed_as_what_it_was_stored_as() -> None:
+    plain = Pipeline(Reader(FORMATS), 1)
+    lenient = Pipeline(Reader(FORMATS), 1, Trust(KEYRING, lambda: 0.0, largest=1 << 20, unsigned=True))
+    stored = PIPELINE.state_out("graph", "g", b"value")
+    assert plain.state_out("graph", "g", b"value") == b"value"
+    for pipeline in (plain, lenient, PIPELINE):
+        assert pipeline.state_in("graph", "g", stored) == b"value"
+    for pipeline in (plain, lenient):
+        assert pipeline.state_in("graph", "g", b"value") == b"value"
+    with pytest.raises(SignatureError, match="does not have the form of a signed one"):
+        PIPELINE.state_in("graph", "g", b"value")
+    for pipeline in (lenient, PIPELINE):
+        for kind, name, data in (
+            ("group", "g", stored),
+            ("graph", "h", stored),
+            ("graph", "g", stored.replace(b"value", b"other")),
+        ):
+            with pytest.raises(SignatureError, match="does not hold"):
+                pipeline.state_in(kind, name, data)
