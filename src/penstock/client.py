@@ -163,12 +163,17 @@ class Client:
             headers=dict(call.headers) if call.headers else None,
             sent=now,
         )
-        check_message(self._app.engine.broker.features, message)
+        if not self._app.conf.task_always_eager:
+            check_message(self._app.engine.broker.features, message)
         return message
 
     # -- publishing
 
     def send(self, task: Task[P, R] | None, message: Message, connection: object | None = None) -> AsyncResult[R]:
+        if self._app.conf.task_always_eager:
+            from penstock import eager  # for tests
+
+            return eager.run(task, message)
         if connection is not None:
             (answer,) = self.enlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -183,6 +188,10 @@ class Client:
     async def asend(
         self, task: Task[P, R] | None, message: Message, connection: object | None = None
     ) -> AsyncResult[R]:
+        if self._app.conf.task_always_eager:
+            from penstock import eager
+
+            return await eager.arun(task, message)
         if connection is not None:
             (answer,) = await self.aenlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -196,6 +205,8 @@ class Client:
 
     def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
+        if self._app.conf.task_always_eager:
+            return [self.send(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
                 many.published(chunk, self.engine.run(self.publish(chunk)))
@@ -203,6 +214,8 @@ class Client:
 
     async def asend_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
+        if self._app.conf.task_always_eager:
+            return [await self.asend(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
                 many.published(chunk, await self.engine.arun(self.publish(chunk)))
@@ -268,6 +281,10 @@ class Client:
         """Publish when the transaction of `connection` has committed. The result has its id then."""
         from penstock.on_commit import after_commit
 
+        if self._app.conf.task_always_eager:
+            from penstock import eager
+
+            return eager.run_after_commit(task, message, connection)
         result = self.result(task, message, message.id)
 
         def publish() -> None:
@@ -346,11 +363,14 @@ class Client:
 
     def result(self, task: Task[P, R] | None, message: Message, key: Key | None) -> AsyncResult[R]:
         """The result of a published message; with `key=None` of one that is in a batch."""
+        return AsyncResult(key, app=self._app, task=task, ignored=self.ignores_result(task, message))
+
+    def ignores_result(self, task: Task[P, R] | None, message: Message) -> bool:
+        """Nobody wants what comes of this call to be kept."""
         options = message.options
-        ignored = options.ignore_result if options is not None else None
-        if ignored is None:
-            ignored = bool(task.options.ignore_result) if task is not None else self._app.conf.task_ignore_result
-        return AsyncResult(key, app=self._app, task=task, ignored=ignored)
+        if options is not None and options.ignore_result is not None:
+            return options.ignore_result
+        return bool(task.options.ignore_result) if task is not None else self._app.conf.task_ignore_result
 
     def note(self, key: Key, progress: Progress) -> None:
         """Store progress; inside a running loop without waiting for it."""

@@ -20,17 +20,18 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from penstock import request as requests
-from penstock.broker import Broker
+from penstock.broker import Key
 from penstock.clock import Clock
 from penstock.codec import failure, summary
-from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
+from penstock.delivery import ACK, Dead, Delivery, Receipt, RetryAt, Settlement
 from penstock.effects import Effect, ReleaseKey
 from penstock.errors import DecodeError, TaskRevoked, TimeLimitExceeded, UnknownTask, Unsupported, WorkerLost
+from penstock.hooks import ErrorInfo
 from penstock.message import Message, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
@@ -38,9 +39,6 @@ from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Refuse, decide
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
-
-if TYPE_CHECKING:
-    from penstock.task import ErrorInfo
 
 REQUEUE_DELAY = 1.0
 """Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
@@ -55,13 +53,21 @@ log = logging.getLogger("penstock.worker")
 _SUCCESS = State.SUCCESS
 
 
+class Told(Protocol):
+    """What a run has to say to its broker, and to ask of it."""
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None: ...
+
+    def public_id(self, key: Key) -> str: ...
+
+
 class Runner:
     """Runs the tasks of one app in one process. Thread-safe: all that changes is in the slots."""
 
     def __init__(
         self,
         plans: Plans,
-        broker: Broker,
+        broker: Told,
         worker: str,
         clock: Clock,
         rng: Callable[[], float] = random.random,
@@ -221,13 +227,14 @@ class Runner:
             decision = GiveUp(error, False)  # it would only take as long again
         else:
             decision = decide(plan.policy, message, error, now + self._wall, self._rng)
-        settlement = self._decided(slot, delivery, decision, error, now)
+        settlement = self.decided(slot, delivery, decision, error, now)
         slot.delivery = None
         return settlement
 
-    def _decided(
+    def decided(
         self, slot: Slot, delivery: Delivery, decision: Decision, error: BaseException, now: float
     ) -> Settlement:
+        """What `decision` comes to."""
         plan, message = slot.plan, slot.request.message
         match decision:
             case Again():
@@ -262,7 +269,7 @@ class Runner:
             decision.reason,
         )
         if plan.hooks:
-            info = _info(decision.reason)
+            info = ErrorInfo.of(decision.reason)
             self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.RETRY, decision.reason, request.id, slot.args, slot.kwargs, info)
         return Settlement(delivery.receipt, RetryAt(decision.when, message))
@@ -274,7 +281,7 @@ class Runner:
         else:
             log.error("task %s[%s] failed: %r", plan.name, request.id, error, exc_info=error)
         if plan.hooks:
-            info = _info(error)
+            info = ErrorInfo.of(error)
             self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
         outcome = self._failed(plan, request.message, error, now - slot.started, now)
@@ -345,11 +352,3 @@ def _show_from_function(error: BaseException) -> None:
 def _count(message: Message) -> int:
     tries = (message.headers or {}).get(TRIES_HEADER, "0")
     return int(tries) if tries.isdecimal() and len(tries) < 4 else UNKNOWN_TRIES
-
-
-def _info(error: BaseException) -> ErrorInfo:
-    import traceback  # only for errors
-
-    from penstock.task import ErrorInfo
-
-    return ErrorInfo(error, "".join(traceback.format_exception(error)))
