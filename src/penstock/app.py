@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -18,7 +19,7 @@ from penstock.broker import Dispatch, Observer, check_queues
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
-from penstock.configured import Configured
+from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
@@ -29,6 +30,7 @@ from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.schedules import ScheduleLike
 from penstock.signature import Signature
+from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
 
@@ -336,6 +338,26 @@ class Penstock(Configured):
         for engine in engines:
             if engine is not None:
                 engine.close()
+
+    @contextmanager
+    def redirected(self, clock: Clock | None = None, **settings: Unpack[Settings]) -> Iterator[Penstock]:
+        """For tests: while the block lasts, these settings win over all others, engines are opened for it, and `clock`
+        is the app's. What was open before stays open, and is there again afterwards, as all settings are; tasks that
+        were registered meanwhile stay. No other thread may be using the app when it begins or ends. Raises
+        `ConfigError`.
+        """
+        given = checked(settings, "", KNOWN, "app.redirected")
+        before = (self._engine, self._broker, self._results, self.clock)
+        layers = self._layers
+        self._engine = self._broker = self._results = None
+        try:
+            self.clock = clock or self.clock
+            self._add(Layer(REDIRECTED, lambda: given))
+            yield self
+        finally:
+            self.close()
+            self._use(layers)
+            self._engine, self._broker, self._results, self.clock = before
 
     def _lock(self) -> threading.Lock:
         if self._pid != os.getpid():
