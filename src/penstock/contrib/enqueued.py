@@ -126,12 +126,8 @@ class Expectation:
 
 def report(wanted: Expectation, count: int | None, found: Sequence[Enqueued], calls: Sequence[Enqueued]) -> str:
     """Why an assertion failed: what was wanted, and how each call that waits differs from it."""
-    how_many = "no call" if not found else f"{len(found)} calls"
     much = "" if count is None else f"{count} times "
-    lines = [
-        f"{how_many} of this kind waits" if not found else f"{how_many} of this kind wait",
-        f"  wanted {much}{wanted}",
-    ]
+    lines = [f"{_calls(len(found))} of this kind", f"  wanted {much}{wanted}"]
     near = [call for call in calls if call.task == wanted.task]
     for call in near[:SHOWN]:
         lines.append(f"  waits  {call}")
@@ -141,6 +137,10 @@ def report(wanted: Expectation, count: int | None, found: Sequence[Enqueued], ca
     if len(calls) > SHOWN:
         lines.append(f"  and {len(calls) - SHOWN} more")
     return "\n".join(lines if calls else [*lines, "  nothing waits"])
+
+
+def _calls(count: int) -> str:
+    return {0: "no call waits", 1: "1 call waits"}.get(count, f"{count} calls wait")
 
 
 def written(task: str, arguments: Mapping[str, Any] | None, options: Mapping[str, Any]) -> str:
