@@ -173,7 +173,7 @@ class Client:
         if self._app.conf.task_always_eager:
             from penstock import eager  # for tests
 
-            return eager.run(task, message)
+            return eager.run(task, self._dressed([message])[0])
         if connection is not None:
             (answer,) = self.enlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -191,7 +191,7 @@ class Client:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
-            return await eager.arun(task, message)
+            return await eager.arun(task, self._dressed([message])[0])
         if connection is not None:
             (answer,) = await self.aenlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -284,7 +284,7 @@ class Client:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
-            return eager.run_after_commit(task, message, connection)
+            return eager.run_after_commit(task, self._dressed([message])[0], connection)
         result = self.result(task, message, message.id)
 
         def publish() -> None:
@@ -300,6 +300,18 @@ class Client:
 
     def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
         """As the middleware wants them, with the ids that results need, and signed for an app with keys."""
+        messages = self._dressed(messages)
+        if self._app.result_url is not None:
+            self._name(messages)
+        trust = self._app.pipeline.trust
+        if trust is not None:
+            for message in messages:
+                message.id = message.id or os.urandom(16).hex()  # the id is signed, too
+                trust.sign(message)
+        return messages
+
+    def _dressed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """As the middleware wants them."""
         for middleware in self._app.publishing:
             count = len(messages)
             messages = middleware(messages)
@@ -308,13 +320,6 @@ class Client:
                     f"publishing middleware {middleware!r} returned {len(messages)} messages for {count}; it may "
                     "replace messages, and raise to refuse them, but callers hold one result for each"
                 )
-        if self._app.result_url is not None:
-            self._name(messages)
-        trust = self._app.pipeline.trust
-        if trust is not None:
-            for message in messages:
-                message.id = message.id or os.urandom(16).hex()  # the id is signed, too
-                trust.sign(message)
         return messages
 
     async def _prepare_results(self, timeout: float) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from penstock import (
     BlockingCallInLoop,
@@ -293,6 +294,21 @@ def test_results_are_stored_only_if_asked_for() -> None:
         if stored:
             assert app.AsyncResult(first.id).get() == 8
         app.close()
+
+
+def test_publishing_middleware_sees_a_call_that_would_be_published() -> None:
+    def stamp(messages: Any) -> Any:
+        return [replace(message, headers={"by": "me"}) for message in messages]
+
+    app = eager_app(publishing=[stamp])
+
+    @app.task(name="t", bind=True)
+    def task(self: Any) -> Any:
+        return self.request.headers
+
+    assert task.delay().get() == {"by": "me"}
+    assert asyncio.run(task.adelay()).get() == {"by": "me"}
+    assert task.apply().get() == {}
 
 
 def test_running_middleware_is_around_an_eager_call() -> None:

@@ -113,6 +113,18 @@ def test_early_tasks_are_acknowledged_before_they_start(app: Penstock, tasks: Re
     assert (good.get(), bad.failed(), seen) == (4, True, [1, 0])
 
 
+def test_early_tasks_are_retried(app: Penstock, tasks: Rehearsal) -> None:
+    @app.task(name="t", bind=True, acks_late=False, autoretry_for=(OSError,), default_retry_delay=5)
+    def task(self: Any) -> int:
+        if not self.request.retries:
+            raise OSError
+        return 5
+
+    result = task.delay()
+    assert ends(tasks.run_to_end()) == [("t", State.RETRY), ("t", State.SUCCESS)]
+    assert result.get() == 5
+
+
 def test_rejected_and_unregistered_tasks(app: Penstock, tasks: Rehearsal) -> None:
     @app.task(name="t")
     def task() -> None:
