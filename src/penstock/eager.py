@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+MOST = 10_000
+"""Tries of one call, after which it is taken for endless: here nothing waits between them."""
+
 
 def apply(
     task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -46,8 +49,8 @@ async def aapply(
 
 
 def run(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
-    """Run `message` to its end. Raises `UnknownTask` when it is not registered here, and with `task_eager_propagates`
-    what the task raised."""
+    """Run `message` to its end. Raises `UnknownTask` when it is not registered here, `RuntimeError` when it is retried
+    without end, and with `task_eager_propagates` what the task raised."""
     eager = EagerRun(_registered(task, message), message)
     if eager.task.is_coroutine:
         refuse_in_loop("a coroutine task with task_always_eager", "await task.adelay()")
@@ -124,6 +127,11 @@ class EagerRun:
         assert settlement is not None  # nothing keeps an eager call from running
         verdict, outcome = settlement.verdict, settlement.outcome
         if isinstance(verdict, RetryAt) and verdict.message is not None:
+            if verdict.message.retries > MOST:
+                raise RuntimeError(
+                    f"{self.task.name} was retried {MOST:,} times, and wants to be again: where nothing waits it needs "
+                    "an end, such as max_retries=3"
+                )
             self._message = verdict.message
             self.delivery = Delivery((self.id,), self.id, verdict.message)
             return

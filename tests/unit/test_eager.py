@@ -17,6 +17,7 @@ from penstock import (
     Task,
     UnknownTask,
     as_completed,
+    eager,
 )
 from penstock.clock import ManualClock
 from penstock.coordinator import Revoked
@@ -256,6 +257,21 @@ def test_errors_stay_in_the_result_until_they_are_to_propagate() -> None:
     assert caught.traceback[-1].name == "function"
     with pytest.raises(ValueError, match="try 2"):
         raising.apply()
+
+
+def test_a_retry_with_arguments_that_cannot_be_sent_is_an_error() -> None:
+    def function(self: Any, x: int) -> None:
+        raise self.retry(args=(object(),))
+
+    with pytest.raises(TypeError, match="argument 'x'"):
+        eager_app(task_eager_propagates=True).task(name="t", bind=True)(function).delay(1)
+
+
+def test_retries_without_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager, "MOST", 20)
+    task = eager_app().task(name="t", autoretry_for=(ZeroDivisionError,), max_retries=None)(lambda: 1 / 0)
+    with pytest.raises(RuntimeError, match="t was retried 20 times"):
+        task.delay()
 
 
 def test_ignored_and_retried_tasks_propagate_nothing() -> None:

@@ -259,7 +259,7 @@ class Runner:
             try:
                 body, content_type = plan.task.body(args, kwargs)
             except Exception as error:
-                return self._gave_up(slot, delivery, GiveUp(error, False), now)
+                return self.decided(slot, delivery, GiveUp(error, False), error, now)
             message = replace(message, body=body, content_type=content_type)
         log.info(
             "task %s[%s] will be retried in %.3g s: %r",

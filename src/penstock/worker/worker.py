@@ -56,7 +56,7 @@ class Worker:
         if not self._traits.supervised or self._in_memory():
             return self._run_here()
         supervisor = self._runs = Supervisor(self._app, self._settings, self._pool, self._traits)
-        return supervisor.run()
+        return 0 if self._stopped else supervisor.run()
 
     def stop(self) -> None:
         """Warm stop, from another thread; also of one that is just about to run."""

@@ -47,6 +47,7 @@ def test_it_serves_until_the_block_ends(app: Penstock, clock: TravelClock) -> No
 def test_time_travel_wakes_it(app: Penstock, clock: TravelClock) -> None:
     task = app.task(name="t")(lambda: 5)
     with live_worker(app, clock, concurrency=1):
+        assert len(clock.listeners) == 1  # without, it would look for itself only after a while
         later = task.apply_async(countdown=3600)
         assert task.delay().get(timeout=10) == 5
         assert later.state is State.PENDING
