@@ -54,13 +54,13 @@ def penstock_app(
     request: pytest.FixtureRequest, penstock_config: Settings, penstock_clock: TravelClock
 ) -> Iterator[Penstock]:
     """The project's app, or a new one without tasks, on a queue in memory that is gone with the test."""
-    from penstock.contrib.rehearsal import rehearse
+    from penstock.contrib.rehearsal import in_memory
 
     settings: Any = {**penstock_config}
     for mark in reversed(list(request.node.iter_markers(MARK))):
         settings.update(mark.kwargs)
-    with rehearse(_named(request.config.getini(APP)), penstock_clock, **settings) as rehearsal:
-        yield rehearsal.app
+    with in_memory(_named(request.config.getini(APP)), penstock_clock, **settings) as app:
+        yield app
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -56,11 +56,16 @@ class Ran(Struct, frozen=True):
 
 @contextmanager
 def rehearse(app: Penstock, clock: TravelClock | None = None, **settings: Unpack[Settings]) -> Iterator[Rehearsal]:
+    """An app in memory for the time of the block, and what is in its queues."""
+    clock = clock or TravelClock()
+    with in_memory(app, clock, **settings):
+        yield Rehearsal(app, clock)
+
+
+def in_memory(app: Penstock, clock: TravelClock, **settings: Unpack[Settings]) -> AbstractContextManager[Penstock]:
     """Redirect `app` to a queue in memory for the time of the block (see `Penstock.redirected`)."""
     chosen: Any = {**IN_MEMORY, **settings}
-    clock = clock or TravelClock()
-    with app.redirected(clock, **chosen):
-        yield Rehearsal(app, clock)
+    return app.redirected(clock, **chosen)
 
 
 class Rehearsal:
@@ -72,7 +77,8 @@ class Rehearsal:
     def __init__(self, app: Penstock, clock: TravelClock) -> None:
         """`clock` is the app's."""
         self.app, self.clock = app, clock
-        self._worker: _Inline | None = None
+        # Made late, since it opens the engine; but who broadcasts must find somebody signed on.
+        self._worker: _Inline | None = _Inline(app) if app.conf.broadcasts else None
 
     # -- running
 
@@ -178,7 +184,6 @@ class _Inline:
         self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._claimed = False
         now = app.clock.time()
-        # Signed on, so that broadcasts have somebody to go to.
         info = WorkerInfo(self._id, settings.name, "test", os.getpid(), 1, self._queues, "rehearsal", now, now)
         self._engine.run(self._engine.coordinator.join(info))
         self._engine.run(self._engine.coordinator.renew([self._id], LEASE))

@@ -149,10 +149,10 @@ def test_queues_that_nobody_declared_and_broadcasts_are_served() -> None:
     app = Penstock("shop", broker="memory://", task_queues=[Broadcast("all")])
     task = app.task(name="t")(lambda x: x)
     with rehearse(app) as tasks:
-        task.apply_async((1,), queue="elsewhere")
-        assert [one.args for one in tasks.run_all()] == [(1,)]
         task.apply_async((2,), queue="all")
         assert [one.args for one in tasks.run_all()] == [(2,)]
+        task.apply_async((1,), queue="elsewhere")
+        assert [one.args for one in tasks.run_all()] == [(1,)]
 
 
 def test_time_limits_are_no_obstacle(app: Penstock, tasks: Rehearsal) -> None:
