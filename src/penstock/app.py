@@ -347,17 +347,18 @@ class Penstock(Configured):
         `ConfigError`.
         """
         given = checked(settings, "", KNOWN, "app.redirected")
-        before = (self._engine, self._broker, self._results, self.clock)
-        layers = self._layers
+        before = (self._engine, self._broker, self._results)
+        own, layers = self.clock, self._layers
         self._engine = self._broker = self._results = None
         try:
-            self.clock = clock or self.clock
+            self.clock = clock or own
             self._add(Layer(REDIRECTED, lambda: given))
             yield self
         finally:
             self.close()
+            self.clock = own  # before settings are read again: some look at it
             self._use(layers)
-            self._engine, self._broker, self._results, self.clock = before
+            self._engine, self._broker, self._results = before
 
     def _lock(self) -> threading.Lock:
         if self._pid != os.getpid():

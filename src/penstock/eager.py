@@ -10,7 +10,10 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec.structs import replace
+
 from penstock.blocking import refuse_in_loop
+from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
 from penstock.errors import UnknownTask
 from penstock.outcome import Report, State
@@ -140,8 +143,17 @@ class EagerRun:
         self.report = Report(self.id, state, outcome, name, queue, retries, "eager")
 
     def to_store(self) -> list[Outcome]:
+        """The end as it leaves this process; none, where nobody wants it kept."""
         outcome = self.report.outcome if self.report is not None else None
-        return [outcome] if self._stored and not self._ignored and outcome is not None else []
+        if outcome is None or not self._stored or self._ignored:
+            return []
+        if outcome.state is not State.SUCCESS:
+            return [outcome]
+        app = self.task.app
+        value, content_type = app.pipeline.result_out(
+            self.id, outcome.value, outcome.content_type, compression_of(app.conf.result_compression)
+        )
+        return [replace(outcome, value=value, content_type=content_type)]
 
     def result(self) -> EagerResult[Any]:
         result: EagerResult[Any] = EagerResult(self.report, app=self.task.app, task=self.task)

@@ -182,6 +182,10 @@ def test_what_is_compressed_signed_or_pickled_runs_eagerly_too() -> None:
 
     result = twice.apply(("all work and no play",))
     assert result.get() == "ALL WORK AND NO PLAY" * 2
+    app.close()
+    app.configure(task_always_eager=True, task_store_eager_result=True)
+    stored = twice.delay("all work and no play")
+    assert app.AsyncResult(stored.id).get() == stored.get() == "ALL WORK AND NO PLAY" * 2
 
 
 def eager_app(**settings: Any) -> Any:

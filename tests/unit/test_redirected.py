@@ -6,6 +6,7 @@ import pytest
 
 from penstock import ConfigError, Penstock
 from penstock.clock import ManualClock
+from tests import keys
 
 
 def sum_app(tmp_path: Path) -> Penstock:
@@ -80,3 +81,13 @@ def test_one_inside_another(tmp_path: Path) -> None:
             assert app.conf.task_default_queue == "inner"
             assert app.engine is not outer
         assert (app.conf.task_default_queue, app.engine) == ("outer", outer)
+
+
+def test_signatures_go_by_the_clock_of_the_block_and_then_by_that_of_the_app(tmp_path: Path) -> None:
+    app = Penstock("tasks", broker="memory://", security_key=keys.pem(keys.private()))
+    app.task(name="t")(lambda: 5)
+    with app.redirected(ManualClock(5.0), broker_url="memory://"):
+        assert app.pipeline.trust is not None
+        assert app.pipeline.trust._now() == 5.0
+    assert app.pipeline.trust is not None
+    assert app.pipeline.trust._now() > 1e9

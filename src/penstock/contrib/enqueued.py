@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from msgspec import Struct
 
 from penstock.broker import Peeked
-from penstock.codec import reader
 from penstock.options import unix_time
 from penstock.spelling import hint
 
@@ -66,7 +65,8 @@ def read(app: Penstock, peeked: Peeked, message: Message) -> Enqueued:
     if task is not None:
         args, kwargs = task.arguments(message.body, message.content_type)
     else:
-        given, kwargs = reader(message.content_type).decoder(tuple[list[Any], dict[str, Any]]).decode(message.body)
+        form, data = app.pipeline.reader.open(message.body, message.content_type)
+        given, kwargs = form.decoder(tuple[list[Any], dict[str, Any]]).decode(data)
         args = tuple(given)
     now = app.clock.time()
     return Enqueued(

@@ -21,8 +21,8 @@ from penstock.outcome import State
 from penstock.worker.alone import Alone
 from penstock.worker.crew import committer_of
 from penstock.worker.early import Early
+from penstock.worker.packing import runner_of
 from penstock.worker.plan import Plans
-from penstock.worker.run import Runner
 from penstock.worker.settings import WorkerOptions
 from penstock.worker.slot import Slot
 
@@ -180,7 +180,7 @@ class _Inline:
         self._namespace, self._queues = settings.namespace, settings.queues
         self._committer = committer_of(app)
         self._early = Early(app.engine, app.results if app.keeps_results else None, self._committer)
-        self._alone = Alone(Runner(Plans(app), app.engine.broker, settings.name, app.clock), app.clock)
+        self._alone = Alone(runner_of(app, Plans(app), app.engine.broker, settings.name, app.clock, None), app.clock)
         self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._claimed = False
         now = app.clock.time()

@@ -11,6 +11,7 @@ import pytest
 from penstock import BlockingCallInLoop, Broadcast, Penstock, Reject, State, Unique
 from penstock.contrib import rehearsal
 from penstock.contrib.rehearsal import Ran, Rehearsal, rehearse
+from tests import keys
 
 
 @pytest.fixture
@@ -135,6 +136,19 @@ def test_rejected_and_unregistered_tasks(app: Penstock, tasks: Rehearsal) -> Non
     (other,) = tasks.enqueued("nobody")
     assert (other.args, other.kwargs, other.arguments) == ((1,), {"x": 2}, {"#0": 1, "x": 2})
     assert ends(tasks.run_all()) == [("t", State.FAILURE), ("nobody", State.RETRY)]
+
+
+def test_what_is_compressed_and_signed() -> None:
+    settings: Any = {"compression_min_bytes": 10, "task_compression": "zlib", "result_compression": "zlib"}
+    app = Penstock("unit", broker="memory://", security_key=keys.pem(keys.private()), **settings)
+    task = app.task(name="t")(lambda text: text.upper())
+    with rehearse(app) as tasks:
+        result = task.delay("all work and no play " * 10)
+        app.send_task("nobody", ("all work and no play " * 10,))
+        tasks.assert_enqueued(task, ("all work and no play " * 10,))
+        assert tasks.enqueued("nobody")[0].args == ("all work and no play " * 10,)
+        tasks.run_all()
+        assert result.get() == "ALL WORK AND NO PLAY " * 10
 
 
 def test_a_unique_key_is_free_when_its_task_has_ended(app: Penstock, tasks: Rehearsal) -> None:
