@@ -1,6 +1,6 @@
 """Fixtures for pytest, which finds them by itself (entry point `pytest11`).
 
-Nothing of Penstock is imported before a test asks for it, or `penstock_app` is set in pytest's settings.
+No app, engine or worker is imported for a run that does not use them.
 """
 
 from __future__ import annotations

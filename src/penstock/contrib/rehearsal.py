@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from msgspec import Struct
 
+from penstock.beat.beat import Beat
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Demand
 from penstock.contrib.clock import TravelClock
@@ -39,6 +40,8 @@ IN_MEMORY: Mapping[str, Any] = MappingProxyType(
 """The settings of an app in a test."""
 MOST = 10_000
 """Runs of one `run_all`, after which it is taken for endless."""
+SHORTEST = 0.001
+"""Seconds that pass at least between two turns of a beat."""
 LOOK = 1_000_000
 """Waiting calls that are looked at, of a queue."""
 
@@ -77,6 +80,7 @@ class Rehearsal:
     def __init__(self, app: Penstock, clock: TravelClock) -> None:
         """`clock` is the app's."""
         self.app, self.clock = app, clock
+        self._beat: Beat | None = None
         # Made late, since it opens the engine; but who broadcasts must find somebody signed on.
         self._worker: _Inline | None = _Inline(app) if app.conf.broadcasts else None
 
@@ -125,6 +129,27 @@ class Rehearsal:
         import asyncio
 
         return await asyncio.to_thread(self.run_to_end, within)
+
+    def run_schedules(self, seconds: float) -> list[Ran]:
+        """Let time pass while a beat publishes what is due, and run that, and all else that becomes ready. Raises as
+        `run_all`, and `ConfigError` for schedules that cannot be used."""
+        if self._beat is None:
+            self._beat = Beat(self.app)
+            self._beat.turn()  # from here on it leads
+        end, ran = self.clock.time() + seconds, list[Ran]()
+        while True:
+            pause = self._beat.turn()
+            ran += self.run_all()
+            left = end - self.clock.time()
+            if left <= 0:
+                return ran
+            self.clock.advance(min(left, max(pause, SHORTEST)))
+
+    async def arun_schedules(self, seconds: float) -> list[Ran]:
+        """`run_schedules` on another thread, while the running loop goes on."""
+        import asyncio
+
+        return await asyncio.to_thread(self.run_schedules, seconds)
 
     # -- looking
 

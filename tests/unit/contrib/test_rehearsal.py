@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from penstock import BlockingCallInLoop, Broadcast, Penstock, Reject, State, Unique
+from penstock import BlockingCallInLoop, Broadcast, Penstock, Reject, State, Unique, crontab
 from penstock.contrib import rehearsal
+from penstock.contrib.clock import TravelClock
 from penstock.contrib.rehearsal import Ran, Rehearsal, rehearse
 from tests import keys
 
@@ -191,6 +192,21 @@ def test_an_endless_chain_is_ended(app: Penstock, tasks: Rehearsal, monkeypatch:
 
 def _down() -> None:
     raise OSError
+
+
+def test_schedules_publish_when_their_time_comes() -> None:
+    schedule: Any = {"hourly": {"task": "t", "schedule": crontab(minute=0)}, "often": {"task": "u", "schedule": 600.0}}
+    app, at = Penstock("shop", broker="memory://", beat_schedule=schedule), list[str]()
+    app.task(name="t")(lambda: at.append(f"{datetime.fromtimestamp(app.clock.time(), UTC):%H:%M}"))
+    app.task(name="u")(lambda: None)
+    clock = TravelClock(datetime(2030, 1, 1, 10, 30, tzinfo=UTC).timestamp())
+    with rehearse(app, clock) as tasks:
+        ran = tasks.run_schedules(3 * 3600)
+        assert at == ["11:00", "12:00", "13:00"]
+        assert [one.task for one in ran].count("u") == 18
+        assert clock.time() == datetime(2030, 1, 1, 13, 30, tzinfo=UTC).timestamp()
+        assert tasks.run_schedules(60) == []
+        assert [one.task for one in asyncio.run(tasks.arun_schedules(1800))].count("t") == 1
 
 
 def test_inside_a_running_loop(app: Penstock, tasks: Rehearsal) -> None:
