@@ -113,7 +113,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = {**os.environ, "COLUMNS": "120"}
+        self._environment = {**os.environ, "COLUMNS": "120", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         self._environment.pop("PENSTOCK_BROKER_URL", None)
         self._worker: subprocess.Popen[str] | None = None
 
@@ -128,6 +128,8 @@ class Project:
                 self._shell(shlex.split(line, comments=True), block)
 
     def _shell(self, words: list[str], block: Block) -> None:
+        if words[:1] == ["pytest"] and block.mark == "run":
+            self._run([sys.executable, "-m", "pytest", "-p", "penstock.contrib.pytest", "-q", *words[1:]], block)
         if words[:1] != ["penstock"]:
             return
         if "worker" in words:

@@ -33,7 +33,7 @@ from tools import feature_table
 
 SETTINGS = DOCS / "reference/settings.md"
 SCHEMA_PAGE = DOCS / "reference/schema.md"
-LOGGERS = ("penstock.broker.access", "penstock.worker", "penstock.client", "penstock.task", "penstock.eager")
+LOGGERS = ("penstock.broker.access", "penstock.worker", "penstock.client", "penstock.task")
 RABBITMQ = ("penstock.delay", "penstock.news", "penstock.replies")
 """Names on the server, not in Python."""
 

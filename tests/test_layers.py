@@ -146,6 +146,8 @@ def test_arrows_point_down() -> None:
         ("penstock.cli.main", "penstock.gateway.server"),
         ("penstock.testing.conformance.kit", "penstock.engines.memory"),
         ("penstock.worker.run", "penstock.testing"),
+        ("penstock.app", "penstock.contrib.rehearsal"),
+        ("penstock.testing.conformance.kit", "penstock.contrib.clock"),
     ],
 )
 def test_wrong_arrows_are_seen(source: str, target: str) -> None:
@@ -160,8 +162,27 @@ def test_right_arrows_are_allowed() -> None:
         ("penstock.engines.memory.handle", "penstock.engines.memory.store"),
         ("penstock.cli.main", "penstock.app"),
         ("penstock.testing.conformance.kit", "penstock.broker"),
+        ("penstock.contrib.pytest", "penstock.contrib.rehearsal"),
+        ("penstock.contrib.rehearsal", "penstock.worker.alone"),
     ):
         assert wrong_arrow(source, target) is None, (source, target)
+
+
+def test_only_the_plugin_knows_pytest() -> None:
+    """It is no dependency; and the plugin, which every run of pytest loads, imports the rest when a test asks."""
+    assert [module for module in modules() if "pytest" in foreign(module)] == ["penstock.contrib.pytest"]
+    assert not [node for node in tree("penstock.contrib.pytest").body if "penstock" in foreign_name(node)]
+
+
+def foreign(module: str) -> set[str]:
+    """The packages that `module` imports, by their first name."""
+    return {foreign_name(node) for node in ast.walk(tree(module))}
+
+
+def foreign_name(node: ast.AST) -> str:
+    if isinstance(node, ast.Import):
+        return node.names[0].name.partition(".")[0]
+    return (node.module or "").partition(".")[0] if isinstance(node, ast.ImportFrom) else ""
 
 
 def cycles(graph: dict[str, list[str]]) -> list[list[str]]:

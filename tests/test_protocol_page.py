@@ -23,6 +23,8 @@ VALUES = (
         message.Message,
         message.Options,
         message.Signed,
+        message.Place,
+        message.Fate,
         broker.Demand,
         outcome.Outcome,
         outcome.Report,

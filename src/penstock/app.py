@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -15,10 +16,11 @@ from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
 from penstock.canvas.calls import Canvas, Signature, refuse_links
+from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
-from penstock.configured import Configured
+from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
@@ -28,6 +30,7 @@ from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.schedules import ScheduleLike
+from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
 from penstock.task import CoroutineTask, Task, class_options, name_of
 
@@ -159,6 +162,14 @@ class Penstock(Configured):
         if task.is_coroutine and base is Task:
             task.__class__ = CoroutineTask
         self._tasks[name] = task
+        return task
+
+    def runnable(self, name: str) -> Task[..., Any] | None:
+        """The task that a worker runs for that name: a registered one, or one that every worker has."""
+        task = self._tasks.get(name)
+        if task is None and name == STARMAP:
+            task = Task()
+            task.attach(self, starmap_in(self), STARMAP, False, {"acks_late": True})
         return task
 
     # -- calls
@@ -366,6 +377,27 @@ class Penstock(Configured):
         for engine in engines:
             if engine is not None:
                 engine.close()
+
+    @contextmanager
+    def redirected(self, clock: Clock | None = None, **settings: Unpack[Settings]) -> Iterator[Penstock]:
+        """For tests: while the block lasts, these settings win over all others, engines are opened for it, and `clock`
+        is the app's. What was open before stays open, and is there again afterwards, as all settings are; tasks that
+        were registered meanwhile stay. No other thread may be using the app when it begins or ends. Raises
+        `ConfigError`.
+        """
+        given = checked(settings, "", KNOWN, "app.redirected")
+        before = (self._engine, self._broker, self._results)
+        own, layers = self.clock, self._layers
+        self._engine = self._broker = self._results = None
+        try:
+            self.clock = clock or own
+            self._add(Layer(REDIRECTED, lambda: given))
+            yield self
+        finally:
+            self.close()
+            self.clock = own  # before settings are read again: some look at it
+            self._use(layers)
+            self._engine, self._broker, self._results = before
 
     def _lock(self) -> threading.Lock:
         if self._pid != os.getpid():

@@ -142,6 +142,10 @@ class Many:
                 else:
                     self.results.extend(batch.add(self._task, message) for message in messages)
 
+    def messages(self) -> Iterator[Message]:
+        """Each of them, whatever batch is open."""
+        return map(self._message, self._calls)
+
     def published(self, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
         refused: PenstockError | None = None
         for message, answer in zip(messages, answers, strict=True):

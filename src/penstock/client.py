@@ -184,12 +184,17 @@ class Client:
             headers=dict(call.headers) if call.headers else None,
             sent=now,
         )
-        check_message(self._app.engine.broker.features, message)
+        if not self._app.conf.task_always_eager:
+            check_message(self._app.engine.broker.features, message)
         return message
 
     # -- publishing
 
     def send(self, task: Task[P, R] | None, message: Message, connection: object | None = None) -> AsyncResult[R]:
+        if self._app.conf.task_always_eager:
+            from penstock import eager  # for tests
+
+            return eager.run(task, self._dressed([message])[0])
         if connection is not None:
             (answer,) = self.enlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -204,6 +209,10 @@ class Client:
     async def asend(
         self, task: Task[P, R] | None, message: Message, connection: object | None = None
     ) -> AsyncResult[R]:
+        if self._app.conf.task_always_eager:
+            from penstock import eager
+
+            return await eager.arun(task, self._dressed([message])[0])
         if connection is not None:
             (answer,) = await self.aenlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -217,6 +226,8 @@ class Client:
 
     def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
+        if self._app.conf.task_always_eager:
+            return [self.send(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
                 many.published(chunk, self.engine.run(self.publish(chunk)))
@@ -226,6 +237,8 @@ class Client:
         self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]
     ) -> list[AsyncResult[R]]:
         many = Many(self, task, calls)
+        if self._app.conf.task_always_eager:
+            return [await self.asend(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
                 many.published(chunk, await self.engine.arun(self.publish(chunk)))
@@ -291,6 +304,10 @@ class Client:
         """Publish when the transaction of `connection` has committed. The result has its id then."""
         from penstock.on_commit import after_commit
 
+        if self._app.conf.task_always_eager:
+            from penstock import eager
+
+            return eager.run_after_commit(task, self._dressed([message])[0], connection)
         result = self.result(task, message, message.id)
 
         def publish() -> None:
@@ -306,6 +323,18 @@ class Client:
 
     def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
         """As the middleware wants them, with the ids that results need, and signed for an app with keys."""
+        messages = self._dressed(messages)
+        if self._app.result_url is not None:
+            self._name(messages)
+        trust = self._app.pipeline.trust
+        if trust is not None:
+            for message in messages:
+                message.id = message.id or os.urandom(16).hex()  # the id is signed, too
+                trust.sign(message)
+        return messages
+
+    def _dressed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """As the middleware wants them."""
         for middleware in self._app.publishing:
             count = len(messages)
             messages = middleware(messages)
@@ -314,13 +343,6 @@ class Client:
                     f"publishing middleware {middleware!r} returned {len(messages)} messages for {count}; it may "
                     "replace messages, and raise to refuse them, but callers hold one result for each"
                 )
-        if self._app.result_url is not None:
-            self._name(messages)
-        trust = self._app.pipeline.trust
-        if trust is not None:
-            for message in messages:
-                message.id = message.id or os.urandom(16).hex()  # the id is signed, too
-                trust.sign(message)
         return messages
 
     async def _prepare_results(self, timeout: float) -> None:
@@ -369,11 +391,14 @@ class Client:
 
     def result(self, task: Task[P, R] | None, message: Message, key: Key | None) -> AsyncResult[R]:
         """The result of a published message; with `key=None` of one that is in a batch."""
+        return AsyncResult(key, app=self._app, task=task, ignored=self.ignores_result(task, message))
+
+    def ignores_result(self, task: Task[P, R] | None, message: Message) -> bool:
+        """Nobody wants what comes of this call to be kept."""
         options = message.options
-        ignored = options.ignore_result if options is not None else None
-        if ignored is None:
-            ignored = bool(task.options.ignore_result) if task is not None else self._app.conf.task_ignore_result
-        return AsyncResult(key, app=self._app, task=task, ignored=ignored)
+        if options is not None and options.ignore_result is not None:
+            return options.ignore_result
+        return bool(task.options.ignore_result) if task is not None else self._app.conf.task_ignore_result
 
     def note(self, key: Key, progress: Progress) -> None:
         """Store progress; inside a running loop without waiting for it."""

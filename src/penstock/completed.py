@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock import apart
 from penstock.backend import Subscription
@@ -42,11 +42,13 @@ class as_completed(Generic[R]):
         import time
 
         refuse_in_loop("for … in as_completed(…)", "async for")
-        if not self._results:
+        ended, results = self._known()
+        yield from ended
+        if not results:
             return
-        app = self._results[0]._app
+        app = results[0]._app
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        watch = Watch(app, self._results, apart.drive(self._reports(app)))
+        watch = Watch(app, results, apart.drive(_reports(app, results)))
         yield from watch.finished
         news: queue.SimpleQueue[News] = queue.SimpleQueue()
         rung = threading.Event()
@@ -76,12 +78,15 @@ class as_completed(Generic[R]):
     async def __aiter__(self) -> AsyncIterator[AsyncResult[R]]:
         import asyncio
 
-        if not self._results:
+        ended, results = self._known()
+        for result in ended:
+            yield result
+        if not results:
             return
-        app = self._results[0]._app
+        app = results[0]._app
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
-        watch = Watch(app, self._results, await apart.adrive(self._reports(app)))
+        watch = Watch(app, results, await apart.adrive(_reports(app, results)))
         for result in watch.finished:
             yield result
         news: asyncio.Queue[News] = asyncio.Queue()
@@ -105,8 +110,14 @@ class as_completed(Generic[R]):
             if subscription is not None:
                 subscription.close()
 
-    def _reports(self, app: Penstock) -> apart.Plan[Sequence[Report]]:
-        return apart.reports(app.engine, app.results, [result.key for result in self._results])
+    def _known(self) -> tuple[list[AsyncResult[R]], list[AsyncResult[R]]]:
+        """Those whose end was seen, as that of an eager call is at once, and the others."""
+        ended = [result for result in self._results if result._seen is not None]
+        return ended, [result for result in self._results if result._seen is None]
+
+
+def _reports(app: Penstock, results: Sequence[AsyncResult[Any]]) -> apart.Plan[Sequence[Report]]:
+    return apart.reports(app.engine, app.results, [result.key for result in results])
 
 
 class Watch(Generic[R]):

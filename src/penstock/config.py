@@ -61,6 +61,9 @@ class Settings(TypedDict, total=False):
     task_soft_time_limit: float | None
     result_serializer: str | None
     result_compression: str | None
+    task_always_eager: bool
+    task_eager_propagates: bool
+    task_store_eager_result: bool
     result_expires: float | timedelta
     result_max_bytes: int
     result_exceptions: Errors
@@ -92,7 +95,8 @@ class Config(Struct, frozen=True, kw_only=True):
     accepted task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused
     instead of warned of; `None`: the engine's best.
     `lease`: a worker that was not heard of for so long is taken for dead. `task_routes`: see `penstock.routing`.
-    `task_annotations` change options of tasks by their names. `result_exceptions` are rebuilt as their own class when
+    `task_annotations` change options of tasks by their names. `task_always_eager` runs calls where they are made (see
+    `penstock.eager`); `result_exceptions` are rebuilt as their own class when
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
     `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
     not heard of for `beat_lease` leads no longer.
@@ -126,6 +130,9 @@ class Config(Struct, frozen=True, kw_only=True):
     task_soft_time_limit: float | None = None
     result_serializer: str | None = None
     result_compression: str | None = None
+    task_always_eager: bool = False
+    task_eager_propagates: bool = False
+    task_store_eager_result: bool = False
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
     result_exceptions: Errors = ()
@@ -442,4 +449,7 @@ _RULES: dict[str, Rule] = {
     "task_ignore_result": _SWITCH,
     "task_acks_late": _SWITCH,
     "task_track_started": _SWITCH,
+    "task_always_eager": _SWITCH,
+    "task_eager_propagates": _SWITCH,
+    "task_store_eager_result": _SWITCH,
 }

@@ -130,7 +130,9 @@ class Configured:
                 f"app {self.name!r} is at work on {without_password(self.broker_url)}: settings are given before its "
                 "first call, or after app.close()"
             )
-        layers = (*self._layers, layer)
+        self._use((*self._layers, layer))
+
+    def _use(self, layers: tuple[Layer, ...]) -> None:
         if any(one.late for one in layers):
             self._conf = None
         else:

@@ -1,33 +1,41 @@
-"""`task.apply()`: a call that runs here and now, deciding as the worker decides."""
+"""A call that runs here and now, and ends as it would in a worker: `task.apply()`, and all calls with
+`task_always_eager`.
+
+The worker's own code runs it and decides. What differs has to: nothing waits, there is no queue, no time limit.
+"""
 
 from __future__ import annotations
 
-import logging
-import random
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock import request as requests
+from msgspec.structs import replace
+
 from penstock.blocking import refuse_in_loop
-from penstock.canvas.replacing import replacement
-from penstock.codec import failure
-from penstock.errors import ConfigError
-from penstock.hooks import ErrorInfo
-from penstock.outcome import Outcome, Report, State
-from penstock.request import Request
+from penstock.broker import Features
+from penstock.codec import compression_of
+from penstock.delivery import Delivery, RetryAt, Settlement
+from penstock.errors import UnknownTask
+from penstock.outcome import Report, State
 from penstock.result import EagerResult
-from penstock.retry import Again, Drop, GiveUp, Instead, decide
+from penstock.retry import Decision, GiveUp, Refuse
+from penstock.worker.alone import Alone
+from penstock.worker.plan import Plan, Plans
+from penstock.worker.run import Runner
+from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
-    from penstock.canvas.calls import Signature
+    from penstock.broker import Key
+    from penstock.delivery import Receipt
     from penstock.message import Message
+    from penstock.outcome import Outcome
     from penstock.task import Task
 
 R = TypeVar("R")
 
-_log = logging.getLogger("penstock.eager")
+MOST = 10_000
+"""Tries of one call, after which it is taken for endless: here nothing waits between them."""
 
 
 def apply(
@@ -35,109 +43,165 @@ def apply(
 ) -> EagerResult[R]:
     if task.is_coroutine:
         refuse_in_loop("apply()", "await task.aapply()")
-        import asyncio
-
-        return asyncio.run(aapply(task, args, kwargs, options))
-    eager = EagerRun(task, args, kwargs, options)
-    while eager.report is None:
-        with eager.attempt() as request:
-            eager.returned(eager.task.run(*request.args, **request.kwargs))
-    return EagerResult(eager.report, app=task.app, task=eager.task)
+    return run(task, task.app.client.prepare(task, args, kwargs, options))
 
 
 async def aapply(
     task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> EagerResult[R]:
-    eager = EagerRun(task, args, kwargs, options)
+    return await arun(task, task.app.client.prepare(task, args, kwargs, options))
+
+
+def run(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
+    """Run `message` to its end. Raises `UnknownTask` when it is not registered here, `RuntimeError` when it is retried
+    without end, and with `task_eager_propagates` what the task raised."""
+    eager = EagerRun(_registered(task, message), message)
     while eager.report is None:
-        with eager.attempt() as request:
-            value = eager.task.run(*request.args, **request.kwargs)
-            eager.returned(await value if eager.task.is_coroutine else value)
-    return EagerResult(eager.report, app=task.app, task=eager.task)
+        if eager.task.is_coroutine:
+            refuse_in_loop("a coroutine task with task_always_eager", "await task.adelay()")
+        eager.settled(eager.alone.run(eager.delivery, _always))
+    for outcome in eager.to_store():
+        results = eager.task.app.results
+        results.run(results.backend.store([(eager.id, outcome)]))
+    return eager.result()
 
 
-class EagerRun(Generic[R]):
+async def arun(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
+    """`run` on the running loop."""
+    eager = EagerRun(_registered(task, message), message)
+    while eager.report is None:
+        eager.settled(await eager.alone.arun(eager.delivery, _always))
+    for outcome in eager.to_store():
+        results = eager.task.app.results
+        await results.arun(results.backend.store([(eager.id, outcome)]))
+    return eager.result()
+
+
+def run_after_commit(task: Task[..., R] | None, message: Message, connection: object | None) -> EagerResult[R]:
+    """`run` right after the transaction of `connection` has committed."""
+    from penstock.on_commit import after_commit
+
+    registered = _registered(task, message)
+    result: EagerResult[R] = EagerResult(None, app=registered.app, task=registered)
+    if message.id is not None:
+        result.published_as(message.id)
+
+    def called() -> None:
+        result.ended(run(registered, message).report())
+
+    async def acalled() -> None:
+        result.ended((await arun(registered, message)).report())
+
+    after_commit(connection, called, acalled)
+    return result
+
+
+def _registered(task: Task[..., R] | None, message: Message) -> Task[..., R]:
+    if task is None:
+        raise UnknownTask(
+            f"task_always_eager=True runs calls here, and no task {message.task!r} is registered here: import the "
+            "module that defines it"
+        )
+    return task
+
+
+def _always(_slot: Slot, _delivery: Delivery) -> bool:
+    return True
+
+
+class EagerRun:
     """One call, run until it has ended. `report` is there then."""
 
-    def __init__(
-        self, task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> None:
-        self.task = task
-        self._clock = task.app.clock
-        # Prepared, and read again, like a published one: what a queue would change in the arguments is changed here
-        # too.
-        self._message: Message = task.app.client.prepare(task, args, kwargs, options)
-        self._id = self._message.id or uuid.uuid4().hex
+    def __init__(self, task: Task[..., Any], message: Message) -> None:
+        app = task.app
+        self.task, self._message = task, message
+        self._stored = app.conf.task_store_eager_result and app.keeps_results
+        self.id = message.id or (app.backend.mint() if self._stored else None) or uuid.uuid4().hex
+        self._ignored = app.client.ignores_result(task, message)
+        self._plans = Plans(app)
+        self._tries = 0
+        self._plan(task)
+        self._runner = EagerRunner(self._plans, NoBroker(), "eager", app.clock)
+        self.alone = Alone(self._runner, app.clock)
+        self.delivery = Delivery((self.id,), self.id, message)
         self.report: Report | None = None
 
-    @contextmanager
-    def attempt(self) -> Iterator[Request]:
-        """One run of the function; what it raises is decided upon."""
-        args, kwargs = self.task.arguments(self._message.body, self._message.content_type)
-        request = Request(self._message, self._id, str, "eager", args, kwargs, is_eager=True)
-        token = requests.current.set(request)
-        self._started = self._clock.time()
-        try:
-            self._hook("before_start", self._id, args, kwargs)
-            yield request
-        except Exception as error:
-            self._raised(error, request)
-        finally:
-            requests.current.reset(token)
+    def _plan(self, task: Task[..., Any]) -> None:
+        # Whoever called holds the result, and may look at it: it is never ignored, and no engine is asked.
+        self._plans[task.name] = Plan(task, task.app.running, ignore_result=False, keeps_results=False)
 
-    def returned(self, value: R) -> None:
-        request = self.task.request
-        data = self.task.encode_result(value)
-        self._end(State.SUCCESS, data, self.task.result_format.name)
-        self._hook("on_success", value, self._id, request.args, request.kwargs)
-        self._hook("after_return", State.SUCCESS, value, self._id, request.args, request.kwargs, None)
+    def settled(self, settlement: Settlement | None) -> None:
+        """Go on with the next try, or report the end."""
+        assert settlement is not None  # nothing keeps an eager call from running
+        verdict, outcome = settlement.verdict, settlement.outcome
+        if isinstance(verdict, RetryAt) and verdict.message is not None:
+            self._tries += 1
+            if self._tries > MOST:
+                raise RuntimeError(
+                    f"{self.task.name} was retried {MOST:,} times, and wants to be again: where nothing waits it needs "
+                    "an end, such as max_retries=3"
+                )
+            self._message = verdict.message
+            self.delivery = Delivery((self.id,), self.id, verdict.message)
+            if verdict.message.task != self.task.name:  # another stands in its place
+                self.task = self.task.app.tasks[verdict.message.task]
+                self._plan(self.task)
+            return
+        state = State.SUCCESS if outcome is None else outcome.state
+        name, queue, retries = self.task.name, str(self._message.queue), self._message.retries
+        self.report = Report(self.id, state, outcome, name, queue, retries, "eager")
 
-    def _raised(self, error: Exception, request: Request) -> None:
-        decision = decide(self.task.policy, self._message, error, self._clock.time(), random.random)
-        if isinstance(decision, Again):
-            self._retry(decision, request)
-        elif isinstance(decision, Instead):
-            self._instead(cast("Signature[Any]", decision.call), request)
-        elif isinstance(decision, Drop):
-            self.report = Report(self._id, State.SUCCESS, None, self.task.name, self._message.queue)
-        else:
-            self._fail(decision.error if isinstance(decision, GiveUp) else error, request)
-
-    def _instead(self, call: Signature[Any], request: Request) -> None:
+    def to_store(self) -> list[Outcome]:
+        """The end as it leaves this process; none, where nobody wants it kept."""
+        outcome = self.report.outcome if self.report is not None else None
+        if outcome is None or not self._stored or self._ignored:
+            return []
+        if outcome.state is not State.SUCCESS:
+            return [outcome]
         app = self.task.app
-        try:
-            self._message = replacement(app, self._message, call, self._clock.time())
-            other = app.tasks[call.task]
-            if other.is_coroutine and not self.task.is_coroutine:
-                raise ConfigError(f"apply() of {self.task.name} runs plain functions: {other.name} cannot replace it")
-        except Exception as error:
-            self._fail(error, request)
-        else:
-            self.task = cast("Task[..., R]", other)
+        value, content_type = app.pipeline.result_out(
+            self.id, outcome.value, outcome.content_type, compression_of(app.conf.result_compression)
+        )
+        return [replace(outcome, value=value, content_type=content_type)]
 
-    def _retry(self, again: Again, request: Request) -> None:
-        self._message = again.message
-        if again.args is not None or again.kwargs is not None:
-            args = request.args if again.args is None else again.args
-            kwargs = request.kwargs if again.kwargs is None else again.kwargs
-            self._message.body, self._message.content_type = self.task.body(args, kwargs)
-        info = ErrorInfo.of(again.reason)
-        self._hook("on_retry", again.reason, self._id, request.args, request.kwargs, info)
-        self._hook("after_return", State.RETRY, again.reason, self._id, request.args, request.kwargs, info)
+    def result(self) -> EagerResult[Any]:
+        result: EagerResult[Any] = EagerResult(self.report, app=self.task.app, task=self.task)
+        if self._runner.error is not None and self.task.app.conf.task_eager_propagates:
+            raise self._runner.error
+        return result
 
-    def _fail(self, error: BaseException, request: Request) -> None:
-        info = ErrorInfo.of(error)
-        self._end(State.FAILURE, failure(error, info.traceback), "json")
-        self._hook("on_failure", error, self._id, request.args, request.kwargs, info)
-        self._hook("after_return", State.FAILURE, error, self._id, request.args, request.kwargs, info)
 
-    def _end(self, state: State, value: bytes, content_type: str) -> None:
-        now, retries = self._clock.time(), self._message.retries
-        outcome = Outcome(state, value, now, now - self._started, retries, content_type)
-        self.report = Report(self._id, state, outcome, self.task.name, self._message.queue, retries, "eager")
+class EagerRunner(Runner):
+    """Decides as a worker does, for a call that nobody else could run later."""
 
-    def _hook(self, name: str, *args: Any) -> None:
-        try:
-            getattr(self.task, name)(*args)
-        except Exception:
-            _log.exception("hook %s of task %s failed", name, self.task.name)
+    error: BaseException | None = None
+    """What the call failed with."""
+
+    def prepare(self, slot: Slot, delivery: Delivery, now: float) -> Settlement | None:
+        settlement = super().prepare(slot, delivery, now)
+        if settlement is None:
+            slot.request.is_eager = True
+        return settlement
+
+    def decided(
+        self, slot: Slot, delivery: Delivery, decision: Decision, error: BaseException, now: float
+    ) -> Settlement:
+        if isinstance(decision, Refuse):
+            # Back in a queue, another worker might take it; here it would spin.
+            decision = Refuse(decision.reason, requeue=False)
+            self.error = error
+        elif isinstance(decision, GiveUp):
+            self.error = decision.error
+        return super().decided(slot, delivery, decision, error, now)
+
+
+class NoBroker:
+    """What a run has to tell a broker, where there is none."""
+
+    features = Features("eager", atomic_settle=True, max_batch=1, effects=frozenset(), guards=frozenset())
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None:
+        """There is no worker whose death could be blamed on it."""
+
+    def public_id(self, key: Key) -> str:
+        return str(key)

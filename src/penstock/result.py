@@ -410,20 +410,35 @@ def _place_of(id: Key | None) -> Place | None:
 
 
 class EagerResult(AsyncResult[R]):
-    """The result of `task.apply()`: it is there, and nothing needs an engine."""
+    """The result of a call that ran here: it is there, and nothing needs an engine."""
 
     __slots__ = ()
 
-    def __init__(self, report: Report, *, app: Penstock, task: Task[..., R]) -> None:
-        super().__init__(report.id, app=app, task=task)
-        self._seen = report
+    def __init__(self, report: Report | None, *, app: Penstock, task: Task[..., R] | None) -> None:
+        """`report=None`: it will run after a commit."""
+        super().__init__(None, app=app, task=task)
+        if report is not None:
+            self.ended(report)
+
+    def ended(self, report: Report) -> None:
+        self._key, self._seen = report.id, report
 
     def __repr__(self) -> str:
-        return f"<EagerResult {self.id}>"
+        return f"<EagerResult {self._key or 'not run yet'}>"
 
     @property
     def id(self) -> str:
-        return str(self._key)
+        return str(self.key)
+
+    def report(self) -> Report:
+        if self._seen is None:
+            raise ResultUnavailable(
+                "this call runs when the transaction commits that it waits for: there is no end yet"
+            )
+        return self._seen
+
+    async def areport(self) -> Report:
+        return self.report()
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> R:
         return self._settled(self.report(), propagate)
@@ -431,6 +446,9 @@ class EagerResult(AsyncResult[R]):
     def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
         # It was made here.
         return outcome.value, outcome.content_type
+
+    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
+        return self.get(timeout, propagate)
 
     def forget(self) -> None:
         """It is nowhere but here."""

@@ -14,8 +14,8 @@ from penstock.errors import ConfigError
 from penstock.spelling import hint, nearest
 
 DEFINED = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type)
-BUILT_IN, OBJECT, CODE = range(3)
-"""Which of two says wins, the higher: a default, a module or object, what the code of the app says."""
+BUILT_IN, OBJECT, CODE, REDIRECTED = range(4)
+"""Which of two says wins, the higher: a default, a module or object, what the app's code says, what a test says."""
 
 
 class Layer(Struct, frozen=True):

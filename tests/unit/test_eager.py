@@ -1,12 +1,25 @@
 """`apply`: here and now, as the worker would."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from penstock import BlockingCallInLoop, Ignore, Penstock, Reject, ResultUnavailable, State, Task
+from penstock import (
+    BlockingCallInLoop,
+    Ignore,
+    Penstock,
+    Reject,
+    ResultUnavailable,
+    State,
+    Task,
+    UnknownTask,
+    as_completed,
+    eager,
+)
+from penstock.clock import ManualClock
 from penstock.coordinator import Revoked
 from tests import keys
 from tests.unit.fake_engine import fake_app
@@ -143,7 +156,7 @@ def test_an_error_in_a_hook_changes_nothing(caplog: pytest.LogCaptureFixture) ->
 
     app, _ = fake_app()
     assert app.task(name="t", base=Bad)(lambda: 5).apply().get() == 5
-    assert "hook on_success of task t failed" in caplog.text
+    assert "hook on_success of task t[" in caplog.text
 
 
 def test_nothing_is_published() -> None:
@@ -169,3 +182,175 @@ def test_what_is_compressed_signed_or_pickled_runs_eagerly_too() -> None:
 
     result = twice.apply(("all work and no play",))
     assert result.get() == "ALL WORK AND NO PLAY" * 2
+    app.close()
+    app.configure(task_always_eager=True, task_store_eager_result=True)
+    stored = twice.delay("all work and no play")
+    assert app.AsyncResult(stored.id).get() == stored.get() == "ALL WORK AND NO PLAY" * 2
+
+
+def eager_app(**settings: Any) -> Any:
+    """Whose broker nobody could reach: an eager call needs none."""
+    return Penstock("tasks", broker="redis://nowhere.invalid:1/0", task_always_eager=True, **settings)
+
+
+def test_always_eager_runs_each_kind_of_call_at_once() -> None:
+    app, ran = eager_app(), list[Any]()
+
+    @app.task(name="note")
+    def note(x: int) -> int:
+        ran.append(x)
+        return x
+
+    assert note.delay(1).get() == 1
+    assert note.apply_async((2,), countdown=3600, queue="q", priority=9).get() == 2
+    assert app.send_task("note", (3,)).get() == 3
+    assert app.send(note.s(4)).get() == 4
+    assert [result.get() for result in note.delay_many([(5,), note.s(6)])] == [5, 6]
+    with app.batch():
+        assert note.delay(7).get() == 7
+    assert ran == [1, 2, 3, 4, 5, 6, 7]
+    assert [one.get() for one in as_completed([note.delay(8), note.delay(9)])] == [8, 9]
+
+
+def test_always_eager_in_a_running_loop() -> None:
+    app = eager_app()
+
+    @app.task
+    async def double(x: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * x
+
+    async def main() -> None:
+        assert await (await double.adelay(1)).aget() == 2
+        assert [await one.aget() for one in await double.adelay_many([(2,), (3,)])] == [4, 6]
+        assert [await one.aget() async for one in as_completed([await double.adelay(4)])] == [8]
+        with pytest.raises(BlockingCallInLoop, match=r"await task.adelay\(\)"):
+            double.delay(1)
+
+    asyncio.run(main())
+    assert double.delay(5).get() == 10
+
+
+def test_a_task_that_calls_another_is_its_parent() -> None:
+    app, seen = eager_app(), list[Any]()
+
+    @app.task(bind=True)
+    def inner(self: Any) -> None:
+        seen.append((self.request.parent_id, self.request.root_id))
+
+    @app.task(bind=True)
+    def outer(self: Any) -> str:
+        inner.delay()
+        seen.append(self.request.id)
+        return "done"
+
+    assert outer.apply_async(task_id="first").get() == "done"
+    assert seen == [("first", "first"), "first"]
+
+
+def test_errors_stay_in_the_result_until_they_are_to_propagate() -> None:
+    def function(self: Any) -> None:
+        raise ValueError(f"try {self.request.retries}")
+
+    options: Any = {"name": "t", "bind": True, "autoretry_for": (ValueError,), "max_retries": 2}
+    result = eager_app().task(**options)(function).delay()
+    assert (result.state, result.retries) == (State.FAILURE, 2)
+    raising = eager_app(task_eager_propagates=True).task(**options)(function)
+    with pytest.raises(ValueError, match="try 2") as caught:
+        raising.delay()
+    assert caught.traceback[-1].name == "function"
+    with pytest.raises(ValueError, match="try 2"):
+        raising.apply()
+
+
+def test_a_retry_with_arguments_that_cannot_be_sent_is_an_error() -> None:
+    def function(self: Any, x: int) -> None:
+        raise self.retry(args=(object(),))
+
+    with pytest.raises(TypeError, match="argument 'x'"):
+        eager_app(task_eager_propagates=True).task(name="t", bind=True)(function).delay(1)
+
+
+def test_retries_without_end_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager, "MOST", 20)
+    task = eager_app().task(name="t", autoretry_for=(ZeroDivisionError,), max_retries=None)(lambda: 1 / 0)
+    with pytest.raises(RuntimeError, match="t was retried 20 times"):
+        task.delay()
+
+
+def test_ignored_and_retried_tasks_propagate_nothing() -> None:
+    app, tries = eager_app(task_eager_propagates=True), list[int]()
+
+    @app.task(name="ignored")
+    def ignored() -> None:
+        raise Ignore
+
+    @app.task(name="retried", autoretry_for=(OSError,))
+    def retried() -> int:
+        tries.append(1)
+        if len(tries) < 2:
+            raise OSError
+        return 5
+
+    assert ignored.delay().state is State.SUCCESS
+    assert retried.delay().get() == 5
+
+
+def test_a_task_that_nobody_registered_is_said() -> None:
+    with pytest.raises(UnknownTask, match=r"no task 'shop\.mail' is registered here"):
+        eager_app().send_task("shop.mail")
+
+
+def test_results_are_stored_only_if_asked_for() -> None:
+    for stored in (True, False):
+        app = Penstock("tasks", broker="memory://", task_always_eager=True, task_store_eager_result=stored)
+        double = app.task(name="double")(lambda x: 2 * x)
+        fails = app.task(name="fails")(lambda: 1 / 0)
+        first, second = double.delay(4), fails.delay()
+        silent = double.apply_async((4,), ignore_result=True)
+        kept = [app.AsyncResult(one.id).state for one in (first, second, silent)]
+        assert kept == ([State.SUCCESS, State.FAILURE] if stored else [State.UNKNOWN] * 2) + [State.UNKNOWN]
+        assert silent.get() == 8
+        if stored:
+            assert app.AsyncResult(first.id).get() == 8
+        app.close()
+
+
+def test_publishing_middleware_sees_a_call_that_would_be_published() -> None:
+    def stamp(messages: Any) -> Any:
+        return [replace(message, headers={"by": "me"}) for message in messages]
+
+    app = eager_app(publishing=[stamp])
+
+    @app.task(name="t", bind=True)
+    def task(self: Any) -> Any:
+        return self.request.headers
+
+    assert task.delay().get() == {"by": "me"}
+    assert asyncio.run(task.adelay()).get() == {"by": "me"}
+    assert task.apply().get() == {}
+
+
+def test_running_middleware_is_around_an_eager_call() -> None:
+    seen: list[str] = []
+
+    def around(delivery: Any, call: Any) -> Any:
+        seen.append(delivery.message.task)
+        return call()
+
+    app = Penstock("tasks", broker="memory://", running=[around])
+    assert app.task(name="t")(lambda: 5).apply().get() == 5
+    assert seen == ["t"]
+
+
+def test_an_expired_call_is_revoked() -> None:
+    app = Penstock("tasks", broker="memory://", task_always_eager=True, clock=ManualClock(1000.0))
+    assert app.task(name="t")(lambda: 5).apply_async(expires=datetime.fromtimestamp(999, UTC)).state is State.REVOKED
+
+
+def test_what_a_failed_test_raises_is_not_the_task_s() -> None:
+    def function() -> None:
+        pytest.fail("seen by the test")
+
+    with pytest.raises(pytest.fail.Exception, match="seen by the test"):
+        eager_app().task(name="t")(function).delay()

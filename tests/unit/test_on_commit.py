@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from penstock import ConfigError, QueueFull, ResultUnavailable
+from penstock import ConfigError, Penstock, QueueFull, ResultUnavailable
 from penstock.broker import Accepted, Full
 from tests.transactions.callers import django_default
 from tests.unit.fake_engine import FakeEngine, fake_app
@@ -178,3 +178,16 @@ def test_without_django(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "django.db", raising=False)
     with pytest.raises(ConfigError, match="no Django here"):
         task.delay_on_commit(1)
+
+
+def test_an_eager_call_runs_after_the_commit(engine: sqlalchemy.Engine) -> None:
+    app = Penstock("tasks", broker="memory://", task_always_eager=True)
+    ran: list[int] = []
+    task = app.task(name="note")(lambda x: ran.append(x) or x)
+    with Session(engine) as session:
+        result = task.apply_async_on_commit((4,), connection=session, task_id="mine")
+        assert (ran, result.id) == ([], "mine")
+        with pytest.raises(ResultUnavailable, match="runs when the transaction commits"):
+            result.get()
+        session.commit()
+        assert (ran, result.get(), result.id) == ([4], 4, "mine")

@@ -44,6 +44,8 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     published. They run, and nothing follows them. On other errors it is the same, but after `OutcomeUnknown`, when all
     may be well.
     """
+    if app.conf.task_always_eager:
+        raise ConfigError("task_always_eager runs single calls: rehearse a canvas (docs/guides/testing.md)")
     graph_id = os.urandom(16).hex()
     messages = Messages(app)
     compiled = Compiler().compile(canvas, graph_id, messages)

@@ -120,10 +120,10 @@ class Trust:
                 f"it is signed to start {signed.start - now:,.0f} s from now: its eta was changed, or the clock here "
                 "is behind"
             )
-        return self._gathered(message, signed) if signed.join else message.body
+        return self.gathered(message, signed) if signed.join else message.body
 
-    def _gathered(self, message: Message, signed: Signed) -> bytes:
-        """The body of values whose signatures hold, each in its place."""
+    def gathered(self, message: Message, signed: Signed) -> bytes:
+        """The body of values whose signatures hold, each in its place. Raises `SignatureError`."""
         if not message.body:
             return b""  # they took too much together, and the engine left them out (see `Join`)
         items = _items(message.body, message.content_type)

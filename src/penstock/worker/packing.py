@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 
-def runner_of(app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits) -> Runner:
+def runner_of(app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits | None) -> Runner:
     """The runner that the app's settings ask for."""
     if app.pipeline.trust is None and compression_of(app.conf.result_compression) is None:
         return Runner(plans, broker, worker, clock, traits=traits)

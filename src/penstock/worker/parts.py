@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
-from penstock.broker import Broker
+from penstock.broker import Key
 from penstock.canvas.follow import ended, fate_of, succeeded
 from penstock.canvas.graph import END, RELAY, Graph
 from penstock.codec import check_encoded, check_fate, fate_in
@@ -24,9 +25,10 @@ log = logging.getLogger("penstock.worker")
 class Parts:
     """For one process. `now` is always Unix time."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._public_id = broker.public_id
-        self._largest = broker.features.max_message
+    def __init__(self, public_id: Callable[[Key], str], largest: int) -> None:
+        """`largest`: bytes of a message."""
+        self._public_id = public_id
+        self._largest = largest
 
     def unstarted(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
         """What ends a part that is not to be run: it hands on what it is given, or has to end as that did. `None`: it

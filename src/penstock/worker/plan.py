@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.delivery import Delivery
 from penstock.message import Options
+from penstock.middleware import Running
 from penstock.pool import Traits
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class Plan:
         "task",
     )
 
-    def __init__(self, task: Task[..., Any], app: Penstock) -> None:
+    def __init__(
+        self, task: Task[..., Any], middleware: Sequence[Running], *, keeps_results: bool, ignore_result: bool
+    ) -> None:
         options = task.options
         self.task = task
         self.name = task.name
@@ -53,13 +55,20 @@ class Plan:
         self.policy = task.policy
         self.max_attempts = options.max_attempts
         self.early = not options.acks_late
-        self.keeps_results = app.keeps_results
-        self.ignore_result = bool(options.ignore_result) or not self.keeps_results
+        self.keeps_results = keeps_results
+        self.ignore_result = ignore_result
         self.soft = options.soft_time_limit
         self.hard = options.time_limit
         self.hooks = task.hooks
-        self.middleware = app.running
+        self.middleware = middleware
         self._derive()
+
+    @classmethod
+    def of(cls, task: Task[..., Any], app: Penstock) -> Plan:
+        """The plan of a worker of `app`."""
+        keeps = app.keeps_results
+        ignore = bool(task.options.ignore_result) or not keeps
+        return cls(task, app.running, keeps_results=keeps, ignore_result=ignore)
 
     def _derive(self) -> None:
         self.concluding = bool(self.hooks & {"on_success", "after_return"})
@@ -120,19 +129,8 @@ class Plans(dict[str, Plan]):
     def of(self, name: str) -> Plan | None:
         plan = self.get(name)
         if plan is None:
-            task = self._app.tasks.get(name) or _own(self._app, name)
+            task = self._app.runnable(name)
             if task is None:
                 return None
-            plan = self[name] = Plan(task, self._app)
+            plan = self[name] = Plan.of(task, self._app)
         return plan
-
-
-def _own(app: Penstock, name: str) -> Task[..., Any] | None:
-    """The tasks that every worker has."""
-    if name != STARMAP:
-        return None
-    from penstock.task import Task
-
-    task: Task[..., Any] = Task()
-    task.attach(app, starmap_in(app), STARMAP, False, {"acks_late": True})
-    return task

@@ -21,16 +21,16 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from msgspec.structs import replace
 
 from penstock import request as requests
-from penstock.broker import Broker
+from penstock.broker import Features, Key
 from penstock.canvas.replacing import replacement
 from penstock.clock import Clock
 from penstock.codec import failure, summary
-from penstock.delivery import ACK, Dead, Delivery, RetryAt, Settlement
+from penstock.delivery import ACK, Dead, Delivery, Receipt, RetryAt, Settlement
 from penstock.effects import Effect, ReleaseKey
 from penstock.errors import (
     ConfigError,
@@ -44,6 +44,7 @@ from penstock.errors import (
     Unsupported,
     WorkerLost,
 )
+from penstock.hooks import ErrorInfo
 from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
@@ -55,7 +56,6 @@ from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
     from penstock.canvas.calls import Signature
-    from penstock.task import ErrorInfo
 
 REQUEUE_DELAY = 1.0
 """Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
@@ -70,13 +70,24 @@ log = logging.getLogger("penstock.worker")
 _SUCCESS = State.SUCCESS
 
 
+class Told(Protocol):
+    """What a run has to say to its broker, and to ask of it."""
+
+    @property
+    def features(self) -> Features: ...
+
+    def record_start(self, slot: int, receipt: Receipt | None) -> None: ...
+
+    def public_id(self, key: Key) -> str: ...
+
+
 class Runner:
     """Runs the tasks of one app in one process. Thread-safe: all that changes is in the slots."""
 
     def __init__(
         self,
         plans: Plans,
-        broker: Broker,
+        broker: Told,
         worker: str,
         clock: Clock,
         rng: Callable[[], float] = random.random,
@@ -91,7 +102,7 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
-        self._parts = Parts(broker)
+        self._parts = Parts(broker.public_id, broker.features.max_message)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -266,13 +277,14 @@ class Runner:
             decision = GiveUp(error, False)  # it would only take as long again
         else:
             decision = decide(plan.policy, message, error, now + self._wall, self._rng)
-        settlement = self._decided(slot, delivery, decision, error, now)
+        settlement = self.decided(slot, delivery, decision, error, now)
         slot.delivery = None
         return settlement
 
-    def _decided(
+    def decided(
         self, slot: Slot, delivery: Delivery, decision: Decision, error: BaseException, now: float
     ) -> Settlement:
+        """What `decision` comes to."""
         plan, message = slot.plan, slot.request.message
         match decision:
             case Again():
@@ -302,7 +314,7 @@ class Runner:
             try:
                 body, content_type = plan.task.body(args, kwargs)
             except Exception as error:
-                return self._gave_up(slot, delivery, GiveUp(error, False), now)
+                return self.decided(slot, delivery, GiveUp(error, False), error, now)
             message = replace(message, body=body, content_type=content_type)
             if message.options is not None and message.options.place is not None:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
@@ -315,7 +327,7 @@ class Runner:
             decision.reason,
         )
         if plan.hooks:
-            info = _info(decision.reason)
+            info = ErrorInfo.of(decision.reason)
             self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.RETRY, decision.reason, request.id, slot.args, slot.kwargs, info)
         return Settlement(delivery.receipt, RetryAt(decision.when, message))
@@ -325,7 +337,7 @@ class Runner:
         try:
             other = replacement(plan.task.app, message, cast("Signature[Any]", decision.call), wall)
         except Exception as error:
-            return self._gave_up(slot, delivery, GiveUp(error, False), now)
+            return self.decided(slot, delivery, GiveUp(error, False), error, now)
         log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
         return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
 
@@ -336,7 +348,7 @@ class Runner:
         else:
             log.error("task %s[%s] failed: %r", plan.name, request.id, error, exc_info=error)
         if plan.hooks:
-            info = _info(error)
+            info = ErrorInfo.of(error)
             self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
         outcome = self._failed(plan, request.message, error, now - slot.started, now)
@@ -413,11 +425,3 @@ def _show_from_function(error: BaseException) -> None:
 def _count(message: Message) -> int:
     tries = (message.headers or {}).get(TRIES_HEADER, "0")
     return int(tries) if tries.isdecimal() and len(tries) < 4 else UNKNOWN_TRIES
-
-
-def _info(error: BaseException) -> ErrorInfo:
-    import traceback  # only for errors
-
-    from penstock.task import ErrorInfo
-
-    return ErrorInfo(error, "".join(traceback.format_exception(error)))

@@ -41,6 +41,7 @@ class Worker:
         self._pool, self._traits = load(self._settings.pool)
         check_limits(app, self._traits)
         self._runs: Crew | Supervisor | None = None
+        self._stopped = False
 
     def run(self) -> int:
         """Blocks until stopped. Returns the exit code: 0 after a warm stop, or a finished burst."""
@@ -48,13 +49,18 @@ class Worker:
         if self._settings.beat:
             check_beat(self._app)
         print(banner(self._app, self._settings, self._traits), flush=True)
+        return self.serve()
+
+    def serve(self) -> int:
+        """`run` that shows nothing, for a program that is not only a worker."""
         if not self._traits.supervised or self._in_memory():
             return self._run_here()
         supervisor = self._runs = Supervisor(self._app, self._settings, self._pool, self._traits)
-        return supervisor.run()
+        return 0 if self._stopped else supervisor.run()
 
     def stop(self) -> None:
-        """Warm stop, from another thread."""
+        """Warm stop, from another thread; also of one that is just about to run."""
+        self._stopped = True
         if self._runs is not None:
             self._runs.stop()
 
@@ -75,6 +81,8 @@ class Worker:
         app = self._app
         upkeep = Upkeep(app.engine, app.results if app.keeps_results else None, self._settings.lease, lambda: [worker])
         crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), upkeep=upkeep.tick)
+        if self._stopped:
+            crew.stop()
         if threading.current_thread() is threading.main_thread():
             catch_signals(crew)
         with beating(app) if self._settings.beat else nullcontext():
@@ -107,6 +115,6 @@ def check_limits(app: Penstock, traits: Traits) -> None:
     """Raise `ConfigError` for a registered task whose time limits this pool cannot keep. Makes each task's codec,
     too."""
     for task in app.tasks.values():
-        unkept = Plan(task, app).unkept(traits)
+        unkept = Plan.of(task, app).unkept(traits)
         if unkept is not None:
             raise ConfigError(f"task {task.name!r} has {unkept} cannot keep: use -P prefork")

@@ -78,3 +78,12 @@ def test_only_a_signature_takes_the_place(shop: Workshop) -> None:
 def test_eagerly(shop: Workshop, hand_over: Any) -> None:
     result = hand_over.apply((1,))
     assert (result.get(), result.name) == (101, "add")
+
+
+def test_eagerly_without_end(shop: Workshop) -> None:
+    def itself(self: Any) -> None:
+        self.replace(endless.s())
+
+    endless = shop.app.task(name="endless", bind=True)(itself)
+    with pytest.raises(RuntimeError, match="needs an end"):
+        endless.apply()

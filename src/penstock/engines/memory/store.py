@@ -137,8 +137,9 @@ class Store:
         del self.tasks[task.id]
         self.line_of(task).settled += 1
         self._free_uniques(task, "start", "done")
-        self.remember_end(task.id)
+        # One that left nothing is forgotten: what was acknowledged before it ran may be retried under its id.
         if outcome is not None:
+            self.remember_end(task.id)
             self.shelf.store(task.id, outcome, task.name, task.queue)
 
     def bury(self, task: Task, reason: str, outcome: Outcome | None) -> None:
