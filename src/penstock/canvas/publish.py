@@ -45,7 +45,9 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     may be well.
     """
     if app.conf.task_always_eager:
-        raise ConfigError("task_always_eager runs single calls: rehearse a canvas (docs/guides/testing.md)")
+        raise ConfigError(
+            "task_always_eager runs single calls: a canvas needs a worker, or in tests the fixture penstock_tasks"
+        )
     graph_id = os.urandom(16).hex()
     messages = Messages(app)
     compiled = Compiler().compile(canvas, graph_id, messages)
