@@ -86,8 +86,9 @@ def read_history(path: str | os.PathLike[str]) -> Iterator[Event]:
     """All whole events in the order in which they were appended."""
     kinds = {kind.value: kind for kind in Kind}
     with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            fields = line.rstrip("\n").split("\t")
+        # At once: a line that others go on writing while we read would come in two.
+        for line in file.read().split("\n"):
+            fields = line.split("\t")
             if len(fields) != 5 or not fields[4].endswith(END):
                 continue
             kind, task, actor, at, detail = fields
