@@ -26,6 +26,8 @@ MOST_TASKS = 2_000
 """Messages and settlements of one transaction."""
 NAMES = 256
 """Awaited ids of no row that one look tries: somebody may wait for a million that there are not."""
+FEW, FAST = 4, 0.001
+"""Callers whose sync is done on the loop, where it takes less than so many seconds."""
 ALL = (1 << 64) - 1
 """Any queue."""
 
@@ -64,6 +66,8 @@ class Turns:
         """To be called when what was committed until now is durable."""
         self._scheduled = self._syncing = False
         self._gathered = 0
+        self._sync_time = FAST
+        """Seconds of a sync, about."""
         self._woken = Wake()
         """By what other calls changed."""
         self._parked: dict[Entry, None] = {}
@@ -190,21 +194,44 @@ class Turns:
         if woken.queues:
             self.wakes += 1
         self._results |= woken.results
+        if not self._durable:
+            self._tell_results(entries)
         later = self._reply_now(entries, served, woken.queues)
         after, self._after = self._after, []
         unsynced = self._durable and (bool(later) or self._unsynced)
         self._unsynced = False
         if unsynced:
-            self._syncing = True
-            self._syncer.sync(self._store.db.sync, lambda error: self._synced(error, later, after, woken.queues))
+            self._sync(later, after, woken.queues)
         else:
             self._finish(later, after, woken.queues)
-            self._tell_results(entries)
+            if self._durable:
+                self._tell_results(entries)
         if served or self._came_due:
             self._came_due = False
             self._look_when_due()
         if self._entries:
             self._schedule()
+
+    def _sync(self, later: Sequence[Entry], after: Sequence[Callable[[], None]], woken: int) -> None:
+        """On the thread, while the next turn gathers; here, for a few on a fast disk: a change of threads takes as
+        long."""
+        if len(later) <= FEW and self._sync_time < FAST:
+            began, error = time.perf_counter(), None
+            try:
+                self._store.db.sync()
+            except Exception as raised:
+                error = raised
+            self._sync_time += (time.perf_counter() - began - self._sync_time) / 8
+            self._synced(error, later, after, woken)
+            return
+        began = time.perf_counter()
+
+        def synced(error: BaseException | None) -> None:
+            self._sync_time += (time.perf_counter() - began - self._sync_time) / 8
+            self._synced(error, later, after, woken)
+
+        self._syncing = True
+        self._syncer.sync(self._store.db.sync, synced)
 
     def _next(self) -> list[Entry]:
         if len(self._entries) == 1:
@@ -253,8 +280,9 @@ class Turns:
                 entry.work.error = error
             self._failed(error)
         # What else was changed is not durable either: its callers are cut off, and do not know.
+        if error is None:
+            self._tell_results(later)
         self._finish(later, () if error is not None else after, woken)
-        self._tell_results(later)
         if self._entries or self._woken.queues or self._after or self._results:
             self._schedule()
 

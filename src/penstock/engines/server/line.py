@@ -58,6 +58,10 @@ class LineWire:
         to interrupt waiting steps."""
         self._socket = connection
         self._tell = tell
+        self._poll = select.poll()
+        """Of the one who reads."""
+        self._poll.register(connection, select.POLLIN)
+        self._poll.register(bell, select.POLLIN)
         self._timeout, self._heartbeat, self._bell = timeout, heartbeat, bell
         self._frames = Frames()
         self._pending: dict[int, Waiting] = {}
@@ -147,10 +151,7 @@ class LineWire:
         if now - max(self._heard, self._pinged) > patience / 2.5:
             self._pinged = now
             self.send(frame(Ping()), now + 1.0)
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(self._bell, select.POLLIN)
-        events = poll.poll(max(0.0, min(end - now, patience / 2.5)) * 1000)
+        events = self._poll.poll(max(0.0, min(end - now, patience / 2.5)) * 1000)
         if any(descriptor == self._bell for descriptor, _ in events):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._bell, 4096)

@@ -34,12 +34,14 @@ class Catalog:
         self._queues: dict[tuple[str, str], int] = {}
         self._lanes: dict[tuple[int, int, str], Lane] = {}
         self._by_id: dict[int, Lane] = {}
+        self._paused: dict[int, bool] = {}
         db.rolled_back = self._forget
 
     def _forget(self) -> None:
         self._queues.clear()
         self._lanes.clear()
         self._by_id.clear()
+        self._paused.clear()
 
     def queue(self, namespace: str, name: str) -> int:
         """The queue's id; it is created with its declared (or the default) bounds if need be."""
@@ -48,6 +50,19 @@ class Catalog:
             found = self._find_queue(namespace, name) or self._create_queue(namespace, name)
             self._queues[namespace, name] = found
         return found
+
+    def is_paused(self, queue: int) -> bool:
+        """Remembered where nobody else can change it."""
+        found = self._paused.get(queue)
+        if found is None:
+            found = bool(self._db.execute("SELECT paused FROM queue WHERE id = ?", (queue,)).fetchone()[0])
+            if self._db.sole:
+                self._paused[queue] = found
+        return found
+
+    def pausing(self, queue: int) -> None:
+        """It is paused, or resumed."""
+        self._paused.pop(queue, None)
 
     def known_queue(self, namespace: str, name: str) -> int | None:
         """The queue's id if it exists."""

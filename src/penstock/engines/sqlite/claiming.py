@@ -66,7 +66,7 @@ class Claimer:
         limit, room = demand.limit, demand.max_bytes
         for name in demand.queues:
             queue = self._catalog.queue(demand.namespace, name)
-            if self._db.execute("SELECT paused FROM queue WHERE id = ?", (queue,)).fetchone()[0]:
+            if self._catalog.is_paused(queue):
                 continue
             while limit > 0:
                 lanes = self._db.execute(NEXT_LANES, (queue,)).fetchall()

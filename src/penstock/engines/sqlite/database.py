@@ -61,6 +61,8 @@ class Database:
         self.path = path
         self.durable = durable
         self.sole = sole
+        self.traces = True
+        """`revoked` and `progress` may have rows. Where nobody else writes it is known when they have none."""
         self._sync = sync
         self._mutex = threading.Lock()
         self._read_mutex = threading.Lock()
@@ -216,6 +218,7 @@ class Database:
         except BaseException:
             if self._writer.in_transaction:
                 execute("ROLLBACK")
+            self.traces = True
             self.rolled_back()
             raise
         return result

@@ -79,5 +79,13 @@ class Ending:
 
     def clear(self, low: int, high: int) -> None:
         """Rows low..high are gone: so is what is known of them, but for names and outcomes."""
+        if self._db.sole and not self._db.traces:
+            return
         self._db.execute("DELETE FROM revoked WHERE id BETWEEN ? AND ?", (low, high))
         self._db.execute("DELETE FROM progress WHERE id BETWEEN ? AND ?", (low, high))
+        if self._db.sole:
+            self._db.traces = bool(
+                self._db.execute("SELECT EXISTS (SELECT 1 FROM revoked) OR EXISTS (SELECT 1 FROM progress)").fetchone()[
+                    0
+                ]
+            )

@@ -128,8 +128,13 @@ class SqliteBackend:
         row = store.db.read(lambda: store.lookup.row(key))
         if row is not None:
             values = (row, progress.done, progress.total, progress.note, store.now())
+
+            def work(wake: Wake) -> None:
+                store.db.traces = True
+                store.db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?)", values)
+
             store.change(
-                lambda wake: store.db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?, ?)", values),
+                work,
                 durable=False,
                 heavy=False,
             )

@@ -127,6 +127,7 @@ class SqliteInspect:
 
     def _set_paused(self, queue: int, paused: bool) -> bool:
         """Whether that changed it."""
+        self._store.catalog.pausing(queue)
         self._db.execute("UPDATE queue SET paused = ?1 WHERE id = ?2 AND paused <> ?1", (paused, queue))
         return bool(self._db.changes())
 

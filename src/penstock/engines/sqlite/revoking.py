@@ -34,6 +34,7 @@ class Revoker:
         if self._db.execute("SELECT 1 FROM task WHERE id = ?", (row,)).fetchone() is None:
             return Revoked.ENDED
         if self._is_leased(row):
+            self._db.traces = True
             self._db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", (row, int(terminate), self._now()))
             return Revoked.RUNNING
         self._shrink_returned(row)
