@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import beat, canvas, crowd, drain, enqueue, idle, lanes, latency, machine, mixed, report, soak, startup
+from bench import beat, canvas, crowd, drain, enqueue, idle, lanes, latency, mixed, report, sitting, soak, startup
 from bench.measure import Measure
 
 MEASURES: tuple[Measure, ...] = (
