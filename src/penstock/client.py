@@ -256,7 +256,8 @@ class Client:
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
         if self._app.conf.copies:
-            copies = Copies(messages, await self._workers(messages), self._app.clock.time())
+            workers = await self._workers() if needs_workers(messages) else ()
+            copies = Copies(messages, workers, self._app.clock.time())
             return copies.answers(await self._publish(copies.messages))
         return await self._publish(messages)
 
@@ -277,7 +278,8 @@ class Client:
         """Publish on the caller's own connection, inside the transaction that it is in."""
         from penstock import transaction  # few need it
 
-        copies = Copies(messages, self.engine.run(self._workers(messages)), self._app.clock.time())
+        workers = self.engine.run(self._workers()) if needs_workers(messages) else ()
+        copies = Copies(messages, workers, self._app.clock.time())
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             return copies.answers(transaction.publish(self.engine, outgoing, connection))
@@ -286,15 +288,14 @@ class Client:
         """`enlist` on a connection that is awaited, on its own loop."""
         from penstock import transaction
 
-        copies = Copies(messages, await self.engine.arun(self._workers(messages)), self._app.clock.time())
+        workers = await self.engine.arun(self._workers()) if needs_workers(messages) else ()
+        copies = Copies(messages, workers, self._app.clock.time())
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             return copies.answers(await transaction.apublish(self.engine, outgoing, connection))
 
-    async def _workers(self, messages: Sequence[Message]) -> Sequence[WorkerInfo]:
-        """Those that live, where some of the messages go to each of them."""
-        if not needs_workers(messages):
-            return ()
+    async def _workers(self) -> Sequence[WorkerInfo]:
+        """Those that live, for messages that go to each of them."""
         features = self._app.broker.features
         if not features.coordination:
             raise Unsupported(f"the {features.engine} engine does not know for sure which workers live: no broadcasts")

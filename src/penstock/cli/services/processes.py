@@ -109,5 +109,5 @@ def _from_ps(pid: int) -> Process | None:
 
 def _ps(*arguments: str) -> str:
     return subprocess.run(
-        ["ps", *arguments], capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"}
+        ["ps", "-ww", *arguments], capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"}
     ).stdout

@@ -137,9 +137,8 @@ class Store:
         del self.tasks[task.id]
         self.line_of(task).settled += 1
         self._free_uniques(task, "start", "done")
-        # One that left nothing is forgotten: what was acknowledged before it ran may be retried under its id.
+        self.remember_end(task.id)
         if outcome is not None:
-            self.remember_end(task.id)
             self.shelf.store(task.id, outcome, task.name, task.queue)
 
     def bury(self, task: Task, reason: str, outcome: Outcome | None) -> None:
