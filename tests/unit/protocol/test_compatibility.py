@@ -105,6 +105,6 @@ def nested(depth: int) -> bytes:
 
 def test_nesting_has_an_end() -> None:
     assert len(decode_request(nested(100)).arguments) == 101
-    for depth in (2_000, 500_000):
+    for depth in (50_000, 500_000):  # Python 3.13 goes to 10,000
         with pytest.raises(RecursionError):
             decode_request(nested(depth))

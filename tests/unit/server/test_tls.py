@@ -23,6 +23,17 @@ from penstock.server.settings import Tls
 from tests.unit.server.house import ADA, PASSWORD, House
 
 DAY = datetime.timedelta(days=1)
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -63,7 +74,9 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-        if not authority:
+        if authority:  # said in full: Python 3.13 asks for it
+            made = made.add_extension(SIGNS_CERTIFICATES, critical=True)
+        else:
             address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
             made = made.add_extension(x509.SubjectAlternativeName([address]), critical=False)
         return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
