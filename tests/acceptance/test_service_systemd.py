@@ -203,8 +203,10 @@ def test_the_machine_s_broker_serves_behind_its_protection(machine: SystemdBox) 
     bind = f"PENSTOCK_BROKER_BIND=tcp://127.0.0.1:{PORT} unix:///run/penstock.sock"
     options = ("--manager", "system", "--socket", "-e", f"PYTHONPATH={modules}", "-e", bind)
     machine.penstock("service", "install", "broker", *options, program=python)
-    # A shorter watch than the unit's, for the last part of this test.
-    machine.put("/etc/systemd/system/penstock-broker.service.d/test.conf", "[Service]\nWatchdogSec=2\n")
+    # A shorter watch than the unit's, for the last part of this test; and a checkout below /tmp is not hidden from it.
+    seen = " ".join(one for one in modules.split(os.pathsep) if Path(one).exists())
+    changed = f"[Service]\nWatchdogSec=2\nBindReadOnlyPaths={seen}\n"
+    machine.put("/etc/systemd/system/penstock-broker.service.d/test.conf", changed)
     machine.systemctl("daemon-reload")
     machine.penstock("service", "start", "broker")
     first = status(machine, "broker")
