@@ -72,7 +72,7 @@ class Turns:
         """By what other calls changed."""
         self._parked: dict[Entry, None] = {}
         self._works: dict[int, Entry] = {}
-        self._unsynced = self._results = False
+        self._unsynced = self._results = self._look = False
         self._due: asyncio.TimerHandle | None = None
         self._came_due = False
         self._delays = True
@@ -193,7 +193,9 @@ class Turns:
             self._delays |= any(_delays(entry.work) for entry in entries)
         if woken.queues:
             self.wakes += 1
-        self._results |= woken.results
+        # What comes while this turn is synced is not durable with it, and is told by the next one.
+        self._look |= self._results or woken.results
+        self._results = False
         if not self._durable:
             self._tell_results(entries)
         later = self._reply_now(entries, served, woken.queues)
@@ -301,8 +303,8 @@ class Turns:
         try:
             watches.tell_runs([run for work in works for _, made in work.plans for run in made.results])
             ended = [row for work in works for row in dead_rows(work)]
-            if self._results or ended:
-                self._results = False
+            if self._look or ended:
+                self._look = False
                 watches.look(ended, NAMES)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)

@@ -11,9 +11,10 @@ import pytest
 
 from penstock.broker import Demand, Duplicate, Unknown
 from penstock.message import Message, pack
+from penstock.outcome import Outcome, State
 from penstock.protocol import calls
-from penstock.protocol.replies import Failed, Published, Span, Stepped, Value
-from penstock.protocol.requests import CallRequest, PublishRequest, StepRequest
+from penstock.protocol.replies import Failed, Published, Span, Stepped, Told, Value
+from penstock.protocol.requests import CallRequest, PublishRequest, StepRequest, WatchRequest
 from penstock.queue import Queue
 from tests.unit.server.house import House
 
@@ -166,3 +167,34 @@ def test_a_call_whose_sync_failed_is_not_answered_as_done(house: House) -> None:
         with pytest.raises(TimeoutError):
             client.read_until(Value)
     assert house.broker.broken is not None
+
+
+def test_a_result_that_comes_during_a_sync_is_told_after_the_next_one(house: House) -> None:
+    db, syncs = house.broker.space("/").store.db, threading.Semaphore(0)
+    bare = db.sync
+
+    def sync() -> None:
+        syncs.acquire(timeout=10)
+        bare()
+
+    outcome = Outcome(State.SUCCESS, b"1", 1.5)
+    with house.client() as caller, house.client() as other:
+        db.sync = sync  # type: ignore[method-assign]  # of this broker alone
+        try:
+            caller.send(WatchRequest(["mine"]))
+            time.sleep(0.2)  # it has been looked for
+            other.send(publish(1, 0))
+            wait_for(lambda: house.do(lambda: house.broker.space("/").turns.idle) is False)
+            other.send(CallRequest(2, "store", calls.raw(([("mine", outcome)],))))
+            time.sleep(0.2)  # it is committed, and not answered
+            syncs.release()
+            other.read_until(Published)
+            caller.socket.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                caller.read_until(Told)
+            syncs.release(100)
+            caller.socket.settimeout(5)
+            assert [one.id for one in caller.read_until(Told).reports] == ["mine"]
+        finally:
+            syncs.release(100)
+            db.sync = bare  # type: ignore[method-assign]
