@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from penstock.broker import Key
 from penstock.errors import BrokerError
-from penstock.outcome import Outcome, Progress, Report
+from penstock.outcome import Outcome, Parts, Progress, Report
 
 Notify = Callable[[Sequence[Report]], None]
 """Called from a thread of the engine with reports in terminal states; must return at once and not raise."""
@@ -57,4 +57,19 @@ class Backend(Protocol):
 
     async def note(self, key: Key, progress: Progress) -> None:
         """Remember how far a running task has come. Not durable; gone when the task ends."""
+        ...
+
+    async def append(self, key: Key, run: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        """Add parts (value and content type) to what the running task `key` has published, and wake who waits for
+        them. Nothing is added, and the answer is `False`, when the task has ended, is not known, or a later run of it
+        has added. As durable as `note`; gone with the result. Raises `Unsupported` without `features.streams`."""
+        ...
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        """Up to `limit` parts from index `offset` on; from the oldest that is kept where those are gone."""
+        ...
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        """Call `notify`, from a thread of the engine, whenever parts may have come, and when the task has ended: look
+        again then. At least once after any `append` that follows."""
         ...

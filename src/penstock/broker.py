@@ -72,6 +72,8 @@ class Features(Struct, frozen=True):
     """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
     blocks: bool = False
     """A full queue can make its publishers wait (`Queue.overflow`)."""
+    streams: bool = False
+    """It keeps what tasks publish while they run (`Backend.append`), with the results. Else that is refused."""
     pause: bool = True
     """Queues can be paused. Else `Inspectable.pause` and `resume` are refused."""
     durability: str = "power"

@@ -26,14 +26,17 @@ OWN_HEADERS = "penstock-"
 class Unique(Struct, array_like=True, frozen=True, tag="unique"):
     """At most one message with `key` may wait or run.
 
-    The key is free again when the task starts (`until="start"`) or ended ("done"), or after `ttl` seconds.
-    On conflict the publish is answered with `Conflict`; what the caller makes of it is `on_conflict`'s business.
+    The key is free again when the task starts (`until="start"`) or ended ("done"), or after `ttl` seconds; with "ttl"
+    only then. On conflict with "skip" and "raise" the publish is answered with `Conflict`; which of the two is the
+    caller's business. With "replace" and "cancel" it is accepted and takes the key, in one transaction with what
+    becomes of the holder: one that waits ends as REVOKED; one that is leased goes on, without the key ("replace"), or
+    is revoked as `Coordinator.revoke` does with `terminate` ("cancel").
     """
 
     key: str
-    until: Literal["start", "done"] = "done"
+    until: Literal["start", "done", "ttl"] = "done"
     ttl: float | None = None
-    on_conflict: Literal["skip", "raise"] = "skip"
+    on_conflict: Literal["skip", "raise", "replace", "cancel"] = "skip"
 
 
 class Dedup(Struct, array_like=True, frozen=True, tag="dedup"):
@@ -51,7 +54,25 @@ class Fence(Struct, array_like=True, frozen=True, tag="fence"):
     token: int
 
 
-Guard = Unique | Dedup | Fence
+class Limit(Struct, array_like=True, frozen=True, tag="limit"):
+    """How fast, and how many at a time, the messages of one namespace with this `key` are handed out, whatever their
+    queue, priority, partition and worker. Nothing is refused: what may not start yet waits in its queue, keeps its
+    place among those of its key, and does not hold up others.
+
+    `rate` is in units a second, of which a message takes `cost`; up to `burst` units may be handed out at once after a
+    pause, and a message that costs more waits for a full burst and is paid off afterwards. `concurrency` is how many
+    may be leased at once, whatever their cost. What is retried, or comes back from a dead worker, is handed out again,
+    and so pays again. What the newest message of a key says of `rate`, `burst` and `concurrency` holds for all.
+    """
+
+    key: str
+    rate: float | None = None
+    burst: float = 1.0
+    concurrency: int | None = None
+    cost: float = 1.0
+
+
+Guard = Unique | Dedup | Fence | Limit
 
 
 class Fate(Struct, array_like=True, frozen=True, gc=False):

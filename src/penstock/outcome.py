@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -48,6 +49,31 @@ class Progress(Struct, frozen=True):
     done: float
     total: float | None = None
     note: str = ""
+
+
+class Part(Struct, frozen=True, gc=False):
+    """A value that a task published while it ran. `index` counts from 0 over all of the task's runs; `run` is the
+    number of the run (retries and lost attempts before it)."""
+
+    index: int
+    run: int
+    value: bytes
+    content_type: str = "json"
+
+
+class Parts(Struct, frozen=True):
+    """What is kept of a task's parts, from the index that was asked for. `first` is the oldest index that is kept,
+    `end` the next one that will be given. `ended`: the task is in a terminal state, or not known, and no more come."""
+
+    first: int
+    end: int
+    parts: Sequence[Part]
+    ended: bool
+
+
+MOST_PARTS = 10_000
+MOST_PART_BYTES = 4 << 20
+"""What is kept of the parts of one task, in number and in bytes of their values: the newest."""
 
 
 class Report(Struct, frozen=True):

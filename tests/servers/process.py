@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LISTENING_PORTS = range(10_000, 32_000)
+"""Below those that Linux and macOS give to connections."""
 START_TIMEOUT = 90.0
 STOP_TIMEOUT = 15.0
 
@@ -138,9 +141,12 @@ def program(name: str, *folders: str) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens at. Not one the system gives away: until the server binds it, any connection that is
+    made on this machine could get it as its own end."""
+    while True:
+        port = secrets.choice(LISTENING_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def children(pid: int) -> list[int]:
