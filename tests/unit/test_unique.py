@@ -6,7 +6,9 @@ import pytest
 
 from penstock import ConfigError, Unique
 from penstock.codec import Arguments
-from penstock.unique import MAX_KEY, unique_of
+from penstock.keys import Given
+from penstock.message import MAX_NAME
+from penstock.unique import unique_of
 
 
 def function(user: int, kind: str = "full", *, options: dict[str, int] | None = None) -> None: ...
@@ -16,7 +18,7 @@ ARGUMENTS = Arguments("t", function)
 
 
 def key(unique: Unique, *args: Any, **kwargs: Any) -> str:
-    return unique.guard("t", ARGUMENTS, args, kwargs).key
+    return unique.guard(Given("t", ARGUMENTS, args, kwargs)).key
 
 
 def test_true_is_the_name_and_all_arguments_however_they_are_written() -> None:
@@ -27,7 +29,7 @@ def test_true_is_the_name_and_all_arguments_however_they_are_written() -> None:
     assert len(same) == 1
     assert same.pop().startswith("t:")
     assert key(Unique(), 1) != key(Unique(), 2)
-    assert key(Unique(), 1) != Unique().guard("other", ARGUMENTS, (1,), {}).key
+    assert key(Unique(), 1) != Unique().guard(Given("other", ARGUMENTS, (1,), {})).key
 
 
 def test_templates_and_functions() -> None:
@@ -57,19 +59,21 @@ def test_a_key_that_cannot_be_made(unique: Unique, error: str) -> None:
 def test_a_long_key_becomes_its_digest() -> None:
     one, two = key(Unique("{kind}"), 1, "x" * 1000), key(Unique("{kind}"), 1, "x" * 1001)
     assert one != two
-    assert len(one) <= MAX_KEY
+    assert len(one) <= MAX_NAME
 
 
 def test_the_guard_carries_the_rest() -> None:
-    guard = Unique("k", until="start", ttl=5, on_conflict="raise").guard("t", ARGUMENTS, (1,), {})
+    guard = Unique("k", until="start", ttl=5, on_conflict="raise").guard(Given("t", ARGUMENTS, (1,), {}))
     assert (guard.key, guard.until, guard.ttl, guard.on_conflict) == ("k", "start", 5, "raise")
 
 
 def test_a_task_that_is_not_known_here() -> None:
-    assert Unique().guard("far", None, (1,), {"a": 2}).key == Unique().guard("far", None, (1,), {"a": 2}).key
-    assert Unique("{a}").guard("far", None, (1,), {"a": 2}).key == "2"
+    assert (
+        Unique().guard(Given("far", None, (1,), {"a": 2})).key == Unique().guard(Given("far", None, (1,), {"a": 2})).key
+    )
+    assert Unique("{a}").guard(Given("far", None, (1,), {"a": 2})).key == "2"
     with pytest.raises(ConfigError, match="cannot be filled"):
-        Unique("{b}").guard("far", None, (1,), {"a": 2})
+        Unique("{b}").guard(Given("far", None, (1,), {"a": 2}))
 
 
 @pytest.mark.parametrize(
