@@ -253,6 +253,11 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
     return kind(**given)
 
 
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the options that are `None` to mean the app's setting; for `max_retries` None means no end."""
+    return {name: value for name, value in options.items() if value is not None or name == "max_retries"}
+
+
 def check_options(where: str, kind: type[S], said: Mapping[str, Any]) -> None:
     """`read_options` for what a setting says of tasks: errors begin with `where`."""
     try:

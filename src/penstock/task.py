@@ -440,3 +440,18 @@ def _script_name() -> str | None:
         parts.insert(0, folder.name)
         folder = folder.parent
     return ".".join(parts)
+
+
+def same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
+    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if first is None or second is None:
+        return one is other
+    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
+        return True
+    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

@@ -8,7 +8,8 @@ from penstock import ConfigError, Unique
 from penstock.codec import Arguments
 from penstock.keys import Given
 from penstock.message import MAX_NAME
-from penstock.unique import unique_of
+from penstock.unique import debounce, singleton, throttle, unique_of
+from tests.unit.fake_engine import fake_app
 
 
 def function(user: int, kind: str = "full", *, options: dict[str, int] | None = None) -> None: ...
@@ -78,7 +79,18 @@ def test_a_task_that_is_not_known_here() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"key": ""}, {"key": False}, {"key": 5}, {"until": "end"}, {"on_conflict": "wait"}, {"ttl": 0}, {"ttl": -1}],
+    [
+        {"key": ""},
+        {"key": False},
+        {"key": 5},
+        {"until": "end"},
+        {"on_conflict": "wait"},
+        {"ttl": 0},
+        {"ttl": -1},
+        {"until": "ttl"},
+        {"delay": 0},
+        {"ttl": float("inf")},
+    ],
     ids=str,
 )
 def test_bad_options(bad: dict[str, Any]) -> None:
@@ -91,3 +103,19 @@ def test_short_forms() -> None:
     assert unique_of(True) == Unique()
     assert unique_of("k") == Unique("k")
     assert unique_of(Unique("k")) == Unique("k")
+
+
+def test_what_they_are_called_elsewhere() -> None:
+    assert singleton() == Unique()
+    assert singleton("k", "cancel") == Unique("k", on_conflict="cancel")
+    assert throttle(5, "k") == Unique("k", "ttl", 5, "skip")
+    assert debounce(5, "k") == Unique("k", "start", None, "replace", 5)
+
+
+def test_a_debounced_call_waits_unless_it_says_when() -> None:
+    app, engine = fake_app()
+    task = app.task(name="t", unique=debounce(30, "k"))(lambda: None)
+    task.delay()
+    task.apply_async(countdown=5)
+    task.apply_async(unique=False)
+    assert [message.eta and round(message.eta - message.sent) for message in engine.broker.messages] == [30, 5, None]
