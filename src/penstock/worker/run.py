@@ -410,7 +410,9 @@ class Runner:
 
 def freed(message: Message) -> tuple[Effect, ...]:
     """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out."""
-    return tuple(ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique))
+    return tuple(
+        ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique) and guard.until != "ttl"
+    )
 
 
 def _show_from_function(error: BaseException) -> None:
