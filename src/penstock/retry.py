@@ -148,9 +148,10 @@ def snoozes(message: Message) -> int:
     return int(count) if count.isdecimal() and len(count) < 10 else 0
 
 
-def unsnoozed(message: Message) -> dict[str, str]:
-    """Its headers, but for the count of snoozes."""
-    return {name: value for name, value in (message.headers or {}).items() if name != SNOOZES}
+def afresh(message: Message) -> Message:
+    """The message as if it was never tried, for a dead letter that is put back, or another task in its place."""
+    headers = {name: value for name, value in (message.headers or {}).items() if not name.startswith(OWN_HEADERS)}
+    return msgspec.structs.replace(message, attempts=0, retries=0, eta=None, headers=headers or None)
 
 
 def _snoozed(policy: RetryPolicy, message: Message, error: BaseException, seconds: float, now: float) -> Again | GiveUp:

@@ -112,6 +112,8 @@ def test_a_task_that_snoozes_for_ever_is_a_dead_letter(app: Penstock, tasks: Reh
     [letter] = app.engine.run(app.engine.inspect.dead_letters())
     assert letter.message is not None
     assert letter.message.headers == {"penstock-snoozes": "3"}
+    app.engine.run(app.engine.inspect.retry_dead([letter.id]))
+    assert len(tasks.run_to_end()) == 4, "its counts are fresh"
 
 
 def test_hooks_of_errors_hear_nothing_of_a_snooze(app: Penstock, tasks: Rehearsal) -> None:
