@@ -111,7 +111,7 @@ def decide(
     if isinstance(error, Replace):
         return Instead(error.call)
     if isinstance(error, policy.autoretry_for) and not isinstance(error, policy.dont_autoretry_for):
-        seconds = seconds_of(getattr(error, "retry_after", None))
+        seconds = _said(error)
         if seconds is not None:
             return _snoozed(policy, message, error, seconds, now)
         if _retries_left(policy.max_retries, message.retries):
@@ -140,6 +140,14 @@ def _asked(policy: RetryPolicy, message: Message, error: Retry, now: float, rng:
     else:
         when = now + delay(policy, message.retries, rng)
     return Again(when, _next(message, when), reason, error.new_args, error.new_kwargs)
+
+
+def _said(error: BaseException) -> float | None:
+    """The seconds that an error says to wait, if it says any."""
+    try:
+        return seconds_of(getattr(error, "retry_after", None))
+    except Exception:  # a property of somebody's, which failed
+        return None
 
 
 def snoozes(message: Message) -> int:

@@ -18,11 +18,13 @@ from penstock import (
     chain,
     chord,
     crontab,
+    debounce,
     group,
     schedule,
 )
+from penstock.spread import Spread
 
-app = Penstock("tasks", broker="memory://", task_default_queue="q")
+app = Penstock("tasks", broker="memory://", task_default_queue="q", task_default_rate_limit="5/s")
 Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
 
 
@@ -51,6 +53,23 @@ def configured(x: int) -> list[int]:
     return [x]
 
 
+@app.task(
+    rate_limit="10/s",
+    rate_burst=5,
+    concurrency_limit=2,
+    limit_key="{x}",
+    cost=lambda x: x,
+    partition="{x}",
+    max_snoozes=5,
+)
+def limited(x: int) -> None: ...
+
+
+@app.task(bind=True, unique=debounce(30, "{x}"))
+def debounced(self: Task[..., Any], x: int) -> None:
+    raise self.snooze(7)
+
+
 @app.task(max_retry=5)  # type: ignore[call-overload,untyped-decorator]  # refused
 def misconfigured(x: int) -> None: ...
 
@@ -71,6 +90,9 @@ assert_type(add.delay_on_commit(1, y=2), AsyncResult[int])
 assert_type(add.delay_many([(1, 2)]), list[AsyncResult[int]])
 assert_type([result.get() for result in as_completed([add.delay(1)])], list[int])
 assert_type(app.send_task("x"), AsyncResult[Any])
+assert_type(app.spread(limited, range(3), name="a", over="2h"), Spread)
+app.spread(limited.s(), [(1,)], name="b", rate=5, totl=1)  # type: ignore[call-arg]  # refused
+limited.apply_async((1,), cost=2.5)
 assert_type(add.s(1), Signature[int])
 assert_type(fetch.si("x"), Signature[bytes])
 add.si("x")  # type: ignore[arg-type]  # refused
