@@ -8,10 +8,11 @@ from penstock.broker import Demand, Key
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
 from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
-from penstock.message import Message
+from penstock.guarding import MAX_KEY
+from penstock.message import Limit, Message
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
-from penstock.server.checking import MAX_KEY, MAX_QUEUES, check_message, check_number, check_route, check_seconds
+from penstock.server.checking import MAX_QUEUES, check_message, check_number, check_route, check_seconds
 from penstock.server.space import Space
 
 MAX_LIMIT = 10_000
@@ -55,7 +56,8 @@ class RightsCheck:
     # Publishing.
 
     def publish(self, messages: Sequence[Message], *, worker: bool) -> None:
-        """New work, or what follows from some: write on its queues, configure where there is no such queue yet."""
+        """New work, or what follows from some: write on its queues and limits, configure where there is no such queue
+        yet."""
         known = self._space.store.catalog.known_queue
         seen: set[tuple[str, str]] = set()
         for message in messages:
@@ -68,6 +70,9 @@ class RightsCheck:
                     self.need(Right.CONFIGURE, "queue", message.queue)
             if message.partition:
                 check_route(message)
+            for guard in message.guards:
+                if isinstance(guard, Limit):  # what the newest message says holds for all of the key, in any queue
+                    self.need(Right.WRITE, "limit", guard.key)
             if message.id is not None:
                 self._check_minted(message, worker=worker)
 
