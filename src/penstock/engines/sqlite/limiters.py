@@ -17,6 +17,9 @@ from penstock.errors import DecodeError
 from penstock.limiting import Limiter, admit, is_spent, renewed
 from penstock.message import Limit, Message, unpack
 
+REST = 0.005
+"""Seconds for which a limiter stays closed at least: of a fast one several go at a time, as the line in time allows, and
+workers are not woken for each."""
 LOOK = 60.0
 """Seconds after which it is seen whether a limiter can be forgotten, and again."""
 LOOK_AT_ONCE = 100
@@ -151,7 +154,8 @@ class Limiters:
         if count and entrance.limiter.rate is not None:
             self._db.execute("UPDATE limiter SET full = ? WHERE id = ?", (entrance.after[count - 1].full, entrance.id))
         if entrance.refused and count == len(entrance.after):
-            return self._close(entrance.id, entrance.again)
+            again = None if entrance.again is None else max(entrance.again, entrance.now + REST)
+            return self._close(entrance.id, again)
         self._choose_front(entrance.id, queue)
         return None
 

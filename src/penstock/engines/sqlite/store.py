@@ -20,6 +20,7 @@ from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.guards import Guards
+from penstock.engines.sqlite.handing import Handing
 from penstock.engines.sqlite.ids import FIRST_TASK, PARKED, lane_of
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.limiters import Limiters, signed
@@ -99,6 +100,7 @@ class Store:
         )
         self.ending = Ending(self.db, self.publisher)
         self.claimer = Claimer(self.db, self.catalog, self.readier, self.limiters, self.revoker.drop_leased, self.now)
+        self.handing = Handing(self.db, self.catalog, self.counters, self.now)
         self.settler = Settler(
             self.db,
             self.catalog,
