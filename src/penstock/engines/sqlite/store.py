@@ -26,7 +26,7 @@ from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
-from penstock.engines.sqlite.publishing import SOON, Publisher, Wake, outgoing
+from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
@@ -176,8 +176,8 @@ class Store:
         def work(wake: Wake) -> tuple[Plan, list[Claimed]]:
             settled = self.settler.settle(settle, prepared, wake) if settle else prepared
             claims = self.claimer.claim(want) if want is not None and wanted else []
-            opening = self.claimer.take_opening() if claims else None
-            if opening is not None and opening.at < self.now() + SOON:
+            opening = self.claimer.take_opening()
+            if claims and opening is not None:
                 wake.queues |= opening.queues  # this worker has something to do: another is to watch the time
                 wake.tasks += 1
             return settled, claims
@@ -335,6 +335,12 @@ class Store:
         )
         known = row < parked if row & PARKED else row < tail
         return (lane.namespace, lane.queue_name, lane.priority, lane.partition) if known else None
+
+    def queue_of_holder(self, key: str) -> str | None:
+        """The queue of the task that holds a unique key, if there is one."""
+        row = self.db.read(lambda: self.db.query("SELECT id FROM unique_key WHERE name = ?", (key,)).fetchone())
+        lane = None if row is None else self.catalog.find(lane_of(row[0]))
+        return None if lane is None else lane.queue_name
 
     def lease_of(self, token: int) -> tuple[str, str] | None:
         """Worker and queue of a lease; `None` when it is lost."""
