@@ -61,12 +61,13 @@ class Backend(Protocol):
 
     async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
         """Add parts (value and content type) to what the task `key` has published, and wake who waits for them.
-        Nothing is added, and the answer is `False`, when the task has ended, or a later run of it has added. A task
-        that was never seen may be known elsewhere: its parts are kept, as `store` keeps its outcome, until nothing was
-        added for as long as results are kept. `mark` names this call, from 0 to 2**63 - 1, drawn at random: a repeat
-        of the task's last one adds nothing and answers `True`, so that an engine may try again. As durable as `note`;
-        gone with the result, and with a task that ends without one. Raises `Unsupported` without `features.streams`,
-        and `MessageTooLarge` for more than the bounds of what is kept (see `check_parts`)."""
+        Nothing is added, and the answer is `False`, when an outcome of it is stored, it is a dead letter, or a later
+        run of it has added. A task that is not there may run elsewhere, or was acknowledged before it ran: its parts
+        are kept, as `store` keeps its outcome, until nothing was added for as long as results are kept. `mark` names
+        this call, from 0 to 2**63 - 1, drawn at random: a repeat of the task's last one adds nothing and answers
+        `True`, so that an engine may try again. As durable as `note`; gone with the result, and when a task is
+        acknowledged without one. Raises `Unsupported` without `features.streams`, and `MessageTooLarge` for more than
+        is kept (see `check_parts`)."""
         ...
 
     async def parts(self, key: Key, offset: int, limit: int) -> Parts:
@@ -86,5 +87,5 @@ def check_parts(values: Sequence[tuple[bytes, str]]) -> None:
     if len(values) > MOST_PARTS or size > MOST_PART_BYTES:
         raise MessageTooLarge(
             f"{len(values):,} parts with {size:,} bytes at once; of one task {MOST_PARTS:,} parts and "
-            f"{MOST_PART_BYTES:,} bytes are kept: publish smaller parts, or store the data elsewhere and publish its key"
+            f"{MOST_PART_BYTES:,} bytes are kept: publish less, or store the data elsewhere and publish its key"
         )

@@ -63,8 +63,8 @@ class Part(Struct, frozen=True, gc=False):
 
 class Parts(Struct, frozen=True):
     """What is kept of a task's parts, from the index that was asked for. `first` is the oldest index that is kept,
-    `end` the next one that will be given; both are 0 where there are none. `ended`: the task is in a terminal state
-    here, or nothing is known of it here, neither the task nor parts."""
+    `end` the next one that will be given; both are 0 where there are none. `ended`: an outcome is stored here, it is
+    a dead letter, or nothing is known of it here: no task, and no parts."""
 
     first: int
     end: int
