@@ -65,9 +65,8 @@ class Backend(Protocol):
         run of it has added. A task that is not there may run elsewhere, or was acknowledged before it ran: its parts
         are kept, as `store` keeps its outcome, until nothing was added for as long as results are kept. `mark` names
         this call, from 0 to 2**63 - 1, drawn at random: a repeat of the task's last one adds nothing and answers
-        `True`, so that an engine may try again. As durable as `note`; gone with the result, and when a task is
-        acknowledged without one. Raises `Unsupported` without `features.streams`, and `MessageTooLarge` for more than
-        is kept (see `check_parts`)."""
+        `True`, so that an engine may try again. As durable as `note`; gone with the result. Raises `Unsupported`
+        without `features.streams`, and `MessageTooLarge` for more than is kept (see `check_parts`)."""
         ...
 
     async def parts(self, key: Key, offset: int, limit: int) -> Parts:

@@ -140,8 +140,6 @@ class Store:
         self.remember_end(task.id)
         if outcome is not None:
             self.shelf.store(task.id, outcome, task.name, task.queue)
-        elif self.shelf.get(task.id) is None:
-            self.shelf.streams.drop(task.id)
 
     def bury(self, task: Task, reason: str, outcome: Outcome | None) -> None:
         """A lifted task becomes a dead letter."""
