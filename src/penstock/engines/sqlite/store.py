@@ -301,15 +301,14 @@ class Store:
     def subscribe_parts(self, key: Key, notify: Callable[[], None]) -> Ear:
         key = self.watched(key)
         ear = self.ears.add(key, notify)
-        ear.watch = self.watcher.subscribe([key], ear.told)
+        ear.watch = self.watcher.subscribe([key], ear.tell)
         return ear
 
-    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]], wake: Wake) -> bool:
-        """Add parts, inside a write transaction."""
+    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        """Add parts of a task that has not ended, inside a write transaction."""
         row = key if isinstance(key, int) else self.row_to_store(key)
         if self.has_result(row) or self.db.execute("SELECT 1 FROM dead WHERE id = ?", (row,)).fetchone():
             return False
-        wake.results = True
         return self.streams.append(row, run, mark, values)
 
     def parts(self, key: Key, offset: int, limit: int) -> Parts:

@@ -306,6 +306,7 @@ async def check_expired_with_the_result(kit: Kit) -> None:
     await stream.add(b"0")
     await kit.backend_call(kit.backend.append(stranger, 0, 1, [(b"0", "json")]))
     await stream.worker.finish(stream.delivery, outcome=success(kit))
+    stream.worker.broker.record_start(stream.worker.slot, None)
     await kit.pass_time(RESULTS_ARE_KEPT * 1.5)
     for engine in {id(one): one for one in (kit.engine, kit.results)}.values():
         await kit.call(engine.coordinator.reap(), engine)
