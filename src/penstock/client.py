@@ -28,6 +28,7 @@ from penstock.exchanges import Copies, needs_workers
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
+from penstock.partials import Outbox
 from penstock.request import Request, current
 from penstock.result import AsyncResult
 from penstock.unique import unique_of
@@ -52,6 +53,7 @@ class Client:
     def __init__(self, app: Penstock) -> None:
         self._app = app
         self._notes: set[asyncio.Task[None]] = set()
+        self.outbox = Outbox(app)
 
     # -- from a call to a message
 

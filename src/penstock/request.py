@@ -31,6 +31,8 @@ class Request(Struct, gc=False):
     called_directly: bool = False
     noted: float = float("-inf")
     """When progress was last noted, in monotonic seconds."""
+    sink: Any = None
+    """Where what it publishes goes, once it has published something (see `penstock.partials`)."""
 
     @property
     def id(self) -> str:

@@ -14,10 +14,12 @@ from penstock.canvas.calls import Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry
+from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
+from penstock.partials import encoded, sink_of
 from penstock.request import Request
 from penstock.retry import RetryPolicy
 
@@ -32,7 +34,7 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two notes of progress of one task; those in between are dropped, but not the last."""
 
 _log = logging.getLogger("penstock.task")
-_COROUTINE = 0x80 | 0x100  # inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_COROUTINE = 0x80 | 0x100 | 0x200  # inspect: CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
 
 
 class Task(Generic[P, R]):
@@ -50,6 +52,9 @@ class Task(Generic[P, R]):
     """The function as it is called with the arguments of a call only."""
     bind: bool
     is_coroutine: bool
+    """It is awaited: a coroutine, or an async generator."""
+    is_generator: bool
+    """The function yields parts; `run` does not, but publishes them."""
     declared: Mapping[str, Any]
     """The options that `@app.task(…)` and its class name."""
     options: TaskOptions
@@ -68,6 +73,7 @@ class Task(Generic[P, R]):
 
     _arguments: Arguments | None
     _returned: Returned | None
+    _parts: Returned | None
 
     def attach(
         self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, declared: Mapping[str, Any]
@@ -76,7 +82,10 @@ class Task(Generic[P, R]):
         self.app, self.name, self.function, self.bind, self.declared = app, name, function, bind, declared
         self.run = MethodType(function, self) if bind else function
         code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-        self.is_coroutine = bool(code is not None and code.co_flags & _COROUTINE)
+        flags = code.co_flags if code is not None else 0
+        self.is_coroutine, self.is_generator = bool(flags & _COROUTINE), is_generator(flags)
+        if self.is_generator:
+            self.run = driven(self, self.run)
         self.hooks = frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Task, hook))
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -98,7 +107,7 @@ class Task(Generic[P, R]):
         self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
         self.compression = compression_of(options.compression or conf.task_compression)
         self.calls_plainly = options.expires is None and options.unique is False and self.compression is None
-        self._arguments = self._returned = None  # they read what was accepted before
+        self._arguments = self._returned = self._parts = None  # they read what was accepted before
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -112,7 +121,7 @@ class Task(Generic[P, R]):
         """The function itself, here and now. A coroutine task returns its coroutine."""
         if not self.bind:
             return cast(R, self.function(*args, **kwargs))
-        if self.is_coroutine:
+        if self.is_coroutine and not self.is_generator:
             return cast(R, self._run_directly(args, kwargs))
         token = requests.current.set(requests.direct(self.name))
         try:
@@ -321,6 +330,23 @@ class Task(Generic[P, R]):
         except Exception:
             _log.warning("progress of %s could not be noted", self.name, exc_info=True)
 
+    def publish_partial(self, value: Any) -> None:
+        """Publish a part: callers see it at once, in `AsyncResult.stream` and `partial`, while this run goes on. It is
+        sent in the background, and stored before the run ends; nothing is published of a call without a result.
+
+        Raises `EncodeError`, `MessageTooLarge` (4 MiB), `Unsupported` where results are kept without parts, and
+        `BrokerError` when an earlier part could not be stored: catch it, or let the run fail."""
+        request = self.request
+        if not request.called_directly:
+            sink_of(self, request).put(*encoded(self, request, value))
+
+    async def apublish_partial(self, value: Any) -> None:
+        """`publish_partial` in a coroutine: it waits, without blocking the loop, while too many parts wait to be sent,
+        where the other raises."""
+        request = self.request
+        if not request.called_directly:
+            await sink_of(self, request).aput(*encoded(self, request, value))
+
     # -- hooks: what a subclass may redefine. Errors in them are logged, and change nothing.
 
     def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -364,8 +390,19 @@ class Task(Generic[P, R]):
         """How results are written and read. Raises `ConfigError`."""
         if self._returned is None:
             annotation, reader = self.codec.signature.return_annotation, self.app.pipeline.reader
+            if self.is_generator:
+                annotation = annotated(annotation)[1]
             self._returned = Returned(self.name, annotation, reader=reader)
         return self._returned
+
+    @property
+    def parts(self) -> Returned:
+        """How what a run publishes is written and read. Raises `ConfigError`."""
+        if self._parts is None:
+            returned = self.codec.signature.return_annotation
+            annotation = annotated(returned)[0] if self.is_generator else Any
+            self._parts = Returned(self.name, annotation, reader=self.app.pipeline.reader, what="a part")
+        return self._parts
 
     def arguments(self, body: bytes, content_type: str = "json") -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a message's body. Raises `DecodeError`."""
