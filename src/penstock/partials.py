@@ -106,7 +106,7 @@ class Outgoing:
         with self._outbox.lock:
             if self._is_full() and running_loop() is not None:
                 raise BrokerUnavailable(
-                    f"{self._name}: {len(self.waiting):,} parts wait to be stored, and this would block the running loop; "
+                    f"{self._name}: {len(self.waiting):,} parts wait to be stored, and this would block the loop: "
                     "await self.apublish_partial(…)"
                 )
             self._block(lambda: not self._is_full())

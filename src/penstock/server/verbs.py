@@ -153,9 +153,10 @@ def append(s: ClientSession, key: Key, run: int, mark: int, values: Sequence[tup
     _worked_on(s, key)
     check_values(values)
     store = s.space.store
-    if not store.change(lambda wake: store.append(key, run, mark, values), durable=False, heavy=False):
+    row = store.change(lambda wake: store.append(key, run, mark, values), durable=False, heavy=False)
+    if row is None:
         return False
-    store.ears.tell(store.watched(key))
+    store.ears.added(row)
     return True
 
 

@@ -146,7 +146,7 @@ class SqliteBackend:
 
         def work(wake: Wake) -> bool:
             wake.results = True  # who waits for parts sleeps beside those who wait for results
-            return store.append(key, run, mark, values)
+            return store.append(key, run, mark, values) is not None
 
         return store.change(work, durable=False, heavy=False)
 

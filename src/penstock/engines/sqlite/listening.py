@@ -84,6 +84,14 @@ class Ears:
             ear.rung = True
             ear.tell()
 
+    def added(self, row: int) -> None:
+        """The same of a row, also to those who know it by the id that its caller chose."""
+        self.tell(row)
+        if any(isinstance(key, str) for key in self._ears):
+            names = self._db.read(lambda: self._db.query("SELECT name FROM alias WHERE id = ?", (row,)).fetchall())
+            for (name,) in names:
+                self.tell(name)
+
     def heard(self, key: Key) -> None:
         """Somebody is about to read what there is: from now on there may be more."""
         for ear in self._ears.get(key, ()):

@@ -304,12 +304,13 @@ class Store:
         ear.watch = self.watcher.subscribe([key], ear.tell)
         return ear
 
-    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
-        """Add parts of a task that has not ended, inside a write transaction."""
+    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> int | None:
+        """Add parts of a task that has not ended, inside a write transaction; returns its row, or `None` when nothing
+        is added."""
         row = key if isinstance(key, int) else self.row_to_store(key)
         if self.has_result(row) or self.db.execute("SELECT 1 FROM dead WHERE id = ?", (row,)).fetchone():
-            return False
-        return self.streams.append(row, run, mark, values)
+            return None
+        return row if self.streams.append(row, run, mark, values) else None
 
     def parts(self, key: Key, offset: int, limit: int) -> Parts:
         """What is kept of a task's parts, inside `Database.read`."""

@@ -399,6 +399,22 @@ async def check_told_of_parts_and_of_the_end(kit: Kit) -> None:
     subscription.close()
 
 
+async def check_told_by_the_id_that_its_caller_chose(kit: Kit) -> None:
+    if not await streams(kit):
+        return
+    queue, worker, bell, chosen = await kit.queue(), await kit.worker(), Bell(), kit.name("chosen")
+    subscription = kit.backend.subscribe_parts(chosen, bell)
+    await kit.accept(kit.message(queue, id=chosen))
+    stream = Stream(kit, worker, await worker.take_one(queue))
+    for end in (1, 2, 3):
+        await stream.add(b"%d" % end)
+        await until(kit, bell, stream, functools.partial(has_come, end))
+    equal([part.value for part in (await look(kit, chosen)).parts], [b"1", b"2", b"3"], "parts by the chosen id")
+    await worker.finish(stream.delivery, outcome=success(kit))
+    await until(kit, bell, stream, lambda found: found.ended)
+    subscription.close()
+
+
 async def check_told_by_another_process(kit: Kit) -> None:
     if not await streams(kit) or kit.results is not kit.engine:
         return
@@ -457,6 +473,7 @@ CHECKS = (
     check_parts_of_neighbours_are_apart,
     check_released_and_run_again,
     check_told_of_parts_and_of_the_end,
+    check_told_by_the_id_that_its_caller_chose,
     check_told_by_another_process,
     check_told_only_of_what_is_waited_for,
 )
