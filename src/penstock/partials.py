@@ -221,9 +221,7 @@ class Outbox:
         """Where the parts of this run go. Raises `Unsupported` where they cannot be kept."""
         app = self._app
         check_streams(app)
-        # A task that was acknowledged before it ran is known by its id only.
-        key = request.key if task.options.acks_late else request.id
-        [stored] = apart.stored_keys(app.engine, app.results, [key])
+        [stored] = apart.stored_keys(app.engine, app.results, [request.key])
         return Outgoing(self, f"task {task.name}[{request.id}]", stored, request.message.retries + request.attempts)
 
     def send(self, one: Outgoing) -> None:
