@@ -351,7 +351,8 @@ class ClientSession:
             self.peer.cut("malformed", f"more than {MAX_WATCHED:,} results are waited for")
             return
         self._listening.add(keys)
-        self._turns.results()  # one may have ended
+        if keys:
+            self.peer.send(Added(keys))  # what came before this was read, nobody was told
 
     def _unlisten(self, request: UnlistenRequest, size: int) -> None:
         self._listening.drop(request.keys)

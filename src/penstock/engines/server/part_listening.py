@@ -58,8 +58,8 @@ class PartListening:
         waiting.append(listener)
         if len(waiting) == 1:
             self._engine.keeper.tell(ListenRequest([listener.key]))
-        # What came before the broker knew of the listener, nobody was told.
-        listener.notify()
+        else:
+            listener.notify()  # the broker, which tells the first one, is not asked
 
     def added(self, keys: Sequence[Key]) -> None:
         """What the broker pushed."""
@@ -69,11 +69,10 @@ class PartListening:
                     listener.notify()
 
     def listen_again(self, wire: LoopWire) -> None:
-        """On a new connection. What was pushed meanwhile, nobody heard."""
+        """On a new connection. What was pushed meanwhile, nobody heard: the broker tells all of them now."""
         keys = list(self._listeners)
         for start in range(0, len(keys), CHUNK):
             wire.tell(ListenRequest(keys[start : start + CHUNK]))
-        self.added(keys)
 
     def leave(self, listener: PartListener) -> None:
         if self._engine.is_open():

@@ -37,6 +37,9 @@ class Bell:
     def rung(self) -> bool:
         return self._rung.is_set()
 
+    def forget(self) -> None:
+        self._rung.clear()
+
 
 class Stream:
     """A running task with its parts, as its worker and its readers have them."""
@@ -432,6 +435,7 @@ async def check_told_only_of_what_is_waited_for(kit: Kit) -> None:
     stream = await running(kit, worker)
     gone = kit.backend.subscribe_parts(stream.id, closed)
     gone.close()
+    closed.forget()
     subscription = kit.backend.subscribe_parts(stream.id, bell)
     await stream.add(b"0")
     await until(kit, bell, stream, functools.partial(has_come, 1))
