@@ -189,7 +189,7 @@ class EagerRunner(Runner):
         settlement = super().prepare(slot, delivery, now)
         if settlement is None:
             slot.request.is_eager = True
-            slot.request.sink, self.collected.run = self.collected, slot.request.retries
+            slot.request.sink, self.collected.run = self.collected, slot.request.run
         return settlement
 
     def decided(

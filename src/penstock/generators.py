@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Callable
 from contextlib import aclosing, closing
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 if TYPE_CHECKING:
     from penstock.task import Task
 
+CO_GENERATOR, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x100, 0x200  # of `inspect`, which is slow to import
 _PLAIN = (abc.Generator, abc.Iterator, abc.Iterable)
 _ASYNC = (abc.AsyncGenerator, abc.AsyncIterator, abc.AsyncIterable)
 

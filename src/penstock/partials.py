@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from penstock import apart
 from penstock.backend import check_parts
@@ -28,8 +27,9 @@ from penstock.outcome import Part
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.codec import Format, Returned
+    from penstock.options import TaskOptions
     from penstock.request import Request
-    from penstock.task import Task
 
 AHEAD_PARTS, AHEAD_BYTES = 1_000, 1 << 20
 """What of one run may wait to be sent; who publishes more waits. One append carries no more than that, either."""
@@ -217,12 +217,12 @@ class Outbox:
         self._ready: deque[Outgoing] = deque()
         self._thread: threading.Thread | None = None
 
-    def open(self, task: Task[..., Any], request: Request) -> Outgoing:
+    def open(self, task: Publishes, request: Request) -> Outgoing:
         """Where the parts of this run go. Raises `Unsupported` where they cannot be kept."""
         app = self._app
         check_streams(app)
         [stored] = apart.stored_keys(app.engine, app.results, [request.key])
-        return Outgoing(self, f"task {task.name}[{request.id}]", stored, request.message.retries + request.attempts)
+        return Outgoing(self, f"task {task.name}[{request.id}]", stored, request.run)
 
     def send(self, one: Outgoing) -> None:
         """It has something to send. Under the lock."""
@@ -257,7 +257,7 @@ class Outbox:
 
     def _append(self, one: Outgoing, values: Sequence[tuple[bytes, str]]) -> tuple[bool, BaseException | None]:
         """Whether they were added, or why not; `None`: nobody takes them."""
-        mark, pause = secrets.randbits(63), 0.1
+        mark, pause = int.from_bytes(os.urandom(8), "big") >> 1, 0.1
         deadline = time.monotonic() + PATIENCE
         results = self._app.results
         while True:
@@ -272,6 +272,38 @@ class Outbox:
                 return False, error
 
 
+class Publishes:
+    """What a task can publish while it runs."""
+
+    if TYPE_CHECKING:
+        app: Penstock
+        name: str
+        options: TaskOptions
+        result_format: Format
+
+        @property
+        def request(self) -> Request: ...
+        @property
+        def parts(self) -> Returned: ...
+
+    def publish_partial(self, value: Any) -> None:
+        """Publish a part: callers see it at once, in `AsyncResult.stream` and `partial`, while this run goes on. It is
+        sent in the background, and stored before the run ends; nothing is published of a call without a result.
+
+        Raises `EncodeError`, `MessageTooLarge` (4 MiB), `Unsupported` where results are kept without parts, and
+        `BrokerError` when an earlier part could not be stored: catch it, or let the run fail."""
+        request = self.request
+        if not request.called_directly:
+            sink_of(self, request).put(*encoded(self, request, value))
+
+    async def apublish_partial(self, value: Any) -> None:
+        """`publish_partial` in a coroutine: it waits, without blocking the loop, while too many parts wait to be sent,
+        where the other raises."""
+        request = self.request
+        if not request.called_directly:
+            await sink_of(self, request).aput(*encoded(self, request, value))
+
+
 def check_streams(app: Penstock) -> None:
     """Raise `Unsupported` where nobody keeps what running tasks publish."""
     features = app.results.broker.features
@@ -282,24 +314,24 @@ def check_streams(app: Penstock) -> None:
         )
 
 
-def sink_of(task: Task[..., Any], request: Request) -> Sink:
+def sink_of(task: Publishes, request: Request) -> Sink:
     """Where the parts of this run go: made with its first one."""
     sink: Sink | None = request.sink
     if sink is None:
         app = task.app
-        kept = app.keeps_results and not app.client.ignores_result(task, request.message)
+        kept = app.keeps_results and not app.client.ignores_result(cast(Any, task), request.message)
         sink = request.sink = app.client.outbox.open(task, request) if kept else Dropped()
     return sink
 
 
-def encoded(task: Task[..., Any], request: Request, value: Any) -> tuple[bytes, str]:
+def encoded(task: Publishes, request: Request, value: Any) -> tuple[bytes, str]:
     """A part as it leaves this process, and its content type. Raises `EncodeError`."""
     app, form = task.app, task.result_format
     data = task.parts.encode(value, form)
     if request.is_eager:
         return data, form.name
-    run, compression = request.message.retries + request.attempts, compression_of(app.conf.result_compression)
-    return app.pipeline.part_out(request.id, run, data, form.name, compression)
+    compression = compression_of(app.conf.result_compression)
+    return app.pipeline.part_out(request.id, request.run, data, form.name, compression)
 
 
 def _wake(loop: Any, changed: Any) -> None:

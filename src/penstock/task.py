@@ -19,7 +19,7 @@ from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
-from penstock.partials import encoded, sink_of
+from penstock.partials import Publishes
 from penstock.request import Request
 from penstock.retry import RetryPolicy
 
@@ -37,7 +37,7 @@ _log = logging.getLogger("penstock.task")
 _COROUTINE = 0x80 | 0x100 | 0x200  # inspect: CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
 
 
-class Task(Generic[P, R]):
+class Task(Publishes, Generic[P, R]):
     """A registered task. Made by `@app.task`; subclass it for hooks or shared options, and pass it as `base=`.
 
     A subclass may set options as class attributes (`max_retries = 5`), which `@app.task(…)` overrides, and redefine
@@ -329,23 +329,6 @@ class Task(Generic[P, R]):
             self.app.client.note(request.key, Progress(done, total, note))
         except Exception:
             _log.warning("progress of %s could not be noted", self.name, exc_info=True)
-
-    def publish_partial(self, value: Any) -> None:
-        """Publish a part: callers see it at once, in `AsyncResult.stream` and `partial`, while this run goes on. It is
-        sent in the background, and stored before the run ends; nothing is published of a call without a result.
-
-        Raises `EncodeError`, `MessageTooLarge` (4 MiB), `Unsupported` where results are kept without parts, and
-        `BrokerError` when an earlier part could not be stored: catch it, or let the run fail."""
-        request = self.request
-        if not request.called_directly:
-            sink_of(self, request).put(*encoded(self, request, value))
-
-    async def apublish_partial(self, value: Any) -> None:
-        """`publish_partial` in a coroutine: it waits, without blocking the loop, while too many parts wait to be sent,
-        where the other raises."""
-        request = self.request
-        if not request.called_directly:
-            await sink_of(self, request).aput(*encoded(self, request, value))
 
     # -- hooks: what a subclass may redefine. Errors in them are logged, and change nothing.
 

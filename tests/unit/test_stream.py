@@ -114,6 +114,25 @@ def test_a_task_that_is_tried_again_goes_on_behind_its_first_run(app: Penstock) 
         assert [(value, stream.run, stream.offset) for value in stream] == [("run 0", 0, 1), ("run 1", 1, 2)]
 
 
+def test_a_task_in_the_place_of_another_goes_on_behind_it(app: Penstock) -> None:
+    @app.task
+    def other() -> Iterator[str]:
+        yield "other"
+
+    @app.task(bind=True, max_retries=2)
+    def first(self: Any) -> Iterator[str]:
+        yield "first"
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        raise self.replace(other.s())
+
+    with rehearse(app) as tasks:
+        result = first.delay()
+        tasks.run_all()
+        stream = result.stream()
+        assert [(value, stream.run) for value in stream] == [("first", 0), ("first", 1), ("first", 2), ("other", 2)]
+
+
 def test_a_failure_comes_at_the_end(app: Penstock) -> None:
     @app.task
     def fails() -> Iterator[int]:
