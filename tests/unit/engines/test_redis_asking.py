@@ -84,8 +84,8 @@ def test_two_ends_of_one_delivery_are_settled_in_turn() -> None:
 
 def test_a_retry_keeps_its_id() -> None:
     item = Settlement(("t", 5, "a", "mine"), RetryAt(1.0, message(id="other")))
-    values = [one for one in Settling([item], {}, Lanes()).args if isinstance(one, bytes) and one[:1] == b"\xdc"]
-    assert [unpack(one).id for one in values] == ["mine"]
+    values = [one for one in Settling([item], {}, Lanes()).args if isinstance(one, bytes) and one[:2] == b" \xdc"]
+    assert [unpack(one[1:]).id for one in values] == ["mine"]
 
 
 def test_a_follow_up_needs_an_id() -> None:

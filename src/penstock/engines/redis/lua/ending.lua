@@ -102,6 +102,13 @@ end
 
 local function revoked(lane) return 'V' .. seconds(now) .. ' ' .. lane end
 
+-- Its worker is told when it extends the lease.
+local function revoke_leased(id, terminate)
+  local extras = extra(id)
+  extras.v = (extras.v == '1') and '1' or terminate
+  keep_extra(id, extras)
+end
+
 local function finish_revoked(lane, id)
   finish(lane, { id }, { revoked(lane) }, call('HSTRLEN', P .. ':m', id))
 end

@@ -81,12 +81,11 @@ function verbs.note()
   local id, progress = take(), take()
   local value = call('HGET', P .. ':m', id)
   if not value then return 0 end
-  local lane = lane_of(value)
-  if call('ZSCORE', P .. ':r:' .. lane, id) or call('ZSCORE', P .. ':due:' .. queue_of(lane), id) then return 0 end
+  if waits(lane_of(value), id) then return 0 end
   call('HSET', P .. ':pg', id, progress)
   return 1
 end
 
 local reply = verbs[verb]()
-write_counts()
+conclude()
 return reply

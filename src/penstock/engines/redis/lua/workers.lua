@@ -93,5 +93,5 @@ function verbs.list()
 end
 
 local reply = verbs[verb]()
-write_counts()
+conclude()
 return reply
