@@ -8,10 +8,11 @@ from penstock.broker import Demand, Key
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
 from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
+from penstock.guarding import MAX_KEY
 from penstock.message import Message
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
-from penstock.server.checking import MAX_KEY, MAX_QUEUES, check_message, check_number, check_route, check_seconds
+from penstock.server.checking import MAX_QUEUES, check_message, check_number, check_route, check_seconds
 from penstock.server.space import Space
 
 MAX_LIMIT = 10_000
