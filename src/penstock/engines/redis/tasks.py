@@ -57,6 +57,7 @@ def features_of(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=KINDS,
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        streams=True,
         durability=durability,
     )
 
