@@ -158,8 +158,13 @@ class RedisBackend:
                     del self._listeners[key]
                     unheard.append(key)
         for chunk in itertools.batched(unheard, CHUNK) if hasattr(itertools, "batched") else [unheard]:
-            if chunk:
-                self._engine.behind("results", ["unlisten", self._engine.client, len(chunk), *chunk])
+            if chunk and self._engine.is_open():
+                self._engine.thread.spawn(self._leave(chunk))
+
+    async def _leave(self, keys: Sequence[str]) -> None:
+        await self._engine.link.again("results", ["unlisten", self._engine.client, len(keys), *keys])
+        if again := [key for key in keys if key in self._listeners]:  # the server may have heard of those first
+            await self._ask(again)
 
     def forked(self) -> None:
         self._listeners.clear()

@@ -99,7 +99,13 @@ class RedisStreams:
             waiting.remove(listener)
             if not waiting:
                 del self._listeners[listener.key]
-                self._engine.behind("results", ["unattend", self._engine.client, 1, listener.key])
+                if self._engine.is_open():
+                    self._engine.thread.spawn(self._leave(listener.key))
+
+    async def _leave(self, key: str) -> None:
+        await self._engine.link.again("results", ["unattend", self._engine.client, 1, key])
+        if key in self._listeners:  # somebody came, and the server may have heard of that first
+            await self._attend([key])
 
     def forked(self) -> None:
         self._listeners.clear()
