@@ -147,8 +147,27 @@ def test_who_knows_the_moment_tells_another_before_it_is_busy(engine: RedisEngin
         started = time.monotonic()
         publish(engine, work(body=b"free"))
         assert bodies(first.result().deliveries) == [b"free"]
+        wait_until(lambda: who_wakes_up(engine) in command(engine, "ZRANGE", "wait:/q", 0, -1))
         assert bodies(second.result().deliveries) == [b"limited"]
     assert time.monotonic() - started < 3.0, "it came in its time, not when somebody happened to look"
+
+
+def who_wakes_up(engine: RedisEngine) -> bytes:
+    return (command(engine, "GET", "alarm:/q") or b"").partition(b" ")[2]
+
+
+def test_one_of_those_who_wait_wakes_up_for_it(engine: RedisEngine) -> None:
+    limit = Limit("k", rate=1.5)
+    publish(engine, *(work(limit) for _ in range(3)))
+    assert len(take(engine)) == 1
+    with ThreadPoolExecutor(4) as threads:
+        waits = [threads.submit(step, engine, wait=1.1, limit=1) for _ in range(4)]
+        wait_until(lambda: command(engine, "ZCARD", "wait:/q") == 4)
+        asked = calls(engine)
+        wait_until(lambda: any(one.done() for one in waits))
+        time.sleep(0.2)
+        assert calls(engine) - asked <= 3, "one takes it, and another learns when the next may go"
+    assert sorted(len(one.result().deliveries) for one in waits) == [0, 0, 0, 1]
 
 
 def wait_until(condition: Any) -> None:

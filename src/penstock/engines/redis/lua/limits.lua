@@ -3,7 +3,9 @@
 -- moment, or (without an end) until a lease of the key ends.
 --   :l:namespace/key the limiter     :ll:namespace/key the ids that are leased     :lp:queue/priority//key its partitions
 --   :shut:queue what is shut, by the moment          :lw:namespace/key the same, of all queues
+--   :alarm:queue when and whom the next moment wakes
 local LINGER = 3600 -- seconds for which a limiter without debts is remembered; later, a message that waits tells it again
+local SPARE = 0.5 -- seconds after which others look for what somebody should have woken up for
 
 -- The queue of a lane, and what stands for it there; if that is limited, its partition, and its namespace and key.
 local function split(lane)
@@ -82,6 +84,24 @@ local function reopen_due(queue, most)
     unshut(queue, entry)
     open(queue, entry)
   end
+end
+
+-- When `waiter` looks again for what of a queue is shut until `moment`. One of those who wait wakes up for it; the others
+-- look later, in case that one is gone.
+local function alarm(queue, moment, waiter)
+  if moment == math.huge then return moment end
+  local key = P .. ':alarm:' .. queue
+  local at, who = string.match(call('GET', key) or '', '^(%S+) (.*)$')
+  at = tonumber(at or '')
+  if at and who ~= waiter and at > now and at <= moment + GRAIN then return moment + SPARE end
+  call('SET', key, seconds(moment) .. ' ' .. waiter, 'PX', digits(math.ceil(math.max(1, (moment - now) * 1000))))
+  return moment
+end
+
+-- Who has something to do now wakes up for nothing.
+local function drop_alarm(queue, waiter)
+  local key = P .. ':alarm:' .. queue
+  if string.match(call('GET', key) or '', ' (.*)$') == waiter then call('DEL', key) end
 end
 
 -- What a new message says of its key holds for all.

@@ -40,9 +40,12 @@ if take() == '1' then
   for _, queue in ipairs(want.queues) do
     if #taken == 0 and wait > 0 then
       call('ZADD', P .. ':wait:' .. queue, seconds(now + wait), waiter)
-      first = math.min(first, first_of(':due:' .. queue), first_of(':shut:' .. queue))
-    elseif #taken > 0 and (call('EXISTS', P .. ':lanes:' .. queue) == 1 or first_of(':shut:' .. queue) < math.huge) then
-      ring(queue) -- more than this one can take, or somebody else must wake up for
+      first = math.min(first, first_of(':due:' .. queue), alarm(queue, first_of(':shut:' .. queue), waiter))
+    elseif #taken > 0 then
+      if was_waiting then drop_alarm(queue, waiter) end
+      if call('EXISTS', P .. ':lanes:' .. queue) == 1 or first_of(':shut:' .. queue) < math.huge then
+        ring(queue) -- more than this one can take, or that somebody else must wake up for
+      end
     end
   end
   if first < math.huge then due = seconds(first - now) end
