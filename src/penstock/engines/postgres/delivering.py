@@ -28,6 +28,7 @@ def features(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        streams=True,
         durability="process" if durability == "process" else "power",
     )
 

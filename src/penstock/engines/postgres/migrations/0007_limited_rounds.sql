@@ -122,8 +122,7 @@ DECLARE
     lanes integer[];
 BEGIN
     IF EXISTS (SELECT FROM penstock.unique_key) OR EXISTS (SELECT FROM penstock.progress)
-        OR EXISTS (SELECT FROM penstock.revoked) OR EXISTS (SELECT FROM penstock.cost)
-        OR EXISTS (SELECT FROM penstock.watching w WHERE w.parts) THEN
+        OR EXISTS (SELECT FROM penstock.revoked) OR EXISTS (SELECT FROM penstock.cost) THEN
         PERFORM penstock.clear((SELECT array_agg(i) FROM penstock.lease l, unnest(l.ids) i WHERE l.token = ANY (p_tokens)));
     END IF;
     WITH gone AS (

@@ -1,11 +1,12 @@
 -- What tasks publish while they run; joins that count their members.
 
--- The parts of one task that are kept: from `first` on, before `next`. `run`: of the last who added some.
+-- The parts of one task that are kept: from `first` on, before `next`. `run` and `mark` are of the last that were added,
+-- `at` is when, to a minute.
 CREATE TABLE penstock.stream (
-    id bigint PRIMARY KEY, begun double precision NOT NULL, run integer NOT NULL,
+    id bigint PRIMARY KEY, run integer NOT NULL, mark bigint NOT NULL, at double precision NOT NULL,
     first bigint NOT NULL, next bigint NOT NULL, bytes bigint NOT NULL)
     WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX stream_begun ON penstock.stream (begun);
+CREATE INDEX stream_at ON penstock.stream (at);
 CREATE TABLE penstock.part (
     id bigint NOT NULL, index bigint NOT NULL, run integer NOT NULL, content_type text NOT NULL, value bytea NOT NULL,
     PRIMARY KEY (id, index));
@@ -14,57 +15,60 @@ ALTER TABLE penstock.part ALTER value SET STORAGE EXTERNAL;
 -- It wants to hear of parts, too.
 ALTER TABLE penstock.watching ADD parts boolean NOT NULL DEFAULT false;
 
--- Whether a task waits or runs.
-CREATE FUNCTION penstock.lives(p_id bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM penstock.lease l WHERE p_id = ANY (l.ids))
-        OR EXISTS (SELECT FROM penstock.task t WHERE t.pos = p_id AND t.id = p_id)
-        OR EXISTS (SELECT FROM penstock.task t WHERE t.id = p_id AND t.id <> t.pos)
-        OR EXISTS (SELECT FROM penstock.delayed d WHERE d.id = p_id);
-END $$;
-
--- Tell who reads parts that these tasks have new ones, or have ended.
-CREATE FUNCTION penstock.tell_parts(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (SELECT FROM penstock.watching w WHERE w.parts AND w.until > penstock.now()) THEN
-        PERFORM pg_notify(penstock.channel(), 'p' || i) FROM unnest(p_ids) i;
-    END IF;
-END $$;
-
--- Add parts to what a task has published in its run p_run; false, and nothing is done, when it has ended, or a later run
--- has added some. What is kept are the newest, up to p_most, and up to p_most_bytes where that leaves one. Not flushed at
+-- Add parts to what a task has published; false, and nothing is done, when it has ended, or a run after p_run has added
+-- some. A repeat of the last p_mark adds nothing. The newest are kept: p_most, and p_most_bytes of them. Not flushed at
 -- once: a crash may lose the last of them.
 CREATE FUNCTION penstock.append(
-    p_id bigint, p_run integer, p_values bytea[], p_types text[], p_most bigint, p_most_bytes bigint)
+    p_id bigint, p_run integer, p_mark bigint, p_values bytea[], p_types text[], p_most bigint, p_most_bytes bigint)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
+    now_ double precision := penstock.now();
     s record;
     before_ bigint;
-    cut bigint;
+    size bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    IF NOT penstock.lives(p_id) THEN
+    IF penstock.has_result(p_id) OR EXISTS (SELECT FROM penstock.dead d WHERE d.id = p_id) THEN
         RETURN false;
     END IF;
-    INSERT INTO penstock.stream AS x VALUES (p_id, penstock.now(), p_run, 0, 0, 0)
-        ON CONFLICT (id) DO UPDATE SET run = excluded.run WHERE x.run <= excluded.run RETURNING x.* INTO s;
-    IF NOT FOUND THEN
+    INSERT INTO penstock.stream VALUES (p_id, 0, -1, now_, 0, 0, 0) ON CONFLICT DO NOTHING;
+    SELECT x.* INTO s FROM penstock.stream x WHERE x.id = p_id FOR UPDATE;
+    IF NOT FOUND OR s.run > p_run THEN
         RETURN false;
+    ELSIF s.mark = p_mark THEN
+        RETURN true;
     END IF;
     INSERT INTO penstock.part SELECT p_id, s.next + u.n - 1, p_run, u.t, u.v
         FROM unnest(p_values, p_types) WITH ORDINALITY u (v, t, n);
     before_ := s.bytes;
     s.next := s.next + cardinality(p_values);
     s.bytes := s.bytes + (SELECT coalesce(sum(octet_length(v)), 0) FROM unnest(p_values) v);
-    WHILE s.next - s.first > p_most OR (s.bytes > p_most_bytes AND s.next - s.first > 1) LOOP
-        DELETE FROM penstock.part p WHERE p.id = p_id AND p.index = s.first RETURNING octet_length(p.value) INTO cut;
+    IF s.next - s.first > p_most THEN
+        s.first := s.next - p_most;
+        WITH gone AS (
+            DELETE FROM penstock.part p WHERE p.id = p_id AND p.index < s.first RETURNING octet_length(p.value) AS size
+        )
+        SELECT s.bytes - sum(gone.size) INTO s.bytes FROM gone;
+    END IF;
+    WHILE s.bytes > p_most_bytes LOOP
+        DELETE FROM penstock.part p WHERE p.id = p_id AND p.index = s.first RETURNING octet_length(p.value) INTO size;
         s.first := s.first + 1;
-        s.bytes := s.bytes - cut;
+        s.bytes := s.bytes - size;
     END LOOP;
-    UPDATE penstock.stream x SET first = s.first, next = s.next, bytes = s.bytes WHERE x.id = p_id;
+    UPDATE penstock.stream x SET run = p_run, mark = p_mark, first = s.first, next = s.next, bytes = s.bytes,
+        at = CASE WHEN x.at < now_ - 60 THEN now_ ELSE x.at END WHERE x.id = p_id;
     INSERT INTO penstock.delta VALUES (0, 0, 0, s.bytes - before_, 0);  -- of the results, what is enqueued are parts
-    PERFORM penstock.tell_parts(ARRAY[p_id]);
+    IF EXISTS (SELECT FROM penstock.watching w WHERE w.parts AND w.until > now_) THEN
+        PERFORM pg_notify(penstock.channel(), 'p' || p_id);
+    END IF;
     RETURN true;
+END $$;
+
+-- Whether it has ended, or nothing is known of a task without parts.
+CREATE FUNCTION penstock.is_over(p_id bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN penstock.has_result(p_id) OR EXISTS (SELECT FROM penstock.dead d WHERE d.id = p_id)
+        OR NOT (EXISTS (SELECT FROM penstock.stream s WHERE s.id = p_id) OR penstock.known(p_id, false));
 END $$;
 
 -- Forget the parts of these tasks.
@@ -90,7 +94,7 @@ BEGIN
     END IF;
 END $$;
 
--- Those of tasks that ended without a result, when a result would be gone; and, beyond p_max_bytes, the oldest that ended.
+-- Those of tasks that left no result, when one would be gone; and, beyond p_max_bytes, the oldest that have ended.
 CREATE FUNCTION penstock.expire_parts(p_expires double precision, p_max_bytes bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     excess bigint;
@@ -102,10 +106,10 @@ BEGIN
         INTO excess FROM penstock.queue q WHERE q.id = 0;
     PERFORM penstock.drop_parts(ARRAY(
         SELECT s.id FROM (
-            SELECT x.id, x.begun, sum(x.bytes) OVER (ORDER BY x.begun, x.id) - x.bytes AS before_
-            FROM (SELECT y.id, y.begun, y.bytes FROM penstock.stream y ORDER BY y.begun LIMIT 1000) x) s
-        WHERE (s.before_ < excess AND NOT penstock.lives(s.id))
-            OR (s.begun < penstock.now() - p_expires AND NOT penstock.known(s.id, false))));
+            SELECT x.id, x.at, sum(x.bytes) OVER (ORDER BY x.at, x.id) - x.bytes AS before_
+            FROM (SELECT y.id, y.at, y.bytes FROM penstock.stream y ORDER BY y.at LIMIT 1000) x) s
+        WHERE (s.before_ < excess AND (penstock.has_result(s.id) OR NOT penstock.known(s.id, false)))
+            OR (s.at < penstock.now() - p_expires - 60 AND NOT penstock.known(s.id, false))));
 END $$;
 
 -- What only a live task has.
@@ -123,9 +127,6 @@ BEGIN
     IF EXISTS (SELECT FROM penstock.cost) THEN
         DELETE FROM penstock.cost c WHERE c.id = ANY (p_ids)
             AND NOT EXISTS (SELECT FROM penstock.dead d WHERE d.id = c.id);  -- it may be put back
-    END IF;
-    IF EXISTS (SELECT FROM penstock.watching w WHERE w.parts) THEN
-        PERFORM penstock.tell_parts(ARRAY(SELECT s.id FROM penstock.stream s WHERE s.id = ANY (p_ids)));
     END IF;
 END $$;
 
@@ -161,7 +162,7 @@ BEGIN
     PERFORM penstock.expire_parts(p_expires, p_max_bytes);
     DELETE FROM penstock.alias a WHERE a.name IN (
         SELECT x.name FROM penstock.alias x WHERE x.at < now_ - p_expires ORDER BY x.at LIMIT 1000)
-        AND NOT penstock.known(a.id, false);
+        AND NOT penstock.known(a.id, false) AND NOT EXISTS (SELECT FROM penstock.stream s WHERE s.id = a.id);
     GET DIAGNOSTICS n = ROW_COUNT;
     DELETE FROM penstock.sent s WHERE s.first IN (
         SELECT x.first FROM penstock.sent x WHERE x.at < now_ - 600 ORDER BY x.at LIMIT 5000);
