@@ -34,21 +34,19 @@ BEGIN
     LOOP
     FOR n IN 1..cardinality(p_queues) LOOP
         FOR l IN
-            SELECT x.id, greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint) AS low, x.limiter,
-                CASE WHEN x.limiter <> 0 THEN (SELECT m.opens FROM penstock.limiter m WHERE m.id = x.limiter) END AS opens
-            FROM penstock.lane x JOIN penstock.queue q ON q.id = x.queue
-            WHERE x.queue = p_queues[n] AND NOT q.paused AND EXISTS (
-                SELECT FROM penstock.task t WHERE t.pos >= greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint)
-                    AND t.pos < (x.id + 1)::bigint << 45)
+            SELECT x.id, greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint) AS low, x.limiter
+            FROM penstock.lane x
+            WHERE x.queue = p_queues[n] AND (SELECT NOT q.paused FROM penstock.queue q WHERE q.id = p_queues[n])
+                -- There may be thousands of limits, most of which must wait: that is looked at first.
+                AND CASE WHEN x.limiter <> 0 AND (SELECT m.opens > now_ + 1e-6 FROM penstock.limiter m WHERE m.id = x.limiter)
+                THEN false ELSE EXISTS (
+                    SELECT FROM penstock.task t WHERE t.pos < (x.id + 1)::bigint << 45
+                        AND t.pos >= greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint)) END
             ORDER BY x.priority DESC, x.id <= p_turn[n], x.id
         LOOP
             EXIT WHEN left_ <= 0;
             most := left_;
             IF l.limiter <> 0 THEN
-                IF l.opens > now_ + 1e-6 THEN
-                    closest := least(closest, l.opens);
-                    CONTINUE;
-                END IF;
                 SELECT f.fits, f.opens INTO gate FROM penstock.fit(l.limiter, l.id, l.low, left_, now_) f;
                 IF gate.fits = 0 THEN
                     closest := least(closest, gate.opens);
@@ -103,6 +101,16 @@ BEGIN
     END LOOP;
     IF left_ = p_limit THEN
         token := NULL;
+        IF EXISTS (SELECT FROM penstock.limiter) THEN
+            closest := least(closest, (
+                SELECT y.opens FROM (
+                    SELECT x.id, m.opens FROM penstock.lane x JOIN penstock.limiter m ON m.id = x.limiter
+                        JOIN penstock.queue q ON q.id = x.queue
+                    WHERE x.queue = ANY (p_queues) AND x.limiter <> 0 AND NOT q.paused AND m.opens > now_ + 1e-6
+                    ORDER BY m.opens OFFSET 0) y
+                WHERE EXISTS (SELECT FROM penstock.task t WHERE t.pos >= y.id::bigint << 45
+                    AND t.pos < (y.id + 1)::bigint << 45) LIMIT 1));
+        END IF;
         -- Not each moment at which one more may go: a few go together, and the lag of the line makes up for it.
         SELECT least(min(d.due), greatest(closest, now_ + 0.004)) - penstock.now() INTO due FROM penstock.delayed d;
         oldest := running;
