@@ -34,11 +34,13 @@ BEGIN
     LOOP
     FOR n IN 1..cardinality(p_queues) LOOP
         FOR l IN
-            SELECT x.id, greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint) AS low, x.limiter
+            SELECT x.id, greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint) AS low, x.limiter,
+                CASE WHEN x.limiter <> 0 THEN (SELECT m.concurrency FROM penstock.limiter m WHERE m.id = x.limiter) END AS most
             FROM penstock.lane x
             WHERE x.queue = p_queues[n] AND (SELECT NOT q.paused FROM penstock.queue q WHERE q.id = p_queues[n])
                 -- There may be thousands of limits, most of which must wait: that is looked at first.
-                AND CASE WHEN x.limiter <> 0 AND (SELECT m.opens > now_ + 1e-6 FROM penstock.limiter m WHERE m.id = x.limiter)
+                AND CASE WHEN x.limiter <> 0 AND (SELECT m.opens > now_ + 1e-6 FROM penstock.meter m
+                    WHERE m.limiter = x.limiter ORDER BY m.nr DESC LIMIT 1)
                 THEN false ELSE EXISTS (
                     SELECT FROM penstock.task t WHERE t.pos < (x.id + 1)::bigint << 45
                         AND t.pos >= greatest(x.id::bigint << 45, (p_floors ->> x.id::text)::bigint)) END
@@ -47,7 +49,8 @@ BEGIN
             EXIT WHEN left_ <= 0;
             most := left_;
             IF l.limiter <> 0 THEN
-                SELECT f.fits, f.opens INTO gate FROM penstock.fit(l.limiter, l.id, l.low, left_, now_) f;
+                CONTINUE WHEN l.most IS NOT NULL AND penstock.places(l.limiter) <= 0;
+                SELECT f.* INTO gate FROM penstock.fit(l.limiter, l.id, l.low, left_, now_) f;
                 IF gate.fits = 0 THEN
                     closest := least(closest, gate.opens);
                     CONTINUE;
@@ -85,7 +88,7 @@ BEGIN
             INSERT INTO penstock.lease VALUES (token, p_worker, penstock.now() + p_lease, lane, cardinality(ids), size_,
                 here, ids, attempts, bodies, l.limiter <> 0);
             IF l.limiter <> 0 THEN
-                PERFORM penstock.pay(l.limiter, ids, now_);
+                PERFORM penstock.pay(gate.m, gate.nr, gate.line, ids, now_);
             END IF;
             IF EXISTS (SELECT FROM penstock.unique_key u WHERE u.on_start) THEN
                 UPDATE penstock.unique_key u SET started = true WHERE u.on_start AND u.id = ANY (ids);
@@ -104,8 +107,8 @@ BEGIN
         IF EXISTS (SELECT FROM penstock.limiter) THEN
             closest := least(closest, (
                 SELECT y.opens FROM (
-                    SELECT x.id, m.opens FROM penstock.lane x JOIN penstock.limiter m ON m.id = x.limiter
-                        JOIN penstock.queue q ON q.id = x.queue
+                    SELECT x.id, m.opens FROM penstock.lane x JOIN penstock.queue q ON q.id = x.queue, LATERAL (
+                        SELECT t.opens FROM penstock.meter t WHERE t.limiter = x.limiter ORDER BY t.nr DESC LIMIT 1) m
                     WHERE x.queue = ANY (p_queues) AND x.limiter <> 0 AND NOT q.paused AND m.opens > now_ + 1e-6
                     ORDER BY m.opens OFFSET 0) y
                 WHERE EXISTS (SELECT FROM penstock.task t WHERE t.pos >= y.id::bigint << 45
