@@ -59,7 +59,11 @@ class Hearing:
         self._loop = loop
         self._ears: dict[Key, set[Ear]] = {}
         self._keys: dict[int, set[Key]] = {}
-        """By number; a key that has none yet may get one with its first parts."""
+        """By number."""
+        self._unnamed: set[Key] = set()
+        """Those whose number is not known; a name may get one with the first parts."""
+        self._young: set[Ear] = set()
+        """For whom something may still have been missed."""
         self._fresh = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -72,9 +76,9 @@ class Hearing:
         """Of this task, or of one of these buckets, there is news; `None`: maybe of any."""
         if not self._ears:
             return
-        unnamed = len(self._ears) > sum(map(len, self._keys.values()))
-        if payload is None or unnamed:
-            self._fresh.set()  # look for their numbers
+        if self._unnamed or payload is None:
+            self._young.update(*(self._ears[key] for key in (self._unnamed if payload is not None else self._ears)))
+            self._fresh.set()  # look for their numbers, and register again
         if payload is None:
             self._ring(list(self._ears))
         elif payload.startswith(PART):
@@ -91,24 +95,30 @@ class Hearing:
     def _add(self, ear: Ear) -> None:
         if ear.closed:
             return
-        self._ears.setdefault(ear.key, set()).add(ear)
+        if ear.key not in self._ears:
+            self._ears[ear.key] = set()
+            self._unnamed.add(ear.key)
+        self._ears[ear.key].add(ear)
+        self._young.add(ear)
         self._fresh.set()
         if self._keeper is None:
             self._keeper = self._loop.create_task(self._keep())
 
     def _remove(self, ear: Ear) -> None:
+        self._young.discard(ear)
         ears = self._ears.get(ear.key, set())
         ears.discard(ear)
         if not ears:
             self._ears.pop(ear.key, None)
+            self._unnamed.discard(ear.key)
             for number in [number for number, keys in self._keys.items() if ear.key in keys]:
                 self._keys[number].discard(ear.key)
                 if not self._keys[number]:
                     del self._keys[number]
 
     async def _keep(self) -> None:
-        """Stay registered while somebody hears. Ring all from time to time; and, when one came, until nothing can have
-        been missed (see bells.py)."""
+        """Stay registered while somebody hears. Ring all from time to time; and who came, until nothing can have been
+        missed (see bells.py)."""
         horizon: Horizon | None = None
         while True:
             try:
@@ -122,10 +132,16 @@ class Hearing:
                     horizon = None
                     continue
                 await self._bells.watch(parts=True)
+                young = set(self._young)
                 oldest, newest = await self._links.call(self._look, ENOUGH, repeat=True)
-                if horizon is not None and horizon.settled(oldest, newest):
+                if horizon is None:
+                    self._ring(list(self._ears))
+                    continue
+                for ear in young:
+                    ear.ring()
+                if horizon.settled(oldest, newest):
                     horizon = None
-                self._ring(list(self._ears))
+                    self._young -= young
             except (PenstockError, OSError):
                 self._fresh.set()
                 await asyncio.sleep(RETRYING)
@@ -141,6 +157,7 @@ class Hearing:
             "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() s"
         )
         known = await self._lookup.numbers(connection, list(self._ears))
+        self._unnamed = self._ears.keys() - known.keys()
         self._keys = {}
         for key, number in known.items():
             if key in self._ears:
