@@ -93,7 +93,8 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
 
     With a `head`, the message's body holds gathered values only: the arguments are `head`, the values and `tail`, or,
     where that is `None`, `head` alone. With a `fate`, it is not run any more: it ends so, and what follows it, too.
-    With `instead` it stands in for a revoked task, whose outcome is stored already.
+    With `instead` it stands in for a revoked task, whose outcome is stored already. With a `bridge` it is not run: it
+    ends a node of this graph with what came of another graph: its "value", or "values", as `[value, [more, …]]`.
     """
 
     graph: str
@@ -102,6 +103,7 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
     tail: bytes | None = None
     fate: Fate | None = None
     instead: bool = False
+    bridge: str = ""
 
     def body(self, body: bytes) -> bytes:
         """The encoded arguments of a message with this body."""

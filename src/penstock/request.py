@@ -31,6 +31,8 @@ class Request(Struct, gc=False):
     called_directly: bool = False
     noted: float = float("-inf")
     """When progress was last noted, in monotonic seconds."""
+    added: tuple[Any, ...] = ()
+    """What `add_to_chord` has been given."""
 
     @property
     def id(self) -> str:

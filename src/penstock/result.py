@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from penstock import apart
+from penstock import apart, replaced
 from penstock.backend import Lost, Notify, Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Key
@@ -40,7 +40,7 @@ class AsyncResult(Generic[R]):
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_ignored", "_key", "_parent", "_place", "_published", "_seen", "_task")
+    __slots__ = ("_app", "_at", "_ignored", "_key", "_moves", "_parent", "_place", "_published", "_seen", "_task")
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class AsyncResult(Generic[R]):
         self._published = -math.inf
         self._seen: Report | None = None
         self._parent = parent
+        self._at: str | None = None
+        self._moves = 0
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id if self._key is not None else 'not published yet'}>"
@@ -92,6 +94,11 @@ class AsyncResult(Generic[R]):
             )
         return self._key
 
+    @property
+    def at(self) -> Key:
+        """The key of the task whose result is looked for: another one, where a canvas took the place of this."""
+        return self.key if self._at is None else self._at
+
     def published_as(self, key: Key) -> None:
         """The batch is published; for `Batch`."""
         self._key = key
@@ -118,7 +125,7 @@ class AsyncResult(Generic[R]):
         return self._seen
 
     def _reports(self) -> apart.Plan[Sequence[Report]]:
-        return apart.reports(self._app.engine, self._app.results, [self.key])
+        return replaced.reports(self._app, [self])
 
     def _noted(self, report: Report) -> Report:
         if report.state.terminal:
@@ -231,6 +238,12 @@ class AsyncResult(Generic[R]):
         """`report`: the last look, if there was one."""
         # The machine's clock, not the app's: a thread waits in real time.
         deadline = None if timeout is None else time.monotonic() + timeout
+        report = self._wait_there(report, timeout, deadline)
+        while replaced.follow(self, report):
+            report = self._wait_there(None, timeout, deadline)
+        return self._noted(report)
+
+    def _wait_there(self, report: Report | None, timeout: float | None, deadline: float | None) -> Report:
         told, reports = threading.Event(), list[Report]()
         failed: list[BrokerError] = []
 
@@ -249,7 +262,7 @@ class AsyncResult(Generic[R]):
                 left = check if deadline is None else min(check, deadline - time.monotonic())
                 if left > 0 and subscription.wait(told, left):
                     if reports:
-                        return self._noted(reports[0])
+                        return reports[0]
                     raise self._lost(failed[0]) from failed[0]
                 report = self.report()
                 if report.state.terminal:
@@ -264,8 +277,19 @@ class AsyncResult(Generic[R]):
     async def _await(self, report: Report | None, timeout: float | None) -> Report:
         import asyncio  # who awaits has loaded it
 
-        check = self._first_check(report)
         loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        report = await self._await_there(loop, report, timeout, deadline)
+        while replaced.follow(self, report):
+            report = await self._await_there(loop, None, timeout, deadline)
+        return self._noted(report)
+
+    async def _await_there(
+        self, loop: asyncio.AbstractEventLoop, report: Report | None, timeout: float | None, deadline: float | None
+    ) -> Report:
+        import asyncio
+
+        check = self._first_check(report)
         told: asyncio.Future[Report] = loop.create_future()
 
         def tell(news: Report | BrokerError) -> None:
@@ -282,7 +306,6 @@ class AsyncResult(Generic[R]):
                 loop.call_soon_threadsafe(tell, news)
 
         subscription = self._subscribe(lambda news: say(news[0]), say)
-        deadline = None if timeout is None else loop.time() + timeout
         try:
             while True:
                 left = check if deadline is None else max(0.0, min(check, deadline - loop.time()))
@@ -291,7 +314,7 @@ class AsyncResult(Generic[R]):
                     raise self._lost(error) from error
                 report = told.result() if told.done() else await self.areport()
                 if report.state.terminal:
-                    return self._noted(report)
+                    return report
                 self._check_known(report)
                 check = RECHECK
                 if deadline is not None and loop.time() >= deadline:
@@ -313,7 +336,7 @@ class AsyncResult(Generic[R]):
 
     def _subscribe(self, notify: Notify, lost: Lost) -> Subscription:
         app = self._app
-        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.key]), notify, lost)
+        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.at]), notify, lost)
 
     def _lost(self, error: BrokerError) -> ResultUnavailable:
         return ResultUnavailable(f"the result of task {self.id} cannot come any more: {error}")
@@ -384,7 +407,8 @@ class AsyncResult(Generic[R]):
         self._seen = None
 
     def _forgetting(self) -> apart.Plan[None]:
-        return apart.forget(self._app.engine, self._app.results, [self.key])
+        keys = [self.key] if self._at is None else [self.key, self._at]
+        return apart.forget(self._app.engine, self._app.results, keys)
 
     def revoke(self, terminate: bool = False) -> Revoked:
         """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
@@ -395,12 +419,22 @@ class AsyncResult(Generic[R]):
         return await apart.adrive(self._revocation(terminate))
 
     def _revocation(self, terminate: bool) -> apart.Plan[Revoked]:
+        answer = yield from self._revocation_of(self.at, self._place if self._at is None else None, terminate)
+        if answer is Revoked.ENDED and self._seen is None:
+            before = self._moves
+            yield from self._reports()
+            if self._moves != before:
+                return (yield from self._revocation(terminate))
+        return answer
+
+    def _revocation_of(self, key: Key, place: Place | None, terminate: bool) -> apart.Plan[Revoked]:
         app, now = self._app, self._app.clock.time()
-        if self._place is not None:
+        place = place or _place_of(key)
+        if place is not None:
             from penstock.canvas import revoking  # few need it
 
-            return (yield from revoking.revocation(app, self.key, self._place, now, terminate))
-        [answer] = yield from apart.revocation(app.engine, app.results, [self.key], now, terminate)
+            return (yield from revoking.revocation(app, key, place, now, terminate))
+        [answer] = yield from apart.revocation(app.engine, app.results, [key], now, terminate)
         return answer
 
 

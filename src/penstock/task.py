@@ -10,7 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Signature
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry
@@ -297,15 +297,26 @@ class Task(Generic[P, R]):
             raise retry from exc
         return retry
 
-    def replace(self, call: Signature[Any]) -> Replace:
-        """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
+    def replace(self, call: Canvas[Any]) -> Replace:
+        """Raise what runs another call, or a whole canvas, in the place of this one: what comes of it is the result of
+        this, and goes to what follows.
 
         `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
-        not run. Raises `TypeError` for what is no signature: only one task can stand in the place of one.
+        not run. Raises `TypeError` for what is no canvas.
         """
-        if not isinstance(call, Signature):
-            raise TypeError(f"replace takes a signature, such as task.s(…), not {type(call).__name__}")
+        if not isinstance(call, Canvas):
+            raise TypeError(f"replace takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         raise Replace(call)
+
+    def add_to_chord(self, call: Canvas[Any]) -> None:
+        """Let the chord that this call is a member of wait for another one, too, whose value goes right after this
+        one's. It is published when this has succeeded. Raises `ConfigError` for what is no member of a chord."""
+        from penstock.canvas.standing import check_member  # few need it
+
+        request = self.request
+        place = request.message.options and request.message.options.place
+        check_member(None if request.delivery is None else request.delivery.graph, place)
+        request.added = (*request.added, call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""

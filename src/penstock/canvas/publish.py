@@ -15,17 +15,17 @@ from penstock.batch import open_batch
 from penstock.broker import Full
 from penstock.canvas.calls import Canvas
 from penstock.canvas.compile import Compiled, Compiler, Leaf, Many, Shape
-from penstock.canvas.graph import KIND, Graph
+from penstock.canvas.graph import KIND
+from penstock.canvas.holding import holder
 from penstock.canvas.messages import Messages
 from penstock.canvas.results import GroupResult
-from penstock.errors import ConfigError, OutcomeUnknown, QueueFull, Unsupported
+from penstock.errors import ConfigError, OutcomeUnknown, QueueFull
 from penstock.message import Message, Place, graph_key, node_id
 from penstock.result import AsyncResult
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
     from penstock.broker import Key
-    from penstock.engine import Engine
 
 CHUNK = 1_000
 """Messages of one publish: a transaction of some milliseconds."""
@@ -58,7 +58,7 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     if graph is None:
         yield from _publish_roots(app, roots)
         return Results(app, compiled, graph_id, roots.keys).of(compiled.shape)
-    engine = _holder(app, graph)
+    engine = holder(app, graph)
     stored = app.pipeline.state_out(KIND, graph_id, graph.pack())
     yield engine, engine.coordinator.put(graph_key(graph_id), stored)
     try:
@@ -69,23 +69,6 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
         yield engine, engine.coordinator.put(graph_key(graph_id), None)
         raise
     return Results(app, compiled, graph_id, roots.keys).of(compiled.shape)
-
-
-def _holder(app: Penstock, graph: Graph) -> Engine:
-    """Where the graph is stored. Raises `Unsupported`."""
-    features = app.engine.broker.features
-    if graph.gatherings and "Join" not in features.effects:
-        raise Unsupported(
-            f"the {features.engine} engine cannot gather values: chains and plain groups of tasks run on it, chords "
-            "and groups of chains do not"
-        )
-    holder = apart.coordinating(app.engine, app.results)
-    if holder is None:
-        raise Unsupported(
-            f"the {features.engine} engine cannot store a graph, and no other keeps the results: set result_backend, "
-            "for example to redis://localhost:6379/1"
-        )
-    return holder
 
 
 class Roots:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
 
-from penstock import apart
+from penstock import apart, replaced
 from penstock.blocking import refuse_in_loop
 from penstock.codec import ROOM
 from penstock.completed import as_completed
@@ -83,7 +83,7 @@ class ResultSet:
         unseen = [leaf for leaf in leaves if leaf._seen is None]
         if unseen:
             app = self._app
-            reports = yield from apart.reports(app.engine, app.results, [leaf.key for leaf in unseen])
+            reports = yield from replaced.reports(app, unseen)
             latest = {id(leaf): leaf._noted(report) for leaf, report in zip(unseen, reports, strict=True)}
             return [(leaf._seen or latest[id(leaf)]).state for leaf in leaves]
         return [leaf._seen.state for leaf in leaves if leaf._seen is not None]
