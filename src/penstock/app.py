@@ -214,23 +214,28 @@ class Penstock(Configured):
         check_name("task", name)
         return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    def send(self, canvas: Canvas[R]) -> R:
+    def send(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
-        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
+        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with. `connection`: see
+        `Task.apply_async`."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, self.client.send(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, self.client.send(task, message, connection))
+        from penstock.canvas.publish import enlist, publish
 
+        if connection is not None:
+            return cast(R, enlist(self, canvas, connection))
         return cast(R, apart.drive(publish(self, canvas)))
 
-    async def asend(self, canvas: Canvas[R]) -> R:
+    async def asend(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, await self.client.asend(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, await self.client.asend(task, message, connection))
+        from penstock.canvas.publish import aenlist, publish
 
+        if connection is not None:
+            return cast(R, await aenlist(self, canvas, connection))
         return cast(R, await apart.adrive(publish(self, canvas)))
 
     @staticmethod

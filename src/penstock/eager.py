@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Features
+from penstock.canvas.replacing import fits
 from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
-from penstock.canvas.replacing import fits
+from penstock.eager_result import EagerResult
 from penstock.errors import ConfigError, UnknownTask
 from penstock.outcome import Report, State
-from penstock.result import EagerResult
 from penstock.retry import Decision, GiveUp, Instead, Refuse
 from penstock.worker.alone import Alone
 from penstock.worker.plan import Plan, Plans

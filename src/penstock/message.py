@@ -183,6 +183,11 @@ def node_id(graph: str, node: int) -> str:
     return f"{graph}.{node}"
 
 
+def beginning_id(graph: str) -> str:
+    """The public id of the message that begins all of a graph, where there is one."""
+    return f"{graph}.begin"
+
+
 def graph_of(task_id: str) -> tuple[str, int] | None:
     """The graph and node in an id that `node_id` made; `None` for any other."""
     graph, _, node = task_id.partition(".")

@@ -18,8 +18,11 @@ from penstock.coordinator import Revoked
 from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
 from penstock.message import Place, graph_of
 from penstock.outcome import Outcome, Report, State
+from penstock.tree import Node
 
 if TYPE_CHECKING:
+    import asyncio
+
     from penstock.app import Penstock
     from penstock.task import Task
 
@@ -33,14 +36,26 @@ JUST_NOW = 0.01
 """Seconds for which a published task has hardly ended: who waits for it is told of its end, and need not ask first."""
 
 
-class AsyncResult(Generic[R]):
+class AsyncResult(Node, Generic[R]):
     """The result of one call, by its id. It holds no connection; make as many as you like.
 
     Its properties ask the engine each time, until a terminal state was seen. In a running loop use `await r.areport()`,
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_at", "_ignored", "_key", "_moves", "_parent", "_place", "_published", "_seen", "_task")
+    __slots__ = (
+        "_app",
+        "_at",
+        "_children",
+        "_ignored",
+        "_key",
+        "_moves",
+        "_parent",
+        "_place",
+        "_published",
+        "_seen",
+        "_task",
+    )
 
     def __init__(
         self,
@@ -50,10 +65,12 @@ class AsyncResult(Generic[R]):
         task: Task[..., R] | None = None,
         ignored: bool = False,
         parent: Callable[[], Any] | None = None,
+        children: Callable[[], list[Any]] | None = None,
         place: Place | None = None,
     ) -> None:
         """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored.
-        `place`: where it stands in a canvas; `parent` makes the result of what is before it."""
+        `place`: where it stands in a canvas; `parent` makes the result of what is before it, `children` those of what
+        follows."""
         self._key = id
         self._app = app
         self._task = task
@@ -62,6 +79,7 @@ class AsyncResult(Generic[R]):
         self._published = -math.inf
         self._seen: Report | None = None
         self._parent = parent
+        self._children = children
         self._at: str | None = None
         self._moves = 0
 
@@ -201,13 +219,17 @@ class AsyncResult(Generic[R]):
 
     @property
     def parent(self) -> Any:
-        """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""
         return None if self._parent is None else self._parent()
 
     @property
-    def children(self) -> list[AsyncResult[Any]]:
-        """The calls that this one is made of: none, for a call of a plain task."""
-        return []
+    def children(self) -> list[Any]:
+        return [] if self._children is None else self._children()
+
+    def _entry(self, parent: Any) -> tuple[Any, Any]:
+        place = self._place
+        if place is None or graph_of(self.id) is not None:
+            return (self.id, parent), None
+        return (self.id, parent, [place.graph, place.node]), None
 
     # -- waiting
 
@@ -441,57 +463,3 @@ class AsyncResult(Generic[R]):
 def _place_of(id: Key | None) -> Place | None:
     found = graph_of(id) if isinstance(id, str) else None
     return None if found is None else Place(*found)
-
-
-class EagerResult(AsyncResult[R]):
-    """The result of a call that ran here: it is there, and nothing needs an engine."""
-
-    __slots__ = ()
-
-    def __init__(self, report: Report | None, *, app: Penstock, task: Task[..., R] | None) -> None:
-        """`report=None`: it will run after a commit."""
-        super().__init__(None, app=app, task=task)
-        if report is not None:
-            self.ended(report)
-
-    def ended(self, report: Report) -> None:
-        self._key, self._seen = report.id, report
-
-    def __repr__(self) -> str:
-        return f"<EagerResult {self._key or 'not run yet'}>"
-
-    @property
-    def id(self) -> str:
-        return str(self.key)
-
-    def report(self) -> Report:
-        if self._seen is None:
-            raise ResultUnavailable(
-                "this call runs when the transaction commits that it waits for: there is no end yet"
-            )
-        return self._seen
-
-    async def areport(self) -> Report:
-        return self.report()
-
-    def get(self, timeout: float | None = None, propagate: bool = True) -> R:
-        return self._settled(self.report(), propagate)
-
-    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
-        # It was made here.
-        return outcome.value, outcome.content_type
-
-    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
-        return self.get(timeout, propagate)
-
-    def forget(self) -> None:
-        """It is nowhere but here."""
-
-    async def aforget(self) -> None:
-        """It is nowhere but here."""
-
-    def revoke(self, terminate: bool = False) -> Revoked:
-        return Revoked.ENDED
-
-    async def arevoke(self, terminate: bool = False) -> Revoked:
-        return Revoked.ENDED

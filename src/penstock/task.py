@@ -10,7 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Canvas, Signature
+from penstock.canvas.calls import Canvas, LinkedSettings, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry
@@ -23,7 +23,8 @@ from penstock.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
-    from penstock.result import AsyncResult, EagerResult
+    from penstock.eager_result import EagerResult
+    from penstock.result import AsyncResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -165,13 +166,16 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
-        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one.
+        """`delay` with options (see `CallOptions`), and with links (see `Canvas.link`). Raises `ConfigError` for a bad
+        one.
 
         `connection` is one of psycopg, SQLAlchemy or Django to the broker's own database: the task exists if and only
         if the transaction commits that it is in. It is known, and its result can be waited for, from then on.
         """
+        if "link" in options or "link_error" in options:
+            return self.app.send(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -181,9 +185,11 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
         """`apply_async` without blocking the running loop; `connection` is then one that is awaited."""
+        if "link" in options or "link_error" in options:
+            return await self.app.asend(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -227,10 +233,17 @@ class Task(Generic[P, R]):
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
 
     def signature(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        immutable: bool = False,
+        **options: Unpack[LinkedSettings],
     ) -> Signature[R]:
         """This call as a value, with options of `apply_async`."""
-        return Signature(self.name, tuple(args), kwargs or {}, options, app=self.app)
+        call: Signature[R] = Signature(self.name, tuple(args), kwargs or {}, immutable=immutable, app=self.app)
+        return call.set(**options)
+
+    subtask = signature
 
     def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One task that calls this function for each of the items; its value is the list of values."""
@@ -314,7 +327,7 @@ class Task(Generic[P, R]):
         from penstock.canvas.standing import check_member  # few need it
 
         request = self.request
-        place = request.message.options and request.message.options.place
+        place = None if request.message.options is None else request.message.options.place
         check_member(None if request.delivery is None else request.delivery.graph, place)
         request.added = (*request.added, call)
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from penstock.canvas.calls import NOTHING, Canvas, Signature, chain, chord, group
+from penstock.canvas.calls import DEEPEST, NOTHING, Canvas, Signature, chain, chord, group
 from penstock.canvas.graph import Call, Edge, Gathering, Go, Graph, Into, Span
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from penstock.canvas.messages import Messages
 
-DEEPEST = 100
-"""Levels of nesting. Chains are flat, however long."""
 WIDEST = 10_000
 """Tasks that may follow one task: they are published in one transaction. A group that comes first may be larger."""
 FIRST_ONLY = frozenset({"countdown", "eta"})

@@ -150,6 +150,6 @@ def _check_size(graph: Graph, node: int, item: bytes, largest: int) -> None:
     size = len(call.head or b"") + len(item) + len(call.message.body)
     if size > largest:
         raise MessageTooLarge(
-            f"the value takes {len(item):,} bytes, with which the message of {call.message.task!r} after it would be larger than "
-            f"{largest:,}: store the data elsewhere and return its key"
+            f"the value takes {len(item):,} bytes, with which the message of {call.message.task!r} after it "
+            f"would be larger than {largest:,}: store the data elsewhere and return its key"
         )

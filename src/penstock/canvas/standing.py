@@ -25,6 +25,7 @@ from penstock.message import OWN_HEADERS, Message, Options, Place, graph_key, no
 if TYPE_CHECKING:
     from penstock.app import Penstock
 
+
 def instead(app: Penstock, canvas: Canvas[Any], message: Message, task_id: str) -> tuple[str, tuple[Effect, ...]]:
     """What begins `canvas` in the place of the task `message`, and the id of the task whose value is that of the whole.
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from penstock.broker import Key
+from penstock.canvas.beginning import begun
 from penstock.canvas.follow import ended, fate_of, succeeded
-from penstock.canvas.graph import END, RELAY, VALUES, Graph
+from penstock.canvas.graph import BEGIN, END, RELAY, VALUES, Graph
 from penstock.codec import check_encoded, check_fate, fate_in, parted, spread
 from penstock.delivery import ACK, Delivery, Settlement
 from penstock.effects import MOST_GATHERED, Effect
@@ -16,7 +17,7 @@ from penstock.errors import DecodeError, MessageTooLarge
 from penstock.message import Fate, Message, Place
 from penstock.outcome import Outcome, State
 
-INNER = frozenset({RELAY, END})
+INNER = frozenset({RELAY, END, BEGIN})
 """Tasks of a canvas that have no function."""
 
 log = logging.getLogger("penstock.worker")
@@ -33,6 +34,8 @@ class Parts:
     def unstarted(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
         """What ends a part that is not to be run: it hands on what it is given, or has to end as that did. `None`: it
         is to be run. Raises `DecodeError`, `EncodeError`, `MessageTooLarge`."""
+        if message.task == BEGIN:
+            return Settlement(delivery.receipt, ACK, None, begun(message, place))
         fate = place.fate
         if fate is None and place.head is not None:
             if not message.body:
