@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from penstock import apart
 from penstock.backend import Backend
 from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature, refuse_links
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import STARMAP, starmap_in
+from penstock.canvas.linked import refuse_links
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
@@ -221,22 +221,18 @@ class Penstock(Configured):
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
             task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
             return cast(R, self.client.send(task, message, connection))
-        from penstock.canvas.publish import enlist, publish
+        from penstock.canvas.publish import send
 
-        if connection is not None:
-            return cast(R, enlist(self, canvas, connection))
-        return cast(R, apart.drive(publish(self, canvas)))
+        return cast(R, send(self, canvas, connection))
 
     async def asend(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
             task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
             return cast(R, await self.client.asend(task, message, connection))
-        from penstock.canvas.publish import aenlist, publish
+        from penstock.canvas.publish import asend
 
-        if connection is not None:
-            return cast(R, await aenlist(self, canvas, connection))
-        return cast(R, await apart.adrive(publish(self, canvas)))
+        return cast(R, await asend(self, canvas, connection))
 
     @staticmethod
     def draw(canvas: Canvas[Any]) -> str:

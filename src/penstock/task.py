@@ -10,8 +10,9 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Canvas, LinkedSettings, Signature
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
+from penstock.canvas.linked import LinkedSettings
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry
 from penstock.hooks import HOOKS

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
+from penstock.canvas.linked import Calls, LinkedSettings, refuse_links
 from penstock.errors import ConfigError, UnknownTask
-from penstock.options import CallSettings
 from penstock.queue import check_name
 from penstock.spelling import hint
 
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 C = TypeVar("C", bound="Canvas[Any]")
 S = TypeVar("S", bound="Signature[Any]")
-Calls = Union["Canvas[Any]", Iterable["Canvas[Any]"], None]
-
-
-class LinkedSettings(CallSettings, total=False):
-    """What a call takes that may have links: `CallSettings`, and one or several canvases."""
-
-    link: Calls
-    link_error: Calls
-
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -306,14 +297,6 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
     def __repr__(self) -> str:
         args = [repr(arg) for arg in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
         return f"{self.task}({', '.join(args)})"
-
-
-def refuse_links(call: Signature[Any]) -> None:
-    """For those who publish single calls: raise `ConfigError` for links, which nobody would follow."""
-    if call.links or call.errors:
-        raise ConfigError(
-            f"{call!r} has links, which only a canvas follows: let it be a task that publishes that canvas"
-        )
 
 
 class Composed(Canvas[R]):

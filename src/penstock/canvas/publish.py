@@ -68,15 +68,19 @@ def publish(app: Penstock, canvas: Canvas[Any]) -> apart.Plan[Any]:
     return made.result()
 
 
-def enlist(app: Penstock, canvas: Canvas[Any], connection: object) -> Any:
-    """`publish` inside the caller's transaction, whole."""
+def send(app: Penstock, canvas: Canvas[Any], connection: object | None) -> Any:
+    """`publish`; with a `connection` inside its transaction, whole."""
+    if connection is None:
+        return apart.drive(publish(app, canvas))
     made = Made(app, canvas)
     messages = made.whole()
     return made.published(messages, app.client.enlist(messages, connection))
 
 
-async def aenlist(app: Penstock, canvas: Canvas[Any], connection: object) -> Any:
-    """`enlist` on a connection that is awaited."""
+async def asend(app: Penstock, canvas: Canvas[Any], connection: object | None) -> Any:
+    """`send` without blocking the running loop."""
+    if connection is None:
+        return await apart.adrive(publish(app, canvas))
     made = Made(app, canvas)
     messages = made.whole()
     return made.published(messages, await app.client.aenlist(messages, connection))
