@@ -12,8 +12,9 @@ add.delay(4, 4).get(timeout=10)
 from __future__ import annotations
 
 from penstock.app import Penstock
-from penstock.canvas.calls import Signature, chain, chord, group, maybe_signature
+from penstock.canvas.calls import Signature, chain, chord, group
 from penstock.canvas.chunks import chunks
+from penstock.canvas.plain import maybe_signature
 from penstock.canvas.results import GroupResult, ResultSet, result_from_tuple
 from penstock.canvas.stamping import StampingVisitor
 from penstock.completed import as_completed

@@ -126,14 +126,17 @@ class Canvas(Generic[R]):
         return self
 
     def _visited(self, visitor: StampingVisitor) -> None:
-        for part in self.parts():
-            part._visited(visitor)
+        self._visit_parts(visitor)
         for call in self.links:
             visitor.on_callback(call)
             call._visited(visitor)
         for error in self.errors:
             visitor.on_errback(error)
             error._visited(visitor)
+
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        for part in self.parts():
+            part._visited(visitor)
 
     def linked(self: C, link: Calls, link_error: Calls) -> C:
         """`link` and `link_error` for each of these; returns itself."""
@@ -188,7 +191,7 @@ class Canvas(Generic[R]):
 
     @classmethod
     def from_plain(cls, data: Any) -> Canvas[Any]:
-        """The way back, of an argument that is annotated so. It belongs to the app of the task that is given it."""
+        """The way back, of an argument that is annotated so. It belongs to no app: `maybe_signature(it, app=app)`."""
         made = read_plain(data)
         if not isinstance(made, cls):
             raise TypeError(f"a {type(made).__name__} is no {cls.__name__}")
@@ -279,9 +282,8 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
             made.args, made.kwargs = (*args, *self.args), {**self.kwargs, **kwargs}
         return made
 
-    def _visited(self, visitor: StampingVisitor) -> None:
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
         self.stamp(None, **visitor.stamps(self))
-        super()._visited(visitor)
 
     def _own_plain(self) -> dict[str, Any]:
         return {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs), "immutable": self.immutable}
@@ -348,9 +350,9 @@ class chain(Composed["AsyncResult[Any]"]):
                 flat.extend(task.tasks if type(task) is chain and task.is_plain() else (task,))
             self.tasks = tuple(flat)
 
-    def _visited(self, visitor: StampingVisitor) -> None:
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
         visitor.on_chain_start(self)
-        super()._visited(visitor)
+        super()._visit_parts(visitor)
         visitor.on_chain_end(self)
 
     def is_plain(self) -> bool:
@@ -376,9 +378,9 @@ class group(Composed["GroupResult"]):
         made.tasks = tuple(task.partial(args, kwargs) for task in self.tasks)
         return made
 
-    def _visited(self, visitor: StampingVisitor) -> None:
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
         visitor.on_group_start(self)
-        super()._visited(visitor)
+        super()._visit_parts(visitor)
         visitor.on_group_end(self)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
@@ -400,11 +402,15 @@ class chord(Canvas["AsyncResult[Any]"]):
     __slots__ = ("body", "header")
 
     def __init__(
-        self, header: Canvas[Any] | Iterable[Canvas[Any]], body: Canvas[Any] | None = None, **options: Any
+        self,
+        header: Canvas[Any] | Iterable[Canvas[Any]],
+        body: Canvas[Any] | None = None,
+        **more: Unpack[LinkedSettings],
     ) -> None:
-        super().__init__(options)
+        super().__init__()
         self.header: group = header if isinstance(header, group) else group(header)
         self.body = body
+        self.set(**options)
 
     def __call__(self, body: Canvas[Any] | None = None, **options: Unpack[LinkedSettings]) -> AsyncResult[Any]:
         made = self.clone(**options)
@@ -416,7 +422,7 @@ class chord(Canvas["AsyncResult[Any]"]):
             raise ConfigError(f"{self!r} has no body: chord(header, body), or chord(header)(body)")
         return iter((self.header, self.body))
 
-    def _visited(self, visitor: StampingVisitor) -> None:
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
         visitor.on_chord_header_start(self)
         self.header._visited(visitor)
         visitor.on_chord_header_end(self)
@@ -486,9 +492,3 @@ def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas
         raise ConfigError(f"a {kind} as plain data: options is a dict, link and link_error are lists")
     made.options = dict(options)
     return made.linked(map(part, links), map(part, errors))
-
-
-def maybe_signature(data: Any, app: Penstock | None = None) -> Any:
-    """A canvas from plain data, as a task's argument is one: data, whose tasks are names, and never code. A canvas is
-    returned as it is, and so is `None`. Raises `ConfigError` for what is none."""
-    return data if data is None or isinstance(data, Canvas) else read_plain(data, app)

@@ -199,12 +199,17 @@ class Results:
         self._graph_id = graph_id
         self._keys = keys
         self._known = known
+        self._groups: dict[int, GroupResult] = {}
+        """By the addresses of their shapes: a group has one id, however often it is asked for."""
 
     def of(self, shape: Shape) -> Any:
         return self._one(shape) if isinstance(shape, Leaf) else self._many(shape)
 
     def _many(self, shape: Many) -> GroupResult:
-        return GroupResult(map(self.of, shape.members), app=self._app, parent=self._before(shape))
+        if id(shape) not in self._groups:
+            members = map(self.of, shape.members)
+            self._groups[id(shape)] = GroupResult(members, app=self._app, parent=self._before(shape))
+        return self._groups[id(shape)]
 
     def _before(self, shape: Shape) -> Callable[[], Any] | None:
         # Made when somebody asks: before a chord's result is one of many members.
