@@ -405,7 +405,7 @@ class chord(Canvas["AsyncResult[Any]"]):
         self,
         header: Canvas[Any] | Iterable[Canvas[Any]],
         body: Canvas[Any] | None = None,
-        **more: Unpack[LinkedSettings],
+        **options: Unpack[LinkedSettings],
     ) -> None:
         super().__init__()
         self.header: group = header if isinstance(header, group) else group(header)
