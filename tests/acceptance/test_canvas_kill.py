@@ -43,7 +43,12 @@ class Weaving:
         for _ in range(count):
             pattern = self.loom.any(self.rng, gathers=self.gathers)
             canvas = pattern.canvas.stamp(pattern=str(len(self.published)))
-            self.published.append((canvas.delay(), pattern.value, pattern.starts))
+            if self.rng.random() < 0.3:
+                with self.loom.app.batch():  # one message, which begins it
+                    result = canvas.delay()
+            else:
+                result = canvas.delay()
+            self.published.append((result, pattern.value, pattern.starts))
 
     def kill(self) -> None:
         """One process of the worker, or all of it, at a random moment of its work."""
