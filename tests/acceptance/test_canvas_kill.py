@@ -89,13 +89,13 @@ def weave(weaving: Weaving, kills: int, measured: Tell, *, knows_ids: bool = Tru
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=(pytest.mark.extended, pytest.mark.timeout(900)))])
 def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
     weave(Weaving(stage, f"sqlite:///{stage.path}"), kills, measured)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=(pytest.mark.extended, pytest.mark.timeout(900)))])
 def test_on_a_server(kills: int, site: Site, stage: Stage, measured: Tell) -> None:
     weaving = Weaving(stage, site.server.url, site.results, f"loom-{kills}")
     weave(weaving, kills, measured, knows_ids=site.knows_ids)

@@ -67,8 +67,10 @@ def check_member(graph: Graph | None, place: Place | None) -> Into:
 def _begun(
     app: Penstock, canvas: Canvas[Any], message: Message, task_id: str, bridge: Call | None
 ) -> tuple[str, tuple[Effect, ...]]:
-    # The same again when a crash makes the task run again; another when its id is used again.
-    graph_id = blake2b(f"{task_id} {message.sent!r}".encode(), digest_size=16).hexdigest()
+    # The same again when a crash makes the task run again, or be published again; another when somebody who chooses ids
+    # uses one again. Those of parts of a canvas are used once.
+    published = message.sent if _place(message) is None else 0.0
+    graph_id = blake2b(f"{task_id} {published!r}".encode(), digest_size=16).hexdigest()
     messages = Messages(app)
     compiled, end = Compiler().within(canvas, _inherited(message), graph_id, messages, bridge)
     assert compiled.graph is not None

@@ -8,10 +8,23 @@ from typing import Any
 
 import pytest
 
-from penstock import ConfigError, State, TaskRevoked, UnknownTask, as_completed, chain, chord, group
+from penstock import (
+    ConfigError,
+    DecodeError,
+    SignatureError,
+    State,
+    TaskRevoked,
+    UnknownTask,
+    as_completed,
+    chain,
+    chord,
+    group,
+)
 from penstock.canvas import Canvas
 from penstock.coordinator import Revoked
 from penstock.message import graph_key
+from penstock.outcome import Outcome
+from penstock.replaced import MOVED, moved
 from tests import keys
 from tests.unit.canvas.workshop import Workshop
 
@@ -196,14 +209,47 @@ def test_only_a_chord_can_be_joined(shop: Workshop, spread: Spread) -> None:
             one.get(timeout=5)
 
 
-def test_with_keys(shop: Workshop) -> None:
-    signed = Workshop("memory://", security_key=keys.pem(keys.private()))
+@pytest.mark.parametrize("packed", [{}, {"result_compression": "zlib", "compression_min_bytes": 1}], ids=str)
+def test_with_keys(packed: dict[str, Any]) -> None:
+    signed = Workshop("memory://", security_key=keys.pem(keys.private()), **packed)
     spread = Spread(signed)
     alone = spread.into.delay(1)
     both = chord([spread.into.s(1), spread.more.s(5)], signed.give.s()).delay()
     signed.run()
     assert (alone.get(timeout=5), both.get(timeout=5)) == (3, [3, 5, 105])
     signed.app.close()
+
+
+def test_a_reference_that_is_forged_is_not_followed() -> None:
+    signed = Workshop("memory://", security_key=keys.pem(keys.private()))
+    there = chain(signed.give.s(1), signed.give.s()).delay()
+    forged = signed.app.AsyncResult("forged")
+    signed.app.results.run(signed.app.backend.store([("forged", moved(there.id, 1.0))]))
+    signed.run()
+    with pytest.raises(SignatureError, match="not signed"):
+        forged.get(timeout=5)
+    signed.app.close()
+
+
+@pytest.mark.parametrize("value", [b"", b"5", b'"x"'], ids=str)
+def test_a_reference_to_nowhere(shop: Workshop, value: bytes) -> None:
+    shop.app.results.run(shop.app.backend.store([("odd", Outcome(State.SUCCESS, value, 1.0, content_type=MOVED))]))
+    with pytest.raises(DecodeError, match="is said to be"):
+        shop.app.AsyncResult("odd").get(timeout=5)
+
+
+def test_references_in_a_circle(shop: Workshop) -> None:
+    itself = f"{'0123456789abcdef' * 2}.1"
+    shop.app.results.run(shop.app.backend.store([(itself, moved(itself, 1.0))]))
+    with pytest.raises(DecodeError, match="leads nowhere"):
+        shop.app.AsyncResult(itself).get(timeout=5)
+
+
+def test_ignored_results_are_no_references(shop: Workshop, spread: Spread) -> None:
+    result = spread.into.apply_async((1,), ignore_result=True)
+    shop.run()
+    assert shop.app.AsyncResult(result.id).report().outcome is None
+    assert shop.count("add") == 2
 
 
 def test_the_graph_of_one_that_runs_again_is_the_same(shop: Workshop, spread: Spread) -> None:
