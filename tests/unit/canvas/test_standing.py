@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,12 +23,14 @@ from penstock import (
 )
 from penstock.canvas import Canvas
 from penstock.coordinator import Revoked
-from penstock.message import graph_key
+from penstock.effects import Put
+from penstock.message import Options, Place, graph_key
 from penstock.outcome import Outcome
 from penstock.replaced import MOVED, moved
 from tests import keys
 from tests.unit.canvas.workshop import Workshop
 
+GRAPH = "0123456789abcdef" * 2
 Make = Callable[[Workshop, int], Canvas[Any]]
 
 
@@ -118,6 +121,13 @@ def test_the_failure_of_the_canvas_is_its_own(shop: Workshop, spread: Spread) ->
     assert (shop.count("add"), shop.count("total"), graphs_left(shop)) == (0, 0, 0)
 
 
+def test_the_error_call_of_the_whole_is_called_once(shop: Workshop, spread: Spread) -> None:
+    spread.make = lambda shop, value: chain(shop.give.s(value), shop.fail.s(), shop.give.s())
+    chain(shop.give.s(1), spread.into.s(), shop.add.s(1)).on_error(shop.tell.s()).delay()
+    shop.run()
+    assert [error["message"] for error in shop.errors] == ["no 1"]
+
+
 def test_a_canvas_that_cannot_be_published_fails_the_task(shop: Workshop, spread: Spread) -> None:
     spread.make = lambda shop, value: chain(shop.give.s(value), shop.app.signature("nowhere"))
     result = chain(spread.into.s(1), shop.add.s(1)).delay()
@@ -149,16 +159,41 @@ def test_who_waits_is_told_at_the_end(shop: Workshop, spread: Spread) -> None:
     assert sorted(asyncio.run(wait())) == [2, 3, 4]
 
 
-def test_it_can_be_revoked_as_long_as_the_canvas_runs(shop: Workshop, spread: Spread) -> None:
-    spread.make = lambda shop, value: chain(shop.give.s(value), shop.add.s(1).set(countdown=3600))
+def test_who_waits_meanwhile_is_told_of_the_end_of_the_canvas(
+    shop: Workshop, spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, subscribed, told = [spread.into.delay(n) for n in range(3)], threading.Event(), list[int]()
+    backend = shop.app.backend
+    subscribe = backend.subscribe
+
+    def noted(*args: Any) -> Any:
+        subscription = subscribe(*args)
+        subscribed.set()
+        return subscription
+
+    monkeypatch.setattr(backend, "subscribe", noted)
+    waiting = threading.Thread(target=lambda: told.extend(one.get() for one in as_completed(results, timeout=10)))
+    waiting.start()
+    assert subscribed.wait(5)
+    shop.run()
+    waiting.join(10)
+    assert sorted(told) == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, 3600), (3600, None)], ids=["published", "not published"])
+def test_it_can_be_revoked_as_long_as_the_canvas_runs(
+    shop: Workshop, spread: Spread, first: int | None, last: int | None
+) -> None:
+    spread.make = lambda shop, value: chain(shop.give.s(value).set(countdown=first), shop.add.s(1).set(countdown=last))
     result = chain(spread.into.s(1), shop.add.s(1)).delay()
     shop.run()
-    assert result.parent.revoke() is Revoked.REMOVED
+    assert result.parent.revoke() in (Revoked.REMOVED, Revoked.REMEMBERED)
     shop.run()
     for one in (result, result.parent):
         with pytest.raises(TaskRevoked):
             one.get(timeout=5)
     assert shop.count("add") == 0
+    assert graphs_left(shop) <= 1  # that of the replacement goes a day later
 
 
 def test_a_member_that_joins_later(shop: Workshop, spread: Spread) -> None:
@@ -261,4 +296,9 @@ def test_the_graph_of_one_that_runs_again_is_the_same(shop: Workshop, spread: Sp
     message.sent += 1.0
     other, _ = instead(shop.app, spread.make(shop, 1), message, "id")
     assert first == again != other
-    assert effects[0].key == graph_key(first.partition(".")[0])  # type: ignore[union-attr]  # it puts the graph
+    [put] = [effect for effect in effects if isinstance(effect, Put)]
+    assert (put.key, put.if_version) == (graph_key(first.partition(".")[0]), 0)
+    message.options = Options(place=Place(GRAPH, 1))  # it is published again with the same id only by its own graph
+    part, _ = instead(shop.app, spread.make(shop, 1), message, "id")
+    message.sent += 1.0
+    assert instead(shop.app, spread.make(shop, 1), message, "id")[0] == part
