@@ -42,6 +42,7 @@ from penstock.errors import (
     ResultUnavailable,
     Retry,
     SignatureError,
+    Snooze,
     SoftTimeLimitExceeded,
     StoreError,
     StoreFull,
@@ -60,7 +61,7 @@ from penstock.request import Request
 from penstock.result import AsyncResult
 from penstock.schedules import crontab, once, schedule, solar
 from penstock.task import Task
-from penstock.unique import Unique
+from penstock.unique import Unique, debounce, singleton, throttle
 
 __all__ = [
     "AccessRefused",
@@ -96,6 +97,7 @@ __all__ = [
     "Retry",
     "Signature",
     "SignatureError",
+    "Snooze",
     "SoftTimeLimitExceeded",
     "StampingVisitor",
     "State",
@@ -116,12 +118,15 @@ __all__ = [
     "chord",
     "chunks",
     "crontab",
+    "debounce",
     "group",
     "maybe_signature",
     "once",
     "result_from_tuple",
     "schedule",
+    "singleton",
     "solar",
+    "throttle",
     "worker_direct",
 ]
 

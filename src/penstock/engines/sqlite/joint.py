@@ -147,13 +147,14 @@ class Joint:
         """What is new goes to those who wait, as far as it goes."""
         left, idle = wake.tasks, 0
         for work in parked(wake.queues):
-            if left <= 0 or idle >= IN_VAIN or work.demand is None:
-                break
-            work.claims = self._store.claimer.claim(work.demand)
+            if work.demand is not None:
+                work.claims = self._store.claimer.claim(work.demand)
             if work.claims:
                 served.append(work)
                 left -= sum(len(claimed.rows) for claimed in work.claims)
             idle = 0 if work.claims else idle + 1
+            if left <= 0 or idle >= IN_VAIN:
+                break
 
     def _publish(self, batch: Sequence[Work], wake: Wake) -> None:
         """Those for one lane together: a lone publish costs what its pages cost."""
