@@ -10,8 +10,9 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Signature
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
+from penstock.canvas.linked import LinkedSettings
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry, Snooze
 from penstock.generators import annotated, driven, is_generator
@@ -26,7 +27,8 @@ from penstock.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
-    from penstock.result import AsyncResult, EagerResult
+    from penstock.eager_result import EagerResult
+    from penstock.result import AsyncResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,13 +181,16 @@ class Task(Publishes, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
-        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one.
+        """`delay` with options (see `CallOptions`), and with links (see `Canvas.link`). Raises `ConfigError` for a bad
+        one.
 
         `connection` is one of psycopg, SQLAlchemy or Django to the broker's own database: the task exists if and only
         if the transaction commits that it is in. It is known, and its result can be waited for, from then on.
         """
+        if "link" in options or "link_error" in options:
+            return self.app.send(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -195,9 +200,11 @@ class Task(Publishes, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
         """`apply_async` without blocking the running loop; `connection` is then one that is awaited."""
+        if "link" in options or "link_error" in options:
+            return await self.app.asend(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -241,10 +248,17 @@ class Task(Publishes, Generic[P, R]):
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
 
     def signature(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        immutable: bool = False,
+        **options: Unpack[LinkedSettings],
     ) -> Signature[R]:
         """This call as a value, with options of `apply_async`."""
-        return Signature(self.name, tuple(args), kwargs or {}, options, app=self.app)
+        call: Signature[R] = Signature(self.name, tuple(args), kwargs or {}, immutable=immutable, app=self.app)
+        return call.set(**options)
+
+    subtask = signature
 
     def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One task that calls this function for each of the items; its value is the list of values."""
@@ -318,15 +332,26 @@ class Task(Publishes, Generic[P, R]):
         """
         raise Snooze(seconds)
 
-    def replace(self, call: Signature[Any]) -> Replace:
-        """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
+    def replace(self, call: Canvas[Any]) -> Replace:
+        """Raise what runs another call, or a whole canvas, in the place of this one: what comes of it is the result of
+        this, and goes to what follows.
 
         `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
-        not run. Raises `TypeError` for what is no signature: only one task can stand in the place of one.
+        not run. Raises `TypeError` for what is no canvas.
         """
-        if not isinstance(call, Signature):
-            raise TypeError(f"replace takes a signature, such as task.s(…), not {type(call).__name__}")
+        if not isinstance(call, Canvas):
+            raise TypeError(f"replace takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         raise Replace(call)
+
+    def add_to_chord(self, call: Canvas[Any]) -> None:
+        """Let the chord that this call is a member of wait for another one, too, whose value goes right after this
+        one's. It is published when this has succeeded. Raises `ConfigError` for what is no member of a chord."""
+        from penstock.canvas.standing import check_member  # few need it
+
+        request = self.request
+        place = None if request.message.options is None else request.message.options.place
+        check_member(None if request.delivery is None else request.delivery.graph, place)
+        request.added = (*request.added, call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""
