@@ -1,0 +1,26 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock import Penstock
+from penstock.worker import Worker, WorkerOptions
+
+Work = Callable[[], None]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Penstock]:
+    app = Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", durability="process")
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def work(app: Penstock) -> Work:
+    """Runs what is ready, and what follows it, on this thread."""
+
+    def run() -> None:
+        assert Worker(app, WorkerOptions(pool="solo", burst=True, loglevel="CRITICAL")).run() == 0
+
+    return run

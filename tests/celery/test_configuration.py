@@ -1,0 +1,67 @@
+"""An app and its settings, as Celery's users write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock import ConfigError, Penstock, Task, crontab
+from tests.celery.conftest import Work
+
+
+class Settings:
+    broker_url = "memory://"
+    task_routes = {"mail.*": {"queue": "mail"}}  # noqa: RUF012  # as settings modules have it
+    task_annotations = {"mail.send": {"max_retries": 9}}  # noqa: RUF012
+    beat_schedule = {"hourly": {"task": "mail.send", "schedule": crontab(minute="0")}}  # noqa: RUF012
+    timezone = "Europe/Berlin"
+
+
+def test_settings_come_from_objects_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Penstock("shop")
+    app.add_defaults({"task_default_queue": "shop", "timezone": "UTC"})
+    app.config_from_object(Settings)
+    send = app.task(name="mail.send")(lambda: None)
+    assert (app.conf.timezone, app.conf.task_default_queue) == ("Europe/Berlin", "shop")
+    assert (send.options.queue, send.options.max_retries) == ("mail", 9)
+    assert list(app.periodic) == ["hourly"]
+    other = Penstock("other")
+    other.config_from_object({"CELERY_TASK_TIME_LIMIT": 5, "DEBUG": True}, namespace="CELERY")
+    assert other.conf.task_time_limit == 5
+    monkeypatch.setenv("SHOP_SETTINGS", "tests.celery.test_configuration:Settings")
+    third = Penstock("third")
+    third.config_from_envvar("SHOP_SETTINGS")
+    assert third.conf.timezone == "Europe/Berlin"
+
+
+def test_old_and_unknown_names_say_what_to_write() -> None:
+    app = Penstock("shop")
+    for given, remedy in (
+        ({"CELERY_TASK_RESULT_EXPIRES": 1}, "is called 'result_expires' now"),
+        ({"worker_prefetch_multiplier": 1}, "is no setting here: a worker reserves"),
+        ({"task_time_limits": 1}, "did you mean 'task_time_limit'"),
+    ):
+        with pytest.raises(ConfigError, match=remedy):
+            app.config_from_object(given)
+
+
+def test_names_of_an_app(app: Penstock, work: Work) -> None:
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    assert app.tasks == {add.name: add} and isinstance(add, Task) and app.conf.timezone == "UTC"
+    assert app.add_periodic_task(10.0, add.s(1, 1), name="often") == "often"
+    result = app.send_task(add.name, (1, 2))
+    work()
+    assert app.AsyncResult(result.id).get(timeout=5) == 3
+    app.autodiscover_tasks(["tests"])  # nothing is imported until a worker starts
+    app.close()
+
+
+def test_arguments_of_an_app() -> None:
+    given: dict[str, Any] = {"broker": "memory://", "imports": ["tests"], "result_backend": "memory://"}
+    app = Penstock("shop", **given)
+    assert app.name == "shop" and app.conf.imports == ("tests",)
+    app.close()
