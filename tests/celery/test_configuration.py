@@ -53,9 +53,10 @@ def test_names_of_an_app(app: Penstock, work: Work) -> None:
 
     assert app.tasks == {add.name: add} and isinstance(add, Task) and app.conf.timezone == "UTC"
     assert app.add_periodic_task(10.0, add.s(1, 1), name="often") == "often"
-    result = app.send_task(add.name, (1, 2))
+    result = app.signature(add.name, (1, 2)).delay()
     work()
     assert app.AsyncResult(result.id).get(timeout=5) == 3
+    assert app.send_task(add.name, (1, 2)).state == "PENDING"
     app.autodiscover_tasks(["tests"])  # nothing is imported until a worker starts
     app.close()
 
