@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from penstock import ConfigError, Penstock, Task, crontab
+from penstock import ConfigError, Penstock, Queue, Task, UnknownQueue, crontab
+from penstock.worker import WorkerOptions
 from tests.celery.conftest import Work
 
 
@@ -16,6 +18,65 @@ class Settings:
     task_annotations = {"mail.send": {"max_retries": 9}}  # noqa: RUF012
     beat_schedule = {"hourly": {"task": "mail.send", "schedule": crontab(minute="0")}}  # noqa: RUF012
     timezone = "Europe/Berlin"
+
+
+AS_IN_CELERY: dict[str, Any] = {
+    "accept_content": ["json", "msgpack"],
+    "imports": ("json",),
+    "timezone": "Europe/Berlin",
+    "beat_schedule": {"hourly": {"task": "t", "schedule": 3600.0, "args": (1,)}},
+    "broker_url": "memory://",
+    "result_backend": "memory://",
+    "result_compression": "gzip",
+    "result_expires": timedelta(hours=1),
+    "result_serializer": "json",
+    "security_certificate": None,
+    "security_cert_store": (),
+    "security_key": None,
+    "security_key_password": None,
+    "security_digest": "sha512",
+    "task_acks_late": True,
+    "task_always_eager": False,
+    "task_annotations": {"t": {"max_retries": 9}},
+    "task_compression": "zlib",
+    "task_create_missing_queues": False,
+    "task_inherit_parent_priority": True,
+    "task_default_queue": "shop",
+    "task_default_priority": 3,
+    "task_eager_propagates": True,
+    "task_ignore_result": True,
+    "task_store_eager_result": True,
+    "task_queues": [Queue("mail")],
+    "task_routes": {"t": {"queue": "mail"}},
+    "task_serializer": "msgpack",
+    "task_soft_time_limit": 10,
+    "task_time_limit": 20,
+    "task_track_started": True,
+    "worker_concurrency": 4,
+    "worker_direct": True,
+    "worker_max_memory_per_child": 200_000,
+    "worker_max_tasks_per_child": 100,
+    "worker_pool": "threads",
+}
+
+
+def test_each_setting_of_the_same_name_is_read() -> None:
+    app = Penstock("shop")
+    app.config_from_object(AS_IN_CELERY)
+    task = app.task(name="t")(lambda: None)
+    options = task.options
+    assert (options.max_retries, options.queue, options.priority, options.ignore_result) == (9, "mail", 3, True)
+    assert (options.soft_time_limit, options.time_limit, task.format.name, task.result_format.name) == (
+        *(10, 20),
+        *("msgpack", "json"),
+    )
+    worker = WorkerOptions(name="w@here").settle(app)
+    assert (worker.concurrency, worker.pool, worker.queues) == (4, "threads", ("w@here.direct", "shop", "mail"))
+    assert (worker.max_tasks_per_child, worker.max_memory_per_child) == (100, 200_000)
+    assert app.conf.result_expires == 3600 and app.conf.security_digest == "sha512"
+    assert app.task_modules() == ("json",) and app.broker_url == "memory://" and list(app.periodic) == ["hourly"]
+    with pytest.raises(UnknownQueue):
+        task.apply_async(queue="nowhere")
 
 
 def test_settings_come_from_objects_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
