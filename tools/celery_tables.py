@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from penstock.celery_options import CALL, TASK
 from penstock.celery_settings import instead
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,7 +23,10 @@ BEGIN, END = "<!-- made by tools/celery_tables.py: {} -->\n", "<!-- end of what 
 WORDS = ("same", "better", "different", "later", "no")
 """What becomes of something that Celery has; in the tables in this order."""
 SETTINGS = "Settings"
-"""The group whose remedies are those of the errors."""
+REMEDIES: Mapping[str, Callable[[str], str | None]] = MappingProxyType(
+    {SETTINGS: instead, "Task options": TASK.get, "Calling": CALL.get}
+)
+"""Groups of which errors say what to write instead: a row that says nothing itself says that."""
 CODE = re.compile(r"[\w.]+|.*[(|~].*|celery .*|-\w+")
 """Names that are written as code; the others are words."""
 
@@ -58,7 +63,7 @@ def read() -> Checklist:
     given = tomllib.loads(CHECKLIST.read_text("utf-8"))
     pains = tuple(Pain(one["number"], one["what"], one["how"], one["is"], tuple(one["proof"])) for one in given["pain"])
     groups = tuple(
-        Group(one["title"], _names(one["names"]), tuple(_row(row, one["title"] == SETTINGS) for row in one["rows"]))
+        Group(one["title"], _names(one["names"]), tuple(_row(row, REMEDIES.get(one["title"])) for row in one["rows"]))
         for one in given["group"]
     )
     return Checklist(given["celery"], pains, groups)
@@ -68,15 +73,20 @@ def _names(given: str | list[str]) -> tuple[str, ...]:
     return tuple(given.split() if isinstance(given, str) else given)
 
 
-def _row(given: dict[str, Any], is_setting: bool) -> Row:
-    of = _names(given["of"])
-    how = given.get("how", "")
-    if is_setting and given["is"] != "same":
-        remedies = {instead(name) for name in of}
+def _row(given: dict[str, Any], remedy: Callable[[str], str | None] | None) -> Row:
+    of, word, how = _names(given["of"]), given["is"], given.get("how", "")
+    if not how and word != "same" and remedy is not None:
+        remedies = {remedy(name) for name in of}
         if len(remedies) != 1:
             raise SystemExit(f"{CHECKLIST}: {', '.join(of)} have several remedies; give each a row")
         how = remedies.pop() or ""
-    return Row(of, given["is"], how, given.get("proof", ""), given.get("see", ""))
+    return Row(of, word, how, given.get("proof", ""), given.get("see", ""))
+
+
+def names_of(title: str) -> tuple[str, ...]:
+    """Celery's names in one group."""
+    [names] = (group.names for group in read().groups if group.title == title)
+    return names
 
 
 def tables() -> dict[str, str]:

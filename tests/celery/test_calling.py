@@ -81,12 +81,3 @@ def test_eager_settings(app: Penstock) -> None:
     assert app.AsyncResult(result.id).get(timeout=5) == 2
     with pytest.raises(ZeroDivisionError):
         divide.delay(1, 0)
-
-
-def test_what_is_unknown_is_refused_at_the_call(app: Penstock) -> None:
-    look = app.task(name="look")(lambda: None)
-    for option in ("link", "link_error", "shadow", "retry", "retry_policy", "add_to_parent", "producer", "reply_to"):
-        with pytest.raises(ValueError, match=f"unknown call option '{option}'"):
-            look.apply_async(**{option: None})
-    with pytest.raises(TypeError):
-        look.delay(1)

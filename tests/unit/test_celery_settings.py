@@ -6,7 +6,7 @@ from penstock.celery_settings import FAMILIES, INSTEAD, instead, new_name
 from penstock.config import Config
 from tools import celery_tables
 
-[CELERY] = (group.names for group in celery_tables.read().groups if group.title == celery_tables.SETTINGS)
+CELERY = celery_tables.names_of(celery_tables.SETTINGS)
 KNOWN = Config.__struct_fields__
 
 
