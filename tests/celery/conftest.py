@@ -4,14 +4,20 @@ from pathlib import Path
 import pytest
 
 from penstock import Penstock
+from penstock.contrib.clock import TravelClock
 from penstock.worker import Worker, WorkerOptions
 
 Work = Callable[[], None]
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Penstock]:
-    app = Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", durability="process")
+def clock() -> TravelClock:
+    return TravelClock()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: TravelClock) -> Iterator[Penstock]:
+    app = Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", durability="process", clock=clock)
     yield app
     app.close()
 

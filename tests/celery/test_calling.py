@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from penstock import EagerResult, Penstock, State
+from penstock.contrib.clock import TravelClock
 from tests.celery.conftest import Work
 
 
@@ -33,7 +33,7 @@ def test_delay_apply_async_send_task_and_apply(app: Penstock, work: Work) -> Non
     assert add.AsyncResult(results[0].id).get() == app.AsyncResult(results[0].id).get() == 3
 
 
-def test_options_of_a_call(app: Penstock, work: Work) -> None:
+def test_options_of_a_call(app: Penstock, clock: TravelClock, work: Work) -> None:
     seen: list[Any] = []
 
     @app.task(bind=True)
@@ -41,11 +41,12 @@ def test_options_of_a_call(app: Penstock, work: Work) -> None:
         request = self.request
         seen.append((request.id, request.priority, request.headers, request.eta, request.expires))
 
-    soon = datetime.now(UTC) + timedelta(seconds=0.05)
+    now = datetime.fromtimestamp(clock.time(), UTC)
+    soon = now + timedelta(seconds=30)
     look.apply_async(
         task_id="mine",
         eta=soon,
-        expires=datetime.now(UTC) + timedelta(minutes=1),
+        expires=now + timedelta(minutes=1),
         priority=7,
         headers={"a": "b"},
         serializer="msgpack",
@@ -54,13 +55,13 @@ def test_options_of_a_call(app: Penstock, work: Work) -> None:
         ignore_result=False,
     )
     later = look.apply_async(countdown=600)
-    gone = look.apply_async(expires=0.01)
+    gone = look.apply_async(expires=10)
     assert later.state == "PENDING"
-    time.sleep(0.1)
+    clock.advance(45)
     work()
     [(id, priority, headers, eta, expires)] = seen
     assert (id, priority, headers) == ("mine", 7, {"a": "b"})
-    assert abs(eta - soon.timestamp()) < 0.01 and expires > time.time()
+    assert abs(eta - soon.timestamp()) < 0.01 and expires > clock.time()
     assert gone.state is State.REVOKED
 
 

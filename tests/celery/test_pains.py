@@ -12,6 +12,7 @@ import pytest
 
 from penstock import BrokerUnavailable, Penstock, Queue, QueueFull, ResultUnavailable, State
 from penstock.broker import Call
+from penstock.contrib.clock import TravelClock
 from penstock.worker import Worker, WorkerOptions
 from tests.celery.conftest import Work
 
@@ -78,13 +79,15 @@ def test_pain_13_an_id_that_nobody_knows_is_not_pending(app: Penstock) -> None:
 
 
 def test_pain_14_a_revoked_task_stays_revoked_when_everybody_was_away(tmp_path: Path) -> None:
+    clock = TravelClock()
+
     def shop() -> Penstock:
-        return Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", durability="process")
+        return Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", durability="process", clock=clock)
 
     ran: list[int] = []
     app = shop()
     task = app.task(name="t")(ran.append)
-    waiting, delayed = task.delay(1).id, task.apply_async((2,), countdown=0.01).id
+    waiting, delayed = task.delay(1).id, task.apply_async((2,), countdown=60).id
     for id in (waiting, delayed, "comes-later"):
         app.AsyncResult(id).revoke()
     app.close()
@@ -92,7 +95,7 @@ def test_pain_14_a_revoked_task_stays_revoked_when_everybody_was_away(tmp_path: 
     task = app.task(name="t")(ran.append)
     task.apply_async((3,), task_id="comes-later")
     task.delay(4)
-    time.sleep(0.02)
+    clock.advance(90)
     Worker(app, WorkerOptions(pool="solo", burst=True, loglevel="CRITICAL")).run()
     assert ran == [4]
     assert {app.AsyncResult(id).state for id in (waiting, delayed, "comes-later")} == {State.REVOKED}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import AsyncResult, GroupResult, Penstock, ResultSet, ResultTimeout, ResultUnavailable, State, group
+from penstock.contrib.clock import TravelClock
 from tests.celery.conftest import Work
 
 
@@ -20,7 +21,7 @@ def divided(app: Penstock) -> Any:
     return divide
 
 
-def test_an_async_result(app: Penstock, work: Work) -> None:
+def test_an_async_result(app: Penstock, clock: TravelClock, work: Work) -> None:
     divide = divided(app)
     good, bad, waiting = divide.delay(6, 3), divide.delay(1, 0), divide.apply_async((1, 1), countdown=600)
     assert (good.ready(), good.state, good.result) == (False, "PENDING", None)
@@ -30,7 +31,7 @@ def test_an_async_result(app: Penstock, work: Work) -> None:
     assert good.ready() and good.successful() and not good.failed() and good.exists()
     assert good.id == good.task_id and good.name == "divide" and good.queue == "default" and good.retries == 0
     assert good.parent is None and good.children == [] and good.traceback is None
-    assert datetime.now(UTC) - good.date_done < timedelta(minutes=1)
+    assert good.date_done == datetime.fromtimestamp(clock.time(), UTC)
     assert bad.failed() and bad.ready() and not bad.successful()
     assert isinstance(bad.result, ZeroDivisionError) and "ZeroDivisionError" in bad.traceback
     with pytest.raises(ZeroDivisionError):

@@ -1,8 +1,11 @@
 """Each setting of Celery is one here, or has a remedy."""
 
+import re
+
 import pytest
 
-from penstock.celery_settings import FAMILIES, INSTEAD, instead, new_name
+from penstock import ConfigError, Penstock
+from penstock.celery_settings import ARGUMENTS, FAMILIES, INSTEAD, instead, new_name
 from penstock.config import Config
 from tools import celery_tables
 
@@ -19,6 +22,17 @@ def test_remedies_are_for_names_that_celery_has_and_that_are_none_here() -> None
     assert set(INSTEAD) <= set(CELERY)
     assert not set(INSTEAD) & set(KNOWN)
     assert all(any(name.startswith(start) for name in CELERY) for start in FAMILIES)
+
+
+def test_each_argument_of_an_app_is_here_or_says_what_to_use_instead() -> None:
+    arguments = " ".join(
+        name for name in celery_tables.names_of("The app and its configuration") if name.startswith("Celery(")
+    )
+    names = set(re.findall(r"\w+", arguments.replace("Celery(", ""))) - {"main", "broker", "include", "namespace"}
+    assert names == set(ARGUMENTS)
+    for name in names:
+        with pytest.raises(ConfigError, match=re.escape(f"Celery's {name!r} is no setting here: {ARGUMENTS[name]}")):
+            Penstock("shop", **{name: None})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
