@@ -13,6 +13,7 @@ from penstock.broker import Demand, Duplicate, Unknown
 from penstock.message import Message, pack
 from penstock.outcome import Outcome, State
 from penstock.protocol import calls
+from penstock.protocol.frames import frame
 from penstock.protocol.replies import Failed, Published, Span, Stepped, Told, Value
 from penstock.protocol.requests import CallRequest, PublishRequest, StepRequest, WatchRequest
 from penstock.queue import Queue
@@ -181,14 +182,12 @@ def test_a_result_that_comes_during_a_sync_is_told_after_the_next_one(house: Hou
     with house.client() as caller, house.client() as other:
         db.sync = sync  # type: ignore[method-assign]  # of this broker alone
         try:
-            caller.send(WatchRequest(["mine"]))
-            time.sleep(0.2)  # it has been looked for
-            other.send(publish(1, 0))
+            caller.socket.sendall(frame(WatchRequest(["mine"])) + frame(publish(1, 0)))  # a look is due from now on
             wait_for(lambda: house.do(lambda: house.broker.space("/").turns.idle) is False)
             other.send(CallRequest(2, "store", calls.raw(([("mine", outcome)],))))
             time.sleep(0.2)  # it is committed, and not answered
             syncs.release()
-            other.read_until(Published)
+            caller.read_until(Published)
             caller.socket.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 caller.read_until(Told)
