@@ -21,7 +21,6 @@ _TIMEOUT = "a publish tries until publish_timeout"
 TASK: Mapping[str, str] = MappingProxyType(
     {
         "typing": "arguments are always checked",
-        "rate_limit": "give such tasks a queue of their own, and a worker with few slots",
         "trail": _BY_ITSELF,
         "send_events": "there are no event messages: see penstock watch, and observers",
         "store_errors_even_if_ignored": "failures are kept as dead letters, whether results are or not",

@@ -43,6 +43,7 @@ AS_IN_CELERY: dict[str, Any] = {
     "task_inherit_parent_priority": True,
     "task_default_queue": "shop",
     "task_default_priority": 3,
+    "task_default_rate_limit": "10/m",
     "task_eager_propagates": True,
     "task_ignore_result": True,
     "task_store_eager_result": True,
@@ -70,6 +71,7 @@ def test_each_setting_of_the_same_name_is_read() -> None:
         *(10, 20),
         *("msgpack", "json"),
     )
+    assert options.rate_limit == "10/m"
     worker = WorkerOptions(name="w@here").settle(app)
     assert (worker.concurrency, worker.pool, worker.queues) == (4, "threads", ("w@here.direct", "shop", "mail"))
     assert (worker.max_tasks_per_child, worker.max_memory_per_child) == (100, 200_000)

@@ -112,6 +112,28 @@ def test_pain_16_a_full_queue_says_so_to_its_callers(tmp_path: Path) -> None:
     app.close()
 
 
+def test_pain_17_limits_hold_over_all_workers_and_hold_back_no_neighbour(
+    app: Penstock, clock: TravelClock, work: Work
+) -> None:
+    ran: list[str] = []
+    slow = app.task(name="slow", rate_limit="2/s")(lambda: ran.append("slow"))
+    other = app.task(name="other")(lambda: ran.append("other"))
+    alone = app.task(name="alone", unique=True)(lambda: ran.append("alone"))
+    slow.delay_many([()] * 10)
+    other.delay_many([()] * 5)
+    assert alone.delay() == alone.delay()
+    work()
+    work()  # a second worker at once, as one of many
+    assert [ran.count(name) for name in ("slow", "other", "alone")] == [1, 5, 1]
+    for _ in range(4):
+        clock.advance(0.5)
+        work()
+    assert ran.count("slow") == 5
+    alone.delay()  # the key went with its task
+    work()
+    assert ran.count("alone") == 2
+
+
 def test_pain_19_many_calls_go_in_few_transactions(tmp_path: Path) -> None:
     calls: list[Call] = []
     app = Penstock("shop", broker=f"sqlite:///{tmp_path / 'queue.db'}", observers=[calls.append])
