@@ -143,7 +143,9 @@ class Penstock(Configured):
         for option in given:
             if option not in TaskOptions.__struct_fields__:
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
-                raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
+                from penstock.celery_options import unknown_task_option  # only on the way to an error
+
+                raise ConfigError(f"task {name!r}: {unknown_task_option(option, known)}")
         other = self._tasks.get(name)
         if other is not None and not same_definition(other.function, function):
             raise ConfigError(
