@@ -39,6 +39,7 @@ from penstock.errors import (
     ResultUnavailable,
     Retry,
     SignatureError,
+    Snooze,
     SoftTimeLimitExceeded,
     StoreError,
     StoreFull,
@@ -57,7 +58,7 @@ from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
 from penstock.schedules import crontab, once, schedule, solar
 from penstock.task import Task
-from penstock.unique import Unique
+from penstock.unique import Unique, debounce, singleton, throttle
 
 __all__ = [
     "AccessRefused",
@@ -93,6 +94,7 @@ __all__ = [
     "Retry",
     "Signature",
     "SignatureError",
+    "Snooze",
     "SoftTimeLimitExceeded",
     "State",
     "StoreError",
@@ -112,10 +114,13 @@ __all__ = [
     "chord",
     "chunks",
     "crontab",
+    "debounce",
     "group",
     "once",
     "schedule",
+    "singleton",
     "solar",
+    "throttle",
     "worker_direct",
 ]
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from penstock.errors import ConfigError, UnknownTask
 from penstock.message import Message, Options
 from penstock.options import CallOptions, read_options
+from penstock.retry import unsnoozed
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
         retries=0,
         eta=options.start(now),
         expires=message.expires if options.expires is None else options.end(now, None),
-        headers={**(message.headers or {}), **(options.headers or {})} or None,
+        headers={**unsnoozed(message), **(options.headers or {})} or None,
         options=replace(
             ours,
             place=place,

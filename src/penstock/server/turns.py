@@ -193,6 +193,8 @@ class Turns:
             served = self._joint.commit([entry.work for entry in entries], woken, self._waiting)
             self._tell_slow(time.perf_counter() - started, entries)
             self._delays |= any(_delays(entry.work) for entry in entries)
+        limited = self._store.claimer.take_opening() is not None
+        self._delays |= limited
         if woken.queues:
             self.wakes += 1
         # What comes while this turn is synced is not durable with it, and is told by the next one.
@@ -210,7 +212,7 @@ class Turns:
             self._finish(later, after, woken.queues)
             if self._durable:
                 self._tell_results(entries)
-        if served or self._came_due:
+        if served or limited or self._came_due:
             self._came_due = False
             self._look_when_due()
         if self._entries:

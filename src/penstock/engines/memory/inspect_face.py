@@ -95,11 +95,10 @@ class MemoryInspect:
             dead.data if message is None else pack(replace(message, attempts=0, retries=0, eta=None)),
             self._store.now(),
             next(self._store.numbers),
+            limit=dead.limit,
         )
         self._store.shelf.forget(dead.id)
-        self._store.tasks[dead.id] = fresh
-        self._store.line_of(fresh).enqueued += 1
-        self._store.place(fresh, None)
+        self._store.admit(fresh, None, newest=False)
 
     def _tasks(self, queue: str, namespace: str) -> list[Task]:
         return [task for task in self._store.tasks.values() if (task.namespace, task.queue) == (namespace, queue)]
