@@ -72,12 +72,13 @@ def test_the_bytes_on_the_page_are_vectors() -> None:
 
 def test_numbers_on_the_page_are_those_of_the_code() -> None:
     from penstock.engines.sqlite.hearing import MARKS, RING, SESSIONS
+    from penstock.guarding import MAX_GUARDS, MAX_KEY
     from penstock.protocol import PORT
     from penstock.protocol.frames import HELLO_FRAME, MAX_FRAME
     from penstock.protocol.requests import MOST_BATCHES, MOST_ITEMS, MOST_PAIRS
     from penstock.server import peer, rights_check, session, verbs
     from penstock.server.access.passwords import MAX_PASSWORD
-    from penstock.server.checking import MAX_GUARDS, MAX_KEY, MAX_MESSAGE, MAX_QUEUES
+    from penstock.server.checking import MAX_MESSAGE, MAX_QUEUES
     from penstock.server.crew import GRACE, SILENCE
 
     text = PAGE.read_text("utf-8")

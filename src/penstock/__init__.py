@@ -40,6 +40,7 @@ from penstock.errors import (
     ResultUnavailable,
     Retry,
     SignatureError,
+    Snooze,
     SoftTimeLimitExceeded,
     StoreError,
     StoreFull,
@@ -58,7 +59,7 @@ from penstock.request import Request
 from penstock.result import AsyncResult, EagerResult
 from penstock.schedules import crontab, once, schedule, solar
 from penstock.task import Task
-from penstock.unique import Unique
+from penstock.unique import Unique, debounce, singleton, throttle
 
 __all__ = [
     "AccessRefused",
@@ -95,6 +96,7 @@ __all__ = [
     "Retry",
     "Signature",
     "SignatureError",
+    "Snooze",
     "SoftTimeLimitExceeded",
     "State",
     "StoreError",
@@ -114,10 +116,13 @@ __all__ = [
     "chord",
     "chunks",
     "crontab",
+    "debounce",
     "group",
     "once",
     "schedule",
+    "singleton",
     "solar",
+    "throttle",
     "worker_direct",
 ]
 

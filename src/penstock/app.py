@@ -15,7 +15,7 @@ from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature, refuse_links
+from penstock.canvas.calls import Canvas, Signature, refuse_links, short_text
 from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
@@ -28,13 +28,14 @@ from penstock.errors import ConfigError, Unsupported
 from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
-from penstock.options import CallSettings, TaskOptions, TaskSettings
+from penstock.options import CallSettings, TaskOptions, TaskSettings, said
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.schedules import ScheduleLike
 from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
-from penstock.task import CoroutineTask, Task, class_options, name_of
+from penstock.spread import Spread, SpreadSettings, plan
+from penstock.task import CoroutineTask, Task, class_options, name_of, place_of, same_definition
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable
@@ -143,13 +144,13 @@ class Penstock(Configured):
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
                 raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
         other = self._tasks.get(name)
-        if other is not None and not _same(other.function, function):
+        if other is not None and not same_definition(other.function, function):
             raise ConfigError(
-                f"two tasks are named {name!r}: {_place(other.function)} and {_place(function)}; "
+                f"two tasks are named {name!r}: {place_of(other.function)} and {place_of(function)}; "
                 "give one of them name='…'"
             )
         task: Task[..., Any] = base()
-        task.attach(self, function, name, bind, _set({**class_options(base), **given}))
+        task.attach(self, function, name, bind, said({**class_options(base), **given}))
         if base is Task and task.is_generator:
             task.__class__ = AsyncGeneratorTask if task.is_coroutine else GeneratorTask
         elif base is Task and task.is_coroutine:
@@ -226,6 +227,20 @@ class Penstock(Configured):
 
         return cast(R, await apart.adrive(publish(self, canvas)))
 
+    def spread(
+        self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]
+    ) -> Spread:
+        """Publish `call` for each of `items`, slowly: over a time (`over="2h"`), or at a `rate` ("10/s"); returns when
+        that is done. An item that is a tuple is arguments, anything else is the first one. Run again under the same
+        `name`, it goes on where it was: see `penstock.spread`."""
+        return apart.drive(plan(self, call, items, how))
+
+    async def aspread(
+        self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]
+    ) -> Spread:
+        """`spread` without blocking the running loop."""
+        return await apart.adrive(plan(self, call, items, how))
+
     @staticmethod
     def draw(canvas: Canvas[Any]) -> str:
         """The graph of a canvas, as the text of a Mermaid flowchart of up to 500 tasks."""
@@ -289,7 +304,7 @@ class Penstock(Configured):
         call = sig.clone() if isinstance(sig, Signature) else Signature[Any](sig.name)
         refuse_links(call)
         call.args, call.kwargs = (*args, *call.args), {**call.kwargs, **(kwargs or {})}
-        name = name or _call_text(call)
+        name = name or short_text(call)
         given = {
             "task": call.task,
             "schedule": schedule,
@@ -451,31 +466,5 @@ def _opener(url: str) -> Callable[..., Engine]:
     raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged})}")
 
 
-def _call_text(call: Signature[Any]) -> str:
-    """The name of a schedule that is given none: its call, as it would be written."""
-    text = repr(call)
-    return text if len(text) <= 100 else f"{text[:80]}…"
-
-
 def _scheme(url: str) -> str:
     return url.partition("://")[0]
-
-
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the options that are `None` to mean the app's setting; for `max_retries` None means no end."""
-    return {name: value for name, value in options.items() if value is not None or name == "max_retries"}
-
-
-def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
-    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    if first is None or second is None:
-        return one is other
-    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
-        return True
-    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
-
-
-def _place(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

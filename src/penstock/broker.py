@@ -23,6 +23,7 @@ from msgspec import Struct
 from penstock.delivery import Delivery, Receipt, Settlement
 from penstock.effects import KINDS
 from penstock.errors import ConfigError, MessageTooLarge, Unsupported
+from penstock.guarding import check_guards
 from penstock.message import HIGHEST, LOWEST, NORMAL, Guard, Message, Unique
 from penstock.queue import Queue, QueueInfo
 
@@ -397,6 +398,12 @@ class Dispatch:
                 observe(call)
 
 
+REMEDIES = {
+    "Unique": "leave out unique, or use an engine that has it (docs/guides/limits.md)",
+    "Limit": "leave out rate_limit and concurrency_limit, or use an engine that has them (docs/guides/limits.md)",
+}
+
+
 def check_queues(features: Features, queues: Sequence[Queue]) -> None:
     """Raise `Unsupported` for a queue that the engine cannot keep as it is declared."""
     for queue in queues:
@@ -425,12 +432,11 @@ def check_batch(features: Features, batch: Sequence[Message]) -> None:
             raise ConfigError(f"priority must be between {LOWEST} and {HIGHEST}, not {message.priority!r}")
         if lacking:
             check_message(features, message)
-        for guard in message.guards:
-            if not keeps_guard(features, guard):
-                what = f"no {type(guard).__name__} guard"
-                if type(guard).__name__ in features.guards:
-                    what = f"a {type(guard).__name__} guard, but no ReleaseKey effect to free its key"
-                raise Unsupported(f"task {message.task!r}: the {features.engine} engine has {what}")
+        if message.guards:
+            check_guards(message.task, message.guards)
+            for guard in message.guards:
+                if not keeps_guard(features, guard):
+                    raise Unsupported(f"task {message.task!r}: {lacking_guard(features, guard)}")
 
 
 def check_message(features: Features, message: Message) -> None:
@@ -447,6 +453,15 @@ def keeps_guard(features: Features, guard: Guard) -> bool:
     """Whether the engine has this kind of guard, with all that belongs to it."""
     needs_release = isinstance(guard, Unique)
     return type(guard).__name__ in features.guards and not (needs_release and "ReleaseKey" not in features.effects)
+
+
+def lacking_guard(features: Features, guard: Guard) -> str:
+    """What the engine lacks to keep this guard, and what to do about it."""
+    kind = type(guard).__name__
+    if kind in features.guards:
+        return f"the {features.engine} engine has a {kind} guard, but no ReleaseKey effect to free its key"
+    remedy = REMEDIES.get(kind)
+    return f"the {features.engine} engine has no {kind} guard" + (f": {remedy}" if remedy else "")
 
 
 def check_effects(features: Features, settlement: Settlement) -> None:

@@ -25,12 +25,17 @@ from penstock.errors import (
     Unsupported,
 )
 from penstock.exchanges import Copies, needs_workers
+from penstock.keys import Given
+from penstock.keys import Key as PartitionKey
+from penstock.limit import TaskLimit
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
+from penstock.queue import check_name
 from penstock.request import Request, current
 from penstock.result import AsyncResult
+from penstock.unique import Unique as UniqueTask
 from penstock.unique import unique_of
 
 if TYPE_CHECKING:
@@ -91,9 +96,9 @@ class Client:
         if task.inherits_priority and parent is not None:
             priority = parent.priority
         message = self._message(task.name, packed, call, parent, queue, priority, ours.expires)
-        unique = unique_of(ours.unique if call.unique is None else call.unique)
-        if unique is not None:
-            message.guards = (unique.guard(task.name, task.codec, args, kwargs),)
+        if not task.calls_plainly or call.unique is not None:
+            unique = unique_of(ours.unique if call.unique is None else call.unique)
+            keyed(message, Given(task.name, task.codec, args, kwargs), unique, task.limit, ours.partition, call.cost)
         return message
 
     def prepare_after(
@@ -109,7 +114,9 @@ class Client:
         if task.inherits_priority and parent is not None:
             priority = parent.priority
         queue = ours.queue or conf.task_default_queue
-        return self._message(task.name, (body, form.name), call, parent, queue, priority, ours.expires)
+        message = self._message(task.name, (body, form.name), call, parent, queue, priority, ours.expires)
+        keyed(message, Given(task.name, task.codec, args, kwargs, True), None, task.limit, ours.partition, call.cost)
+        return message
 
     def routed(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
@@ -133,9 +140,8 @@ class Client:
         if conf.task_inherit_parent_priority and parent is not None:
             priority = parent.priority
         message = self._message(name, packed, call, parent, queue, priority, None)
-        unique = unique_of(call.unique)
-        if unique is not None:
-            message.guards = (unique.guard(name, None, args, kwargs),)
+        limit, partition = conf.limit_of(name)
+        keyed(message, Given(name, None, args, kwargs), unique_of(call.unique), limit, partition, call.cost)
         return message
 
     def _routed(
@@ -433,6 +439,26 @@ class Client:
                 return answer.key
             raise AlreadyQueued(answer.unique, None if answer.key is None else self._app.broker.public_id(answer.key))
         raise BrokerError(f"the broker answered {answer!r}")
+
+
+def keyed(
+    message: Message,
+    given: Given,
+    unique: UniqueTask | None,
+    limit: TaskLimit | None,
+    partition: PartitionKey | None,
+    cost: float | None,
+) -> None:
+    """Give the message what is made of its call's arguments. Raises `ConfigError`."""
+    if unique is not None:
+        message.guards = (unique.guard(given),)
+        if unique.delay is not None and message.eta is None:
+            message.eta = message.sent + unique.delay
+    if limit is not None and (guard := limit.guard(given, cost)) is not None:
+        message.guards = (*message.guards, guard)
+    if partition is not None and not message.partition:
+        message.partition = given.key("partition", partition) or ""
+        check_name("partition", message.partition, empty=True)
 
 
 def _worker_options(call: CallOptions, parent: Request | None) -> Options | None:

@@ -31,12 +31,13 @@ PenstockError
     ├── TimeLimitExceeded       the task was killed at its hard limit
     └── WorkerLost              the worker died while it ran the task
 
-Control flow, raised by tasks (no PenstockError): Retry, Ignore, Reject.
+Control flow, raised by tasks (no PenstockError): Retry, Snooze, Ignore, Reject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 
 class PenstockError(Exception):
@@ -220,6 +221,59 @@ class Retry(Exception):
         super().__init__(message or (f"{type(exc).__name__}: {exc}" if exc else "retry"))
         self.exc, self.countdown, self.eta, self.max_retries = exc, countdown, eta, max_retries
         self.new_args, self.new_kwargs = args, kwargs
+
+
+class Snooze(Exception):
+    """Raise (or `raise self.snooze(…)`) to run the task again after so many seconds, when it could do nothing now: a
+    remote asked it to wait, or what it needs is not there yet. It spends no retry; `max_snoozes` bounds it.
+
+    `Snooze.from_retry_after(response.headers["Retry-After"])` waits as long as a remote says.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not _is_number(seconds) or not 0 <= seconds < float("inf"):
+            raise ConfigError(f"a task snoozes for at least 0 seconds, not {seconds!r}")
+        super().__init__(seconds)
+        self.seconds = float(seconds)
+
+    def __str__(self) -> str:
+        return f"snoozed for {self.seconds:g} s"
+
+    @classmethod
+    def from_retry_after(cls, value: str | float | None, default: float = 60.0) -> Snooze:
+        """`value` is what an HTTP header `Retry-After` says: seconds, or a date. What is not there, or neither, is
+        `default` seconds; a date that has passed is now."""
+        seconds = seconds_of(value)
+        return cls(default if seconds is None else seconds)
+
+
+LONGEST_SNOOZE = 30 * 86_400.0
+"""Seconds: no remote makes a task wait longer than that."""
+
+
+def seconds_of(retry_after: object) -> float | None:
+    """The seconds from now that a remote asks for, as a number, its text, or an HTTP date; `None` where it is none of
+    them."""
+    seconds = _seconds_in(retry_after.strip()) if isinstance(retry_after, str) else retry_after
+    if not _is_number(seconds) or not seconds >= 0:
+        return None
+    return min(float(seconds), LONGEST_SNOOZE)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _seconds_in(text: str) -> float | None:
+    if text.isascii() and text.replace(".", "", 1).isdecimal():
+        return float(text[:20])
+    import time
+    from email.utils import parsedate_to_datetime  # few remotes give dates
+
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 class Ignore(Exception):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from penstock.broker import Key
 from penstock.message import Message
+from penstock.retry import snoozes
 
 
 class Request(Struct, gc=False):
@@ -48,6 +49,11 @@ class Request(Struct, gc=False):
     def retries(self) -> int:
         """How many runs before this one raised an error and were retried."""
         return self.message.retries
+
+    @property
+    def snoozes(self) -> int:
+        """How often it was put off by `Snooze` before this run."""
+        return snoozes(self.message)
 
     @property
     def attempts(self) -> int:

@@ -13,10 +13,11 @@ from penstock import request as requests
 from penstock.canvas.calls import Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, compression_of
-from penstock.errors import ConfigError, Replace, Retry
+from penstock.errors import ConfigError, Replace, Retry, Snooze
 from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
+from penstock.limit import TaskLimit
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
 from penstock.partials import Publishes
@@ -68,6 +69,8 @@ class Task(Publishes, Generic[P, R]):
     hooks: frozenset[str]
     """Which of the hooks do anything."""
     max_retries: int | None
+    limit: TaskLimit | None
+    """How many of its calls may start in a time, and run at a time."""
     calls_plainly: bool
     """Nothing is to be done for a call without options but to serialize its arguments."""
 
@@ -102,11 +105,13 @@ class Task(Publishes, Generic[P, R]):
         self.inherits_priority = conf.task_inherit_parent_priority and "priority" not in decided
         self.policy = options.policy()
         self.max_retries = options.max_retries
+        self.limit = options.limit()
         pipeline = self.app.pipeline
         self.format = pipeline.serializer(options.serializer or conf.task_serializer)
         self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
         self.compression = compression_of(options.compression or conf.task_compression)
-        self.calls_plainly = options.expires is None and options.unique is False and self.compression is None
+        keyed = options.unique is not False or self.limit is not None or options.partition is not None
+        self.calls_plainly = options.expires is None and not keyed and self.compression is None
         self._arguments = self._returned = self._parts = None  # they read what was accepted before
 
     def __repr__(self) -> str:
@@ -306,6 +311,13 @@ class Task(Publishes, Generic[P, R]):
             raise retry from exc
         return retry
 
+    def snooze(self, seconds: float) -> Snooze:
+        """Raise what runs this call again in so many seconds, because it could do nothing now. It spends no retry.
+
+        `raise self.snooze(…)` tells the reader, too, that the function ends here.
+        """
+        raise Snooze(seconds)
+
     def replace(self, call: Signature[Any]) -> Replace:
         """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
 
@@ -448,3 +460,18 @@ def _script_name() -> str | None:
         parts.insert(0, folder.name)
         folder = folder.parent
     return ".".join(parts)
+
+
+def same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
+    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if first is None or second is None:
+        return one is other
+    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
+        return True
+    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

@@ -23,6 +23,7 @@ from penstock.engines.memory.store import Store
 from penstock.message import Message
 from penstock.outcome import Outcome, Report, State
 from penstock.testing.conformance import Kit, Violation, kit, run, told
+from tests.conformance import mutants_of_limits
 from tests.conformance.kits import MemoryKit
 
 # Each is what the function of the same place would be if somebody had got it wrong.
@@ -112,16 +113,16 @@ def never_promotes(self: Store) -> int:
     return 0
 
 
-def lowest_first(self: Line) -> Lane | None:
-    return next((lane for lane in self.lanes if lane), None)
+def lowest_first(self: Line, may_go: Callable[[str], bool]) -> str | None:
+    return next((task for lane in self.lanes if (task := lane.first(may_go)) is not None), None)
 
 
 right_take = Lane.take
 
 
-def keeps_its_turn(self: Lane) -> None:
+def keeps_its_turn(self: Lane, task: Task) -> None:
     turns = self._turns.copy()
-    right_take(self)
+    right_take(self, task)
     kept = [one for one in turns if one in self._turns]
     self._turns.clear()
     self._turns.extend(kept)
@@ -229,8 +230,9 @@ def forgets_the_ended(self: Store, task_id: str) -> bool:
     return task_id in self.tasks
 
 
-def no_keys(self: accepting.Keys, message: Message, task_id: str) -> None:
+def no_keys(self: accepting.Keys, message: Message, task_id: str) -> list[accepting.Displaced]:
     self.fresh.add(task_id)
+    return []
 
 
 def never_frees(self: Store, task: Task, *moments: str) -> None:
@@ -300,12 +302,13 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("bound", MemoryBroker, "depth", depth_of_ready),
     ("delay", Store, "place", never_delays),
     ("delay", Store, "tidy", never_promotes),
-    ("priority", Line, "next_lane", lowest_first),
+    ("priority", Line, "first", lowest_first),
     ("partition", Lane, "take", keeps_its_turn),
     ("guards", accepting.Keys, "hold", no_keys),
     ("guards", Store, "_free_uniques", never_frees),
     ("guards", Store, "free_unique", frees_for_anybody),
     ("guards", accepting, "is_current", yes),
+    *mutants_of_limits.MUTANTS,
     ("effects", settling, "apply_effect", loses_follow_ups),
     ("effects", settling, "settle", effects_of_the_lost),
     ("effects", settling, "join", counts_repeats),

@@ -18,12 +18,14 @@ from penstock import (
     chain,
     chord,
     crontab,
+    debounce,
     group,
     schedule,
 )
+from penstock.spread import Spread
 from penstock.stream import AsyncStream, Stream
 
-app = Penstock("tasks", broker="memory://", task_default_queue="q")
+app = Penstock("tasks", broker="memory://", task_default_queue="q", task_default_rate_limit="5/s")
 Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
 
 
@@ -69,6 +71,23 @@ async def tokens(self: Task[..., Any], prompt: str) -> AsyncIterator[bytes]:
     yield prompt.encode()
 
 
+@app.task(
+    rate_limit="10/s",
+    rate_burst=5,
+    concurrency_limit=2,
+    limit_key="{x}",
+    cost=lambda x: x,
+    partition="{x}",
+    max_snoozes=5,
+)
+def limited(x: int) -> None: ...
+
+
+@app.task(bind=True, unique=debounce(30, "{x}"))
+def debounced(self: Task[..., Any], x: int) -> None:
+    raise self.snooze(7)
+
+
 @app.task(max_retry=5)  # type: ignore[call-overload,untyped-decorator]  # refused
 def misconfigured(x: int) -> None: ...
 
@@ -100,6 +119,9 @@ assert_type(tokens.delay("x").partial(), bytes | None)
 assert_type(lines.AsyncResult("x").stream(), Stream[str])
 assert_type(add.delay(1).stream(), Stream[Any])
 assert_type(app.send_task("x"), AsyncResult[Any])
+assert_type(app.spread(limited, range(3), name="a", over="2h"), Spread)
+app.spread(limited.s(), [(1,)], name="b", rate=5, totl=1)  # type: ignore[call-arg]  # refused
+limited.apply_async((1,), cost=2.5)
 assert_type(add.s(1), Signature[int])
 assert_type(fetch.si("x"), Signature[bytes])
 add.si("x")  # type: ignore[arg-type]  # refused

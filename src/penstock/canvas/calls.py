@@ -170,6 +170,12 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
         return f"{self.task}({', '.join(args)})"
 
 
+def short_text(call: Signature[Any]) -> str:
+    """A call as it would be written, as a name."""
+    text = repr(call)
+    return text if len(text) <= 100 else f"{text[:80]}…"
+
+
 def refuse_links(call: Signature[Any]) -> None:
     """For those who publish single calls: raise `ConfigError` for links, which nobody would follow."""
     if call.links or call.errors:

@@ -107,6 +107,7 @@ def _doomed(graph: Graph, node: int, fate: Fate, after: Message, now: float, par
         partition=after.partition,
         eta=None,
         expires=None,
+        guards=(),
         options=options,
         sent=now,
     )

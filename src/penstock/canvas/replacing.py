@@ -10,6 +10,7 @@ from penstock.errors import ConfigError, UnknownTask
 from penstock.message import Message, Options
 from penstock.options import CallOptions, read_options
 from penstock.request import EARLIER, earlier_runs
+from penstock.retry import afresh
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
         retries=0,
         eta=options.start(now),
         expires=message.expires if options.expires is None else options.end(now, None),
-        headers={**(message.headers or {}), **(options.headers or {}), **_earlier(message)} or None,
+        headers={**(afresh(message).headers or {}), **(options.headers or {}), **_earlier(message)} or None,
         options=replace(
             ours,
             place=place,
@@ -58,4 +59,5 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
 
 def _earlier(message: Message) -> dict[str, str]:
     """Its retries begin anew; the numbers of its runs do not."""
-    return {EARLIER: str(message.retries + earlier_runs(message))} if message.retries else {}
+    earlier = message.retries + earlier_runs(message)
+    return {EARLIER: str(earlier)} if earlier else {}

@@ -11,15 +11,13 @@ from msgspec import Raw
 from penstock.backend import check_parts
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge
-from penstock.message import HIGHEST, LOWEST, MAX_NAME, Dedup, Fence, Message, Unique, unpack
+from penstock.guarding import MAX_KEY, check_guards
+from penstock.message import HIGHEST, LOWEST, MAX_NAME, Message, unpack
 from penstock.outcome import Outcome, Progress
 from penstock.queue import check_name
 
 MAX_MESSAGE = 8 << 20
 """Bytes of one packed message."""
-MAX_KEY = 1_000
-"""Characters of a guard's key."""
-MAX_GUARDS = 8
 MAX_CONTENT_TYPE = 100
 """Characters of the content type of a part."""
 MAX_QUEUES = 1_000
@@ -27,8 +25,6 @@ MAX_QUEUES = 1_000
 LARGEST = (1 << 63) - 1
 """The largest number that a database holds."""
 _scan = msgspec.json.Decoder(Raw).decode
-FOREVER = 10 * 365 * 86_400.0
-"""Seconds: the longest time to keep something."""
 
 
 def read_message(body: bytes) -> Message:
@@ -53,7 +49,7 @@ def check_message(message: Message) -> None:
     for what, moment in (("eta", message.eta), ("expires", message.expires), ("sent", message.sent)):
         if moment is not None:
             check_finite(what, moment)
-    _check_guards(message)
+    check_guards(message.task, message.guards)
 
 
 def check_route(message: Message) -> None:
@@ -61,27 +57,6 @@ def check_route(message: Message) -> None:
     check_name("queue", message.queue)
     check_name("namespace", message.namespace, empty=True)
     check_name("partition", message.partition, empty=True)
-
-
-def _check_guards(message: Message) -> None:
-    if len(message.guards) > MAX_GUARDS:
-        raise ConfigError(f"task {message.task!r}: {len(message.guards)} guards; at most {MAX_GUARDS} are taken")
-    for guard in message.guards:
-        match guard:
-            case Unique(key=key, ttl=ttl):
-                _check_key(key)
-                if ttl is not None:
-                    check_seconds("the ttl of a unique key", ttl, FOREVER)
-            case Dedup(key=key, ttl=ttl):
-                _check_key(key)
-                check_seconds("the ttl of a dedup key", ttl, FOREVER)
-            case Fence(name=name):
-                _check_key(name)
-
-
-def _check_key(key: str) -> None:
-    if not 0 < len(key) <= MAX_KEY:
-        raise ConfigError(f"a key has 1 to {MAX_KEY} characters, not {len(key):,}")
 
 
 def check_outcome(outcome: Outcome) -> None:

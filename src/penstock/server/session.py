@@ -274,8 +274,8 @@ class ClientSession:
         if want is not None:
             self.credit += want.limit
         self._waiting[request.number] = entry
-        if not work.finished and not work.settle and self._idle == (want, self._turns.wakes):
-            self._turns.park(entry)  # nothing has come since it last looked
+        if not work.finished and not work.settle and entry.waits > 0 and self._idle == (want, self._turns.wakes):
+            self._turns.park(entry)  # nothing has come since it last looked; what comes due wakes who waits
         else:
             self._turns.submit(entry)
 

@@ -13,6 +13,7 @@ from msgspec import Raw
 from penstock.broker import Key
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, PenstockError
+from penstock.guarding import MAX_KEY
 from penstock.outcome import Outcome, Parts, Progress, Report, State
 from penstock.protocol import calls
 from penstock.protocol.frames import MAX_FRAME
@@ -20,7 +21,7 @@ from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
 from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
-from penstock.server.checking import MAX_KEY, check_outcome, check_progress, check_seconds, check_values, check_worker
+from penstock.server.checking import check_outcome, check_progress, check_seconds, check_values, check_worker
 from penstock.server.rights_check import MAX_LEASE
 
 if TYPE_CHECKING:

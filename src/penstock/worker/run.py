@@ -5,7 +5,7 @@ three are the same for threads, processes and the event loop; none of them block
 
 What becomes of a task:
 - it returned: Ack, SUCCESS with the value (nothing is stored when its result is ignored)
-- it raised and may be retried, or asks for it: RetryAt
+- it raised and may be retried, or asks for it, or for more time (`Snooze`): RetryAt
 - it failed for good: FAILURE, and the dead letters, from where `penstock dead retry` brings it back
 - `Ignore`: Ack, nothing is stored. `Reject`: the dead letters; with `requeue` ready again after a second
 - revoked while it ran, or expired before: Ack, REVOKED
@@ -49,7 +49,7 @@ from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.request import Request
-from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide
+from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
@@ -319,13 +319,18 @@ class Runner:
             if message.options is not None and message.options.place is not None:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
                 message.options = replace(message.options, place=place)
-        log.info(
-            "task %s[%s] will be retried in %.3g s: %r",
-            plan.name,
-            request.id,
-            decision.when - now - self._wall,
-            decision.reason,
-        )
+        wait = decision.when - now - self._wall
+        if decision.snoozed:
+            log.info(
+                "task %s[%s] is snoozed for %.3g s, %s times by now: %r",
+                plan.name,
+                request.id,
+                wait,
+                snoozes(message),
+                decision.reason,
+            )
+            return Settlement(delivery.receipt, RetryAt(decision.when, message))
+        log.info("task %s[%s] will be retried in %.3g s: %r", plan.name, request.id, wait, decision.reason)
         if plan.hooks:
             info = ErrorInfo.of(decision.reason)
             self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
@@ -409,8 +414,11 @@ class Runner:
 
 
 def freed(message: Message) -> tuple[Effect, ...]:
-    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out."""
-    return tuple(ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique))
+    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out, and
+    those `until="ttl"` in their time."""
+    return tuple(
+        ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique) and guard.until != "ttl"
+    )
 
 
 def _show_from_function(error: BaseException) -> None:

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
 from penstock.engines.memory.records import Hold, Line
 from penstock.engines.memory.store import Store
-from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
 
 MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
 """Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
+
+
+Displaced = tuple[str, Unique]
+"""The id of a task that loses its key, and the guard that takes it."""
 
 
 class Keys:
@@ -39,24 +43,30 @@ class Keys:
                     seen = self.dedups.get((message.namespace, key))
                     if seen is not None and seen.holds(now):
                         return Duplicate(seen.id)
-                case Unique(key=key):
+                case Unique(key=key, on_conflict="skip" | "raise"):
                     held = self.uniques.get((message.namespace, key))
                     if held is not None and held.holds(now):
                         return Conflict(key, held.id)
         return None
 
-    def hold(self, message: Message, task_id: str) -> None:
+    def hold(self, message: Message, task_id: str) -> list[Displaced]:
+        """Take its keys; returns the tasks that it takes them from."""
         now = self._store.now()
+        displaced = []
         self.fresh.add(task_id)
         for guard in message.guards:
             match guard:
                 case Dedup(key=key, ttl=ttl):
                     self.dedups[message.namespace, key] = Hold(task_id, now + ttl)
                 case Unique(key=key, ttl=unique_ttl):
+                    before = self.uniques.get((message.namespace, key))
+                    if before is not None and before.holds(now):
+                        displaced.append((before.id, guard))
                     until = None if unique_ttl is None else now + unique_ttl
                     self.uniques[message.namespace, key] = Hold(task_id, until)
-                case Fence():
+                case Fence() | Limit():
                     pass
+        return displaced
 
     def commit(self) -> None:
         self._store.uniques.update(self.uniques.maps[0])
@@ -67,21 +77,20 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
     """Accept the batch, or, where something new does not fit, nothing of it."""
     keys = Keys(store)
     answers: list[Answer] = []
-    fresh: list[tuple[Message, str]] = []
+    fresh: list[tuple[Message, str, list[Displaced]]] = []
     for message in batch:
         task_id = message.id or mint()
         refusal = keys.refusal(message, task_id)
         if refusal is None:
-            keys.hold(message, task_id)
-            fresh.append((message, task_id))
+            fresh.append((message, task_id, keys.hold(message, task_id)))
         answers.append(refusal or Accepted(task_id))
-    full = find_full(store, [message for message, _ in fresh])
+    full = find_full(store, [message for message, _, _ in fresh])
     if full is not None:
         # A repeat of a message of this very batch repeats something that is not there.
         return [full if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
     keys.commit()
-    for message, task_id in fresh:
-        enter(store, message, task_id)
+    for message, task_id, displaced in fresh:
+        enter(store, message, task_id, displaced)
     return answers
 
 
@@ -94,13 +103,15 @@ def follow_up(store: Store, message: Message) -> Answer:
     refusal = keys.refusal(message, task_id)
     if refusal is not None:
         return refusal
-    keys.hold(message, task_id)
+    displaced = keys.hold(message, task_id)
     keys.commit()
-    enter(store, message, task_id)
+    enter(store, message, task_id, displaced)
     return Accepted(task_id)
 
 
-def enter(store: Store, message: Message, task_id: str) -> None:
+def enter(store: Store, message: Message, task_id: str, displaced: Sequence[Displaced]) -> None:
+    for holder, guard in displaced:
+        store.displace(holder, guard)
     task = store.enter(message, task_id)
     if task_id in store.revoked:
         store.lift(task)

@@ -17,7 +17,7 @@ FEATURES = Features(
     atomic_settle=True,
     max_batch=10_000,
     effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
-    guards=frozenset({"Unique", "Dedup", "Fence"}),
+    guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
     streams=True,
     durability="memory",
 )
@@ -56,7 +56,7 @@ class MemoryBroker:
         # The wait is the caller's, in real time, whatever the store's clock says.
         deadline = time.monotonic() + want.wait
         while not step.deliveries and self._interrupts == interrupts and (left := deadline - time.monotonic()) > 0:
-            await Pause(store.waiters, (seen, interrupts), self._rings, self._nap(left))
+            await Pause(store.waiters, (seen, interrupts), self._rings, self._nap(want, left))
             with store.lock:
                 store.tidy()
                 step.deliveries = settling.claim(store, want)
@@ -97,8 +97,9 @@ class MemoryBroker:
         """What has changed when a waiting step must look again."""
         return (self._store.waiters.rings, self._interrupts)
 
-    def _nap(self, left: float) -> float:
+    def _nap(self, want: Demand, left: float) -> float:
         """Seconds to sleep: `left`, or until something is due."""
         with self._store.lock:
-            event = self._store.next_event()
-        return left if event is None else min(left, max(0.001, event - self._store.now()))
+            moments = (self._store.next_event(), settling.next_opening(self._store, want))
+            now = self._store.now()
+        return min([left, *(max(0.001, moment - now) for moment in moments if moment is not None)])

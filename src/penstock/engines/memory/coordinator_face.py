@@ -9,9 +9,8 @@ from msgspec.structs import replace
 from penstock.broker import Key
 from penstock.coordinator import Revoked, WorkerInfo
 from penstock.engines.memory import settling
-from penstock.engines.memory.records import Hold, Lead, Place, Task
+from penstock.engines.memory.records import Hold, Lead, Task
 from penstock.engines.memory.store import REMEMBERED, Store
-from penstock.outcome import Outcome, State
 
 WORKER_TTL = 60.0
 """Seconds that a worker is listed which joined and never renewed."""
@@ -69,6 +68,7 @@ class MemoryCoordinator:
                 del store.gatherings[name]
             _drop_ended(store.uniques, now)
             _drop_ended(store.dedups, now)
+            store.limits.forget_spent()
             return moved
 
     async def workers(self) -> Sequence[WorkerInfo]:
@@ -112,12 +112,7 @@ class MemoryCoordinator:
             while len(store.revoked) > REMEMBERED:
                 store.revoked.popitem(last=False)
             return Revoked.REMEMBERED
-        if task.place is Place.LEASED:
-            task.revoked, task.terminate = True, task.terminate or terminate
-            return Revoked.RUNNING
-        store.lift(task)
-        store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
-        return Revoked.REMOVED
+        return store.revoke(task, terminate)
 
     def _sign_off(self, worker: str) -> list[Task]:
         """The worker is no longer listed; returns what it still holds."""

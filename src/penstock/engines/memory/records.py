@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from penstock.message import HIGHEST, Unique
+from penstock.limiting import Limiter
+from penstock.message import HIGHEST, Limit, Unique
 from penstock.outcome import Progress
 from penstock.queue import Queue
 
@@ -46,6 +48,7 @@ class Task:
     revoked: bool = False
     terminate: bool = False
     uniques: tuple[Unique, ...] = ()
+    limit: Limit | None = None
     progress: Progress | None = None
 
     @property
@@ -53,43 +56,70 @@ class Task:
         return (self.token, self.id)
 
 
-class Lane:
-    """The ready tasks of one priority of one queue: partitions take turns, each first in first out."""
+class Limited:
+    """The key of a limit, as long as it has tasks, or something to pay."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[tuple[int, str]]] = {}
-        self._turns: deque[str] = deque()
+        self.limiter = Limiter()
+        self.tasks = 0
+        self.leased = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._turns)
+
+Head = tuple[int, str]
+"""Order and id of the first waiting task of one limit (or of none) in one partition."""
+
+
+class Lane:
+    """The ready tasks of one priority of one queue: partitions take turns, each first in first out. Tasks with a limit
+    wait beside those without, so that one that may not go yet holds up only its own key."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, dict[str, list[Head]]] = {}
+        self._turns: deque[str] = deque()
 
     def add(self, task: Task) -> None:
         if task.partition not in self._waiting:
-            self._waiting[task.partition] = []
+            self._waiting[task.partition] = {}
             self._turns.append(task.partition)
-        heapq.heappush(self._waiting[task.partition], (task.order, task.id))
+        heapq.heappush(self._waiting[task.partition].setdefault(_key(task), []), (task.order, task.id))
 
-    def first(self) -> str:
-        """The id of the task whose turn it is."""
-        return self._waiting[self._turns[0]][0][1]
+    def first(self, may_go: Callable[[str], bool]) -> str | None:
+        """The id of the task whose turn it is, among the heads whose ids `may_go`."""
+        for partition in self._turns:
+            heads = sorted(waiting[0] for waiting in self._waiting[partition].values())
+            for _, task_id in heads:
+                if may_go(task_id):
+                    return task_id
+        return None
 
-    def take(self) -> None:
-        """Remove the first; the next partition has its turn."""
-        partition = self._turns[0]
-        heapq.heappop(self._waiting[partition])
-        self._turns.rotate(-1)
-        self._drop_if_empty(partition)
+    def heads(self) -> list[str]:
+        """The ids of all that could go next."""
+        return [waiting[0][1] for keys in self._waiting.values() for waiting in keys.values()]
+
+    def take(self, task: Task) -> None:
+        """Remove a head; the other partitions have their turn."""
+        heapq.heappop(self._waiting[task.partition][_key(task)])
+        self._turns.remove(task.partition)
+        self._turns.append(task.partition)
+        self._drop_if_empty(task)
 
     def remove(self, task: Task) -> None:
-        waiting = self._waiting[task.partition]
+        waiting = self._waiting[task.partition][_key(task)]
         waiting.remove((task.order, task.id))
         heapq.heapify(waiting)
-        self._drop_if_empty(task.partition)
+        self._drop_if_empty(task)
 
-    def _drop_if_empty(self, partition: str) -> None:
-        if not self._waiting[partition]:
-            del self._waiting[partition]
-            self._turns.remove(partition)
+    def _drop_if_empty(self, task: Task) -> None:
+        keys = self._waiting[task.partition]
+        if not keys[_key(task)]:
+            del keys[_key(task)]
+        if not keys:
+            del self._waiting[task.partition]
+            self._turns.remove(task.partition)
+
+
+def _key(task: Task) -> str:
+    return "" if task.limit is None else task.limit.key
 
 
 @dataclass(slots=True, eq=False)
@@ -110,9 +140,13 @@ class Line:
     def depth(self) -> int:
         return sum(self.counts.values())
 
-    def next_lane(self) -> Lane | None:
-        """The lane to serve next: 9 first; none of a paused queue."""
-        return None if self.paused else next((lane for lane in reversed(self.lanes) if lane), None)
+    def first(self, may_go: Callable[[str], bool]) -> str | None:
+        """The id of the task to hand out next: of 9 first; none of a paused queue."""
+        firsts = () if self.paused else (lane.first(may_go) for lane in reversed(self.lanes))
+        return next((task_id for task_id in firsts if task_id is not None), None)
+
+    def heads(self) -> list[str]:
+        return [] if self.paused else [task_id for lane in self.lanes for task_id in lane.heads()]
 
 
 @dataclass(slots=True, frozen=True)

@@ -112,16 +112,24 @@ def claim(store: Store, want: Demand) -> list[Delivery]:
     until = store.now() + want.lease
     deliveries: list[Delivery] = []
     room = want.max_bytes
+    may_go = store.limits.gate()
     for queue in want.queues:
         line = store.lines.get((want.namespace, queue))
-        while line is not None and len(deliveries) < want.limit and (lane := line.next_lane()) is not None:
-            task = store.tasks[lane.first()]
+        while line is not None and len(deliveries) < want.limit and (first := line.first(may_go)) is not None:
+            task = store.tasks[first]
             room -= len(task.data)
             if room < 0 and deliveries:
                 return deliveries
             store.lease(task, want.worker, until)
             deliveries.append(deliver(task))
     return deliveries
+
+
+def next_opening(store: Store, want: Demand) -> float | None:
+    """When the first task that `want` asks for, and that waits for its limit's time, may go (Unix time)."""
+    lines = [line for queue in want.queues if (line := store.lines.get((want.namespace, queue))) is not None]
+    moments = [store.limits.opens(store.tasks[head]) for line in lines for head in line.heads()]
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def deliver(task: Task) -> Delivery:

@@ -8,11 +8,12 @@ import threading
 from collections import OrderedDict
 
 from penstock.clock import Clock
-from penstock.coordinator import WorkerInfo
+from penstock.coordinator import Revoked, WorkerInfo
+from penstock.engines.memory.limits import Limits
 from penstock.engines.memory.pausing import Waiters
 from penstock.engines.memory.records import Gathering, Hold, Lead, Letter, Line, Place, Task
 from penstock.engines.memory.shelf import Shelf
-from penstock.message import Message, Unique, pack
+from penstock.message import Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
 from penstock.queue import Queue
 
@@ -28,6 +29,7 @@ class Store:
         self.shelf = shelf
         self.lines: dict[tuple[str, str], Line] = {}
         self.tasks: dict[str, Task] = {}
+        self.limits = Limits(clock, self.tasks)
         self.leased: dict[str, Task] = {}
         self.delayed: list[tuple[float, int, str]] = []
         self.ended: OrderedDict[str, None] = OrderedDict()
@@ -61,7 +63,7 @@ class Store:
 
     def enter(self, message: Message, task_id: str) -> Task:
         """Make a task of an accepted message: ready, or delayed until its eta."""
-        line = self.line(message.namespace, message.queue)
+        self.line(message.namespace, message.queue)
         task = Task(
             id=task_id,
             name=message.task,
@@ -75,11 +77,18 @@ class Store:
             attempts=message.attempts,
             retries=message.retries,
             uniques=tuple(guard for guard in message.guards if isinstance(guard, Unique)),
+            limit=limit_of(message),
         )
-        self.tasks[task_id] = task
-        line.enqueued += 1
-        self.place(task, message.eta)
+        self.admit(task, message.eta, newest=True)
         return task
+
+    def admit(self, task: Task, due: float | None, *, newest: bool) -> None:
+        """It is one of the tasks now; `newest` if it comes from a new message, and not from the dead."""
+        self.tasks[task.id] = task
+        self.line_of(task).enqueued += 1
+        if task.limit is not None:
+            self.limits.enter(task.namespace, task.limit, newest=newest)
+        self.place(task, due)
 
     def place(self, task: Task, due: float | None) -> None:
         """Count a task that is nowhere yet, and let it wait: until `due`, or only for a worker."""
@@ -110,11 +119,15 @@ class Store:
             case Place.LEASED:
                 del self.leased[task.id]
                 task.token, task.worker, task.progress = 0, "", None
+                if task.limit is not None:
+                    self.limits.free(task)
+                    self.waiters.ring()
 
     def lease(self, task: Task, worker: str, until: float) -> None:
-        """Hand a ready task, the first of its lane, to a worker."""
+        """Hand a ready task, a head of its lane, to a worker."""
         line = self.line_of(task)
-        line.lanes[task.priority].take()
+        line.lanes[task.priority].take(task)
+        self.limits.lease(task)
         line.counts[Place.READY] -= 1
         line.counts[Place.LEASED] += 1
         task.place, task.worker, task.until = Place.LEASED, worker, until
@@ -135,11 +148,21 @@ class Store:
     def end(self, task: Task, outcome: Outcome | None) -> None:
         """A task that is nowhere (see `lift`) leaves for good."""
         del self.tasks[task.id]
+        self.limits.leave(task)
         self.line_of(task).settled += 1
         self._free_uniques(task, "start", "done")
         self.remember_end(task.id)
         if outcome is not None:
             self.shelf.store(task.id, outcome, task.name, task.queue)
+
+    def revoke(self, task: Task, terminate: bool) -> Revoked:
+        """A task that waits ends as REVOKED; of one that is leased, its worker will hear."""
+        if task.place is Place.LEASED:
+            task.revoked, task.terminate = True, task.terminate or terminate
+            return Revoked.RUNNING
+        self.lift(task)
+        self.end(task, Outcome(State.REVOKED, b"", self.now(), retries=task.retries))
+        return Revoked.REMOVED
 
     def bury(self, task: Task, reason: str, outcome: Outcome | None) -> None:
         """A lifted task becomes a dead letter."""
@@ -164,6 +187,13 @@ class Store:
         return task.receipt in self.starts.values()
 
     # Keys.
+
+    def displace(self, task_id: str, guard: Unique) -> None:
+        """What becomes of a task whose key went to a newer one: it ends if it waits, and, if it is leased, goes on
+        without the key, or is revoked."""
+        task = self.tasks.get(task_id)
+        if task is not None and (task.place is not Place.LEASED or guard.on_conflict == "cancel"):
+            self.revoke(task, terminate=True)
 
     def free_unique(self, task: Task, key: str) -> None:
         hold = self.uniques.get((task.namespace, key))
@@ -204,3 +234,7 @@ class Store:
         if self.delayed:
             times.append(self.delayed[0][0])
         return min(times, default=None)
+
+
+def limit_of(message: Message) -> Limit | None:
+    return next((guard for guard in message.guards if isinstance(guard, Limit)), None)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.server.faults import translate
@@ -76,20 +75,18 @@ class Keeper:
                 raise BrokerUnavailable(f"{self._settings.public}: {self._trouble}") from None
         return wire
 
-    @asynccontextmanager
-    async def window(self, deadline: Deadline) -> AsyncIterator[None]:
-        if self._window.locked():
-            try:
-                async with asyncio.timeout(deadline.left()):
-                    await self._window.acquire()
-            except TimeoutError:
-                raise crowded(self._settings.public) from None
-        else:
+    async def enter(self, deadline: Deadline) -> None:
+        if not self._window.locked():
             await self._window.acquire()
+            return
         try:
-            yield
-        finally:
-            self._window.release()
+            async with asyncio.timeout(deadline.left()):
+                await self._window.acquire()
+        except TimeoutError:
+            raise crowded(self._settings.public) from None
+
+    def leave(self) -> None:
+        self._window.release()
 
     def tell(self, request: object) -> None:
         if (wire := self.wire) is not None:

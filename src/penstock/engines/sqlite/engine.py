@@ -37,7 +37,7 @@ def features(durability: str) -> Features:
         atomic_settle=True,
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
-        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
         streams=True,
         durability=durability,
     )

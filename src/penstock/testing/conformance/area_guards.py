@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, keeps_guard
+from penstock.broker import Accepted, Answer, Cancelled, Conflict, Duplicate, Fenced, Lost, keeps_guard
 from penstock.delivery import ACK, RetryAt
 from penstock.effects import Effect, ReleaseKey
 from penstock.message import Dedup, Fence, Guard, Message, Unique
-from penstock.testing.conformance.expect import Violation, equal, instance, within
+from penstock.outcome import Outcome, State
+from penstock.testing.conformance.expect import Violation, equal, expect, instance, within
 from penstock.testing.conformance.kit import PUBLISH_TIMEOUT, Kit
-from penstock.testing.conformance.worker import success
+from penstock.testing.conformance.worker import LONG, bodies, success
 
 
 async def unguarded(kit: Kit, guard: Guard) -> bool:
@@ -137,6 +138,131 @@ async def check_a_conflict_is_not_a_refusal_of_its_neighbours(kit: Kit) -> None:
     instance(second, Accepted, "the one that there was room for")
 
 
+async def check_unique_key_is_held_for_its_ttl_even_when_done(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), "ttl", kit.unit * 2)
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    message = kit.message(queue, guards=(guard,))
+    [holder] = await kit.accept(message)
+    await worker.finish(await worker.take_one(queue), ACK, success(kit))
+    conflict_with(kit, (await kit.publish(message))[0], guard.key, holder)
+    await kit.pass_time(kit.unit * 2.5)
+    await kit.accept(message)
+
+
+async def check_the_newest_replaces_one_that_waits(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    ids = [(await kit.accept(kit.message(queue, b"%d" % n, guards=(guard,))))[0] for n in range(3)]
+    await kit.ended_revoked(*ids[:2])
+    within(await kit.depth(queue), (1, None), "depth when two were replaced")
+    conflict_with(kit, (await kit.publish(kit.message(queue, guards=(Unique(guard.key),))))[0], guard.key, ids[2])
+    equal(bodies(await worker.take(queue)), [b"2"], "what is delivered of three that replaced each other")
+    await worker.nothing(queue)
+
+
+async def check_the_newest_replaces_one_that_is_delayed(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), "start", on_conflict="replace")
+    if await unguarded(kit, guard) or not kit.features.delay:
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    for number in range(3):
+        await kit.accept(kit.message(queue, b"%d" % number, eta=kit.now() + kit.unit, guards=(guard,)))
+        await kit.pass_time(kit.unit * 0.5)
+    within(await kit.depth(queue), (1, None), "depth when two were replaced")
+    await kit.pass_time(kit.unit)
+    await kit.call(kit.coordinator.reap())
+    equal(bodies(await worker.take(queue)), [b"2"], "what is delivered of three that replaced each other")
+    await worker.nothing(queue)
+
+
+async def check_one_that_runs_goes_on_without_the_key(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    message = kit.message(queue, guards=(guard,))
+    [old_id] = await kit.accept(message)
+    old = await worker.take_one(queue)
+    [heir] = await kit.accept(message)
+    [lease] = await kit.call(worker.broker.extend([old.receipt], LONG), worker.engine)
+    expect(not isinstance(lease, Cancelled | Lost), f"one that runs is not revoked, but: {lease!r}")
+    await worker.finish(old, ACK, success(kit), freed(guard.key))
+    [report] = await kit.fetch(old_id)
+    equal(report.state, State.SUCCESS, "state of one that ran when it was replaced")
+    conflict_with(kit, (await kit.publish(kit.message(queue, guards=(Unique(guard.key),))))[0], guard.key, heir)
+    equal(worker.ids_of(await worker.take(queue)), [heir], "delivered afterwards")
+
+
+async def check_the_newest_cancels_the_holder(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="cancel")
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    message = kit.message(queue, guards=(guard,))
+    [waited] = await kit.accept(message)
+    [ran] = await kit.accept(message)
+    await kit.ended_revoked(waited)
+    running = await worker.take_one(queue)
+    equal(worker.id_of(running), ran, "delivered when one that waited was cancelled")
+    [heir] = await kit.accept(message)
+    [lease] = await kit.call(worker.broker.extend([running.receipt], LONG), worker.engine)
+    equal(lease, Cancelled(True), "the lease of one that was cancelled")
+    await worker.finish(running, ACK, Outcome(State.REVOKED, b"", kit.now()), freed(guard.key))
+    equal(worker.ids_of(await worker.take(queue)), [heir], "delivered afterwards")
+    await worker.nothing(queue)
+
+
+async def check_within_one_batch_the_last_replaces(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    first, _ = await kit.accept(*(kit.message(queue, b"%d" % n, guards=(guard,)) for n in range(2)))
+    equal(bodies(await worker.take(queue)), [b"1"], "delivered of a batch of two with one key")
+    await worker.nothing(queue)
+    await kit.ended_revoked(first)
+
+
+async def check_a_refused_message_replaces_nothing(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if await unguarded(kit, guard) or kit.features.bound != "exact":
+        return
+    free, full, worker = await kit.queue(), await kit.queue(max_length=1), await kit.worker()
+    await kit.fill(full, 1)
+    await kit.accept(kit.message(free, b"kept", guards=(guard,)))
+    await kit.publish(kit.message(full, guards=(guard,)))
+    equal(bodies(await worker.take(free)), [b"kept"], "what a refused message would have replaced")
+
+
+async def check_a_repeat_does_not_replace_its_first(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="cancel")
+    if await unguarded(kit, guard) or not kit.features.knows_ids:
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    message = kit.message(queue, id=kit.name("id"), guards=(guard,))
+    await kit.accept(message)
+    instance((await kit.publish(message))[0], Duplicate, "repeat of a message that replaces")
+    await worker.take(queue)
+
+
+async def check_an_end_of_a_key_that_nobody_holds_replaces_nothing(kit: Kit) -> None:
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if await unguarded(kit, guard):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    message = kit.message(queue, guards=(guard,))
+    [first] = await kit.accept(message)
+    await worker.finish(await worker.take_one(queue), ACK, success(kit), freed(guard.key))
+    await kit.accept(message)
+    [report] = await kit.fetch(first)
+    equal(report.state, State.SUCCESS, "state of one that had ended before the next came")
+    await worker.take(queue)
+
+
 async def check_dedup_recognises_a_repeat_even_when_it_ended(kit: Kit) -> None:
     guard = Dedup(kit.name("key"), kit.unit * 10)
     if await unguarded(kit, guard):
@@ -208,6 +334,15 @@ CHECKS = (
     check_unique_key_within_one_batch,
     check_a_refused_message_holds_no_key,
     check_a_conflict_is_not_a_refusal_of_its_neighbours,
+    check_unique_key_is_held_for_its_ttl_even_when_done,
+    check_the_newest_replaces_one_that_waits,
+    check_the_newest_replaces_one_that_is_delayed,
+    check_one_that_runs_goes_on_without_the_key,
+    check_the_newest_cancels_the_holder,
+    check_within_one_batch_the_last_replaces,
+    check_a_refused_message_replaces_nothing,
+    check_a_repeat_does_not_replace_its_first,
+    check_an_end_of_a_key_that_nobody_holds_replaces_nothing,
     check_dedup_recognises_a_repeat_even_when_it_ended,
     check_dedup_forgets_after_its_ttl,
     check_fence,

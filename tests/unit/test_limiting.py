@@ -1,0 +1,144 @@
+"""The time line of a limit: rate, burst, cost and concurrency, as pure decisions."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from random import Random
+
+import pytest
+
+from penstock.limiting import LAG, Limiter, admit, is_spent, opens, renewed
+from penstock.message import Limit
+
+NOW = 1_700_000_000.0
+
+
+def handed_out(limiter: Limiter, moments: list[float], cost: float = 1.0, most: int = 1000) -> list[tuple[float, int]]:
+    """How many went at each of these moments, at each of which plenty waits."""
+    out = []
+    for moment in moments:
+        admission = admit(limiter, [cost] * most, 0, moment)
+        limiter = admission.after
+        out.append((moment, admission.count))
+    return out
+
+
+def test_without_a_rate_all_may_go() -> None:
+    admission = admit(Limiter(), [1.0, 5.0], 100, NOW)
+    assert (admission.count, admission.again) == (2, None)
+    assert opens(Limiter(), 1.0, 100) == 0.0
+
+
+def test_one_at_a_time_and_the_next_when_it_is_due() -> None:
+    admission = admit(Limiter(rate=2.0), repeat_costs(5), 0, NOW)
+    assert admission.count == 1
+    again = admission.again
+    assert again == pytest.approx(NOW + 0.5 - LAG, abs=1e-6), "a new line lags, as one that paused does"
+    assert admit(admission.after, repeat_costs(5), 0, again - 0.001).count == 0
+    second = admit(admission.after, repeat_costs(5), 0, again)
+    assert second.count == 1
+    assert second.again == pytest.approx(again + 0.5, abs=1e-6)
+
+
+def test_a_burst_goes_at_once_and_is_paid_off() -> None:
+    admission = admit(Limiter(rate=10.0, burst=5.0), repeat_costs(20), 0, NOW)
+    assert admission.count == 5
+    assert admission.again == pytest.approx(NOW + 0.1 - LAG, abs=1e-6)
+    assert sum(count for _, count in handed_out(admission.after, [NOW + 10.0])) == 5
+
+
+def test_cost_is_what_a_message_takes() -> None:
+    admission = admit(Limiter(rate=10.0, burst=10.0), [4.0, 4.0, 4.0, 0.1], 0, NOW)
+    assert admission.count == 2, "and what is behind keeps its place, however small"
+    assert admission.again == pytest.approx(NOW + 0.2 - LAG, abs=1e-6)
+
+
+def test_more_than_a_burst_waits_for_a_full_one_and_is_paid_off_afterwards() -> None:
+    limiter = Limiter(rate=10.0, burst=5.0)
+    small = admit(limiter, [1.0], 0, NOW)
+    large = admit(small.after, [100.0], 0, NOW)
+    assert (large.count, large.again) == (0, pytest.approx(NOW + 0.1 - LAG, abs=1e-6))
+    large = admit(small.after, [100.0, 1.0], 0, NOW + 0.1)
+    assert large.count == 1
+    assert large.again == pytest.approx(NOW + 0.1 + 10.0 - 0.4 - LAG, abs=1e-6)
+
+
+def test_concurrency_counts_what_is_leased() -> None:
+    limiter = Limiter(concurrency=3)
+    assert admit(limiter, repeat_costs(5), 1, NOW).count == 2
+    full = admit(limiter, repeat_costs(5), 3, NOW)
+    assert (full.count, full.again) == (0, None), "a settlement tells, not the clock"
+    assert opens(limiter, 1.0, 3) is None
+    assert admit(limiter, repeat_costs(5), 4, NOW).count == 0
+
+
+def test_both_hold() -> None:
+    limiter = Limiter(rate=1.0, burst=2.0, concurrency=3)
+    assert admit(limiter, repeat_costs(5), 2, NOW).count == 1
+    assert admit(limiter, repeat_costs(5), 0, NOW).count == 2
+
+
+def test_workers_who_ask_a_little_late_catch_up() -> None:
+    random, moment, moments = Random(7), NOW, []
+    while moment < NOW + 60:
+        moment += 0.001 + random.uniform(0.0, LAG * 0.9)
+        moments.append(moment)
+    went = sum(count for _, count in handed_out(Limiter(rate=1000.0), moments))
+    assert went == pytest.approx(60_000, rel=0.005)
+
+
+def test_never_more_than_the_bound_over_any_stretch() -> None:
+    random, moment, moments = Random(8), NOW, []
+    while moment < NOW + 20:
+        moment += random.choice((0.0, 0.001, 0.01, 0.3, 2.0))
+        moments.append(moment)
+    rate, burst = 40.0, 7.0
+    events = [one for one in handed_out(Limiter(rate, burst), moments) if one[1]]
+    for first in range(len(events)):
+        total = 0
+        for moment, count in events[first:]:
+            total += count
+            assert total <= burst + rate * (moment - events[first][0] + LAG) + 1e-3
+
+
+def test_a_pause_earns_a_burst_and_no_more() -> None:
+    limiter = admit(Limiter(rate=10.0, burst=3.0), repeat_costs(3), 0, NOW).after
+    assert admit(limiter, repeat_costs(50), 0, NOW + 3600).count == 3
+
+
+def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:
+    limiter = admit(Limiter(rate=1.0, burst=10.0), repeat_costs(10), 0, NOW).after
+    faster = renewed(limiter, Limit("k", rate=10.0, burst=10.0), NOW)
+    assert (faster.rate, faster.full) == (10.0, pytest.approx(NOW + 1.0, abs=0.01))
+    lifted = renewed(limiter, Limit("k"), NOW)
+    assert admit(lifted, repeat_costs(50), 0, NOW).count == 50
+    assert renewed(limiter, Limit("k", rate=1.0, burst=20.0, concurrency=2), NOW) == Limiter(1.0, 20.0, 2, limiter.full)
+
+
+def test_what_was_due_while_a_rate_changes_is_not_lost() -> None:
+    limiter = Limiter(rate=10.0, full=NOW - 0.02)
+    assert renewed(limiter, Limit("k", rate=20.0), NOW).full == NOW - 0.02
+
+
+def test_forgotten_when_it_says_nothing() -> None:
+    limiter = admit(Limiter(rate=1.0), [1.0], 0, NOW).after
+    assert not is_spent(limiter, 0, NOW)
+    assert not is_spent(limiter, 1, NOW + 5)
+    assert is_spent(limiter, 0, NOW + 1.1)
+    assert is_spent(Limiter(concurrency=1), 0, NOW)
+
+
+@pytest.mark.parametrize("rate", [0.3, 3.0, 1000.0, 33_333.0])
+def test_the_line_keeps_its_rate_for_long(rate: float) -> None:
+    """Costs that no binary fraction is, added a hundred thousand times, with nobody late."""
+    limiter, went, moment = Limiter(rate=rate), 0, NOW
+    for _ in range(100_000):
+        moment = opens(limiter, 1.0, 0) or NOW if went else NOW
+        admission = admit(limiter, [1.0], 0, moment)
+        limiter, went = admission.after, went + admission.count
+    assert went == 100_000
+    assert (moment - NOW + LAG) * rate == pytest.approx(99_999, rel=0.01)
+
+
+def repeat_costs(count: int) -> list[float]:
+    return list(repeat(1.0, count))
