@@ -76,6 +76,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
         "pause": ("a queue can be paused, and stays so", _plain),
         "coordination": ("remembers revocations, elects leaders, keeps small shared state", _plain),
         "results": ("keeps results itself", _plain),
+        "streams": ("keeps what tasks publish while they run, with the results", _plain),
         "max_batch": ("messages in one publish", _plain),
         "max_message": ("size of one message", _size),
     }
