@@ -27,11 +27,11 @@ local function number(text) return tonumber(text) end
 local rate, burst, concurrency, full = number(ARGV[2]), number(ARGV[3]), number(ARGV[4]), number(ARGV[5])
 local limiter, at = { rate = rate, burst = burst, concurrency = concurrency, full = full }, number(ARGV[1])
 if ARGV[6] == 'renewed' then
-  return string.format('%.17g', renewed(limiter, number(ARGV[7]), burst, concurrency, at).full)
+  return string.format('%.17g', limiting().renewed(limiter, number(ARGV[7]), burst, concurrency, at).full)
 end
 local costs = {}
 for i = 8, #ARGV do costs[i - 7] = number(ARGV[i]) end
-local going, again = admit(limiter, costs, number(ARGV[7]), at)
+local going, again = limiting().admit(limiter, costs, number(ARGV[7]), at)
 return { going, string.format('%.17g', limiter.full), again and string.format('%.17g', again) or '' }
 """
 SLOW = 0.001
