@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from penstock import apart
 from penstock.backend import Backend
@@ -15,30 +15,35 @@ from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature, refuse_links
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import STARMAP, starmap_in
+from penstock.canvas.linked import refuse_links, short_text
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
+from penstock.decorating import BoundDecorator, Decorator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
+from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
-from penstock.options import CallSettings, TaskOptions, TaskSettings
+from penstock.options import CallSettings, TaskOptions, TaskSettings, said
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
 from penstock.schedules import ScheduleLike
 from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
-from penstock.task import CoroutineTask, Task, class_options, name_of
+from penstock.spread import Spread, SpreadSettings, plan
+from penstock.task import CoroutineTask, Task, class_options, name_of, place_of, same_definition
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -57,24 +62,6 @@ RESULT_SETTINGS = ("result_expires", "result_max_bytes")
 """What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
 DEFAULTS = Config()
 GROUP = "penstock.engines"
-
-
-class Decorator(Protocol):
-    """`@app.task(…)`."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class BoundDecorator(Protocol):
-    """`@app.task(bind=True, …)`: the function's first parameter is the task."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 class Penstock(Configured):
@@ -121,6 +108,12 @@ class Penstock(Configured):
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
     @overload
+    def task(self, function: Callable[P, Generator[Y, Any, R]], /) -> GeneratorTask[P, R, Y]: ...
+    @overload
+    def task(self, function: Callable[P, Iterator[Y]], /) -> GeneratorTask[P, Any, Y]: ...
+    @overload
+    def task(self, function: Callable[P, AsyncIterator[Y]], /) -> AsyncGeneratorTask[P, Y | None, Y]: ...
+    @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(self, *, bind: Literal[True], **options: Unpack[TaskSettings]) -> BoundDecorator: ...
@@ -150,16 +143,20 @@ class Penstock(Configured):
         for option in given:
             if option not in TaskOptions.__struct_fields__:
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
-                raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
+                from penstock.celery_options import unknown_task_option  # only on the way to an error
+
+                raise ConfigError(f"task {name!r}: {unknown_task_option(option, known)}")
         other = self._tasks.get(name)
-        if other is not None and not _same(other.function, function):
+        if other is not None and not same_definition(other.function, function):
             raise ConfigError(
-                f"two tasks are named {name!r}: {_place(other.function)} and {_place(function)}; "
+                f"two tasks are named {name!r}: {place_of(other.function)} and {place_of(function)}; "
                 "give one of them name='…'"
             )
         task: Task[..., Any] = base()
-        task.attach(self, function, name, bind, _set({**class_options(base), **given}))
-        if task.is_coroutine and base is Task:
+        task.attach(self, function, name, bind, said({**class_options(base), **given}))
+        if base is Task and task.is_generator:
+            task.__class__ = AsyncGeneratorTask if task.is_coroutine else GeneratorTask
+        elif base is Task and task.is_coroutine:
             task.__class__ = CoroutineTask
         self._tasks[name] = task
         return task
@@ -214,24 +211,39 @@ class Penstock(Configured):
         check_name("task", name)
         return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    def send(self, canvas: Canvas[R]) -> R:
+    def send(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
-        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
+        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with. `connection`: see
+        `Task.apply_async`."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, self.client.send(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, self.client.send(task, message, connection))
+        from penstock.canvas.publish import send
 
-        return cast(R, apart.drive(publish(self, canvas)))
+        return cast(R, send(self, canvas, connection))
 
-    async def asend(self, canvas: Canvas[R]) -> R:
+    async def asend(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, await self.client.asend(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, await self.client.asend(task, message, connection))
+        from penstock.canvas.publish import asend
 
-        return cast(R, await apart.adrive(publish(self, canvas)))
+        return cast(R, await asend(self, canvas, connection))
+
+    def spread(
+        self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]
+    ) -> Spread:
+        """Publish `call` for each of `items`, slowly: over a time (`over="2h"`), or at a `rate` ("10/s"); returns when
+        that is done. An item that is a tuple is arguments, anything else is the first one. Run again under the same
+        `name`, it goes on where it was: see `penstock.spread`."""
+        return apart.drive(plan(self, call, items, how))
+
+    async def aspread(
+        self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]
+    ) -> Spread:
+        """`spread` without blocking the running loop."""
+        return await apart.adrive(plan(self, call, items, how))
 
     @staticmethod
     def draw(canvas: Canvas[Any]) -> str:
@@ -296,7 +308,7 @@ class Penstock(Configured):
         call = sig.clone() if isinstance(sig, Signature) else Signature[Any](sig.name)
         refuse_links(call)
         call.args, call.kwargs = (*args, *call.args), {**call.kwargs, **(kwargs or {})}
-        name = name or _call_text(call)
+        name = name or short_text(call)
         given = {
             "task": call.task,
             "schedule": schedule,
@@ -458,31 +470,5 @@ def _opener(url: str) -> Callable[..., Engine]:
     raise ConfigError(f"no engine serves {scheme}:// URLs{hint(scheme, {*ENGINES, *plugged})}")
 
 
-def _call_text(call: Signature[Any]) -> str:
-    """The name of a schedule that is given none: its call, as it would be written."""
-    text = repr(call)
-    return text if len(text) <= 100 else f"{text[:80]}…"
-
-
 def _scheme(url: str) -> str:
     return url.partition("://")[0]
-
-
-def _set(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the options that are `None` to mean the app's setting; for `max_retries` None means no end."""
-    return {name: value for name, value in options.items() if value is not None or name == "max_retries"}
-
-
-def _same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
-    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    if first is None or second is None:
-        return one is other
-    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
-        return True
-    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
-
-
-def _place(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

@@ -76,7 +76,7 @@ class Backend(Protocol):
 
     def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
         """Call `notify`, from a thread of the engine, whenever parts may have come, and when a result is stored: look
-        again then. At least once after any `append` that follows; never for what came before."""
+        again then. At least once after any `append` that follows the last look at them."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NoReturn, TypedDict
 
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ from penstock.codec.compression import compression_of
 from penstock.codec.formats import DEFAULT_ACCEPT, accepted
 from penstock.errors import ConfigError, UnknownQueue
 from penstock.exchanges import bound, several
+from penstock.keys import Key
+from penstock.limit import TaskLimit, rate_of
 from penstock.message import DEFAULT_QUEUE, NORMAL
 from penstock.options import (
     Errors,
@@ -51,6 +53,7 @@ class Settings(TypedDict, total=False):
     task_routes: Routes | None
     task_annotations: Annotations | Sequence[Annotations] | None
     task_default_priority: int
+    task_default_rate_limit: str | float | None
     task_inherit_parent_priority: bool
     task_serializer: str
     task_compression: str | None
@@ -87,15 +90,16 @@ class Settings(TypedDict, total=False):
     beat_lease: float
 
 
-class Config(Struct, frozen=True, kw_only=True):
-    """The settings of an app. Times in seconds. Celery's names mean what they mean there.
+class Config(Struct, kw_only=True):
+    """The settings of an app, frozen. Times in seconds. Celery's names mean what they mean there.
 
     `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
     URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
     accepted task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused
     instead of warned of; `None`: the engine's best.
     `lease`: a worker that was not heard of for so long is taken for dead. `task_routes`: see `penstock.routing`.
-    `task_annotations` change options of tasks by their names. `task_always_eager` runs calls where they are made (see
+    `task_annotations` change options of tasks by their names. `task_default_rate_limit` is that of each task that has
+    none, such as "10/s". `task_always_eager` runs calls where they are made (see
     `penstock.eager`); `result_exceptions` are rebuilt as their own class when
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
     `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
@@ -120,6 +124,7 @@ class Config(Struct, frozen=True, kw_only=True):
     task_routes: tuple[Route, ...] = ()
     task_annotations: tuple[ByName[Mapping[str, Any]], ...] = ()
     task_default_priority: int = NORMAL
+    task_default_rate_limit: str | float | None = None
     task_inherit_parent_priority: bool = False
     task_serializer: str = "json"
     task_compression: str | None = None
@@ -169,6 +174,7 @@ class Config(Struct, frozen=True, kw_only=True):
             if queue.alias == self.task_default_queue:
                 raise ConfigError(f"task_default_queue={queue.alias!r} is an alias: write {queue.name!r}")
         check_priority(self.task_default_priority)
+        rate_of(self.task_default_rate_limit)
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
         for form in (self.task_serializer, self.result_serializer or self.task_serializer):
@@ -203,6 +209,13 @@ class Config(Struct, frozen=True, kw_only=True):
         if name in ("update", "setdefault"):
             raise AttributeError(f"app.conf is frozen, and has no {name}(): call app.configure(…)")
         raise AttributeError(unknown(name, self.__struct_fields__))
+
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        # msgspec's own `frozen` would not say what to do instead.
+        raise AttributeError(f"app.conf is frozen: call app.configure({name}=…), or give {name} when the app is made")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("app.conf is frozen: a setting cannot be taken away")
 
     @property
     def queues(self) -> tuple[Queue, ...]:
@@ -269,6 +282,14 @@ class Config(Struct, frozen=True, kw_only=True):
         compression_of(chosen.compression)
         return chosen
 
+    def limit_of(self, task: str) -> tuple[TaskLimit | None, Key | None]:
+        """The limit and the partitions of a task that is not known here, as far as settings say something of them."""
+        if not self.task_annotations and self.task_default_rate_limit is None:
+            return None, None
+        said = self.annotation(task)
+        options = read_options(TaskOptions, {"rate_limit": self.task_default_rate_limit, **said})
+        return options.limit(), options.partition
+
     def fixed_route(self, task: str) -> dict[str, Any]:
         """What the routes say once and for all of a task; nothing, if a function has a say."""
         found = {} if asks(self.task_routes) else fixed(self.task_routes, task)
@@ -284,6 +305,7 @@ class Config(Struct, frozen=True, kw_only=True):
         return {
             "queue": self.task_default_queue,
             "priority": self.task_default_priority,
+            "rate_limit": self.task_default_rate_limit,
             "serializer": self.task_serializer,
             "compression": self.task_compression,
             "ignore_result": self.task_ignore_result,

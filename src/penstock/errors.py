@@ -22,6 +22,7 @@ PenstockError
 ├── ResultError
 │   ├── ResultTimeout           no result within the time-out (also a TimeoutError)
 │   ├── ResultUnavailable       there is no result to wait for, and there will be none
+│   ├── PartsLost               the next part of a stream is not kept any more; carries first
 │   ├── TaskRevoked             the task was revoked
 │   └── RemoteError             the task failed with an error that cannot be rebuilt here
 ├── BlockingCallInLoop          a blocking call inside a running event loop
@@ -30,12 +31,13 @@ PenstockError
     ├── TimeLimitExceeded       the task was killed at its hard limit
     └── WorkerLost              the worker died while it ran the task
 
-Control flow, raised by tasks (no PenstockError): Retry, Ignore, Reject.
+Control flow, raised by tasks (no PenstockError): Retry, Snooze, Ignore, Reject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 
 class PenstockError(Exception):
@@ -150,6 +152,20 @@ class ResultUnavailable(ResultError):
     """There is no result to wait for, and there will be none."""
 
 
+class PartsLost(ResultError):
+    """A stream cannot go on at `offset`: of what the task has published, `first` to `end` - 1 are kept."""
+
+    def __init__(self, offset: int, first: int, end: int) -> None:
+        self.offset, self.first, self.end = offset, first, end
+        super().__init__(
+            f"part {offset:,} is not kept any more: of a task the newest 10,000 parts, or 4 MiB, are; go on with "
+            f"stream({first}), which skips {first - offset:,}"
+            if offset < first
+            else f"part {offset:,} is not there, and only {end:,} were published: the task began anew (it was a dead "
+            f"letter, or its result was forgotten), or the offset is another task's; read it with stream({first})"
+        )
+
+
 class TaskRevoked(ResultError):
     """The task was revoked (or expired) before it finished."""
 
@@ -205,6 +221,59 @@ class Retry(Exception):
         super().__init__(message or (f"{type(exc).__name__}: {exc}" if exc else "retry"))
         self.exc, self.countdown, self.eta, self.max_retries = exc, countdown, eta, max_retries
         self.new_args, self.new_kwargs = args, kwargs
+
+
+class Snooze(Exception):
+    """Raise (or `raise self.snooze(…)`) to run the task again after so many seconds, when it could do nothing now: a
+    remote asked it to wait, or what it needs is not there yet. It spends no retry; `max_snoozes` bounds it.
+
+    `Snooze.from_retry_after(response.headers["Retry-After"])` waits as long as a remote says.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not _is_number(seconds) or not 0 <= seconds < float("inf"):
+            raise ConfigError(f"a task snoozes for at least 0 seconds, not {seconds!r}")
+        super().__init__(seconds)
+        self.seconds = float(seconds)
+
+    def __str__(self) -> str:
+        return f"snoozed for {self.seconds:g} s"
+
+    @classmethod
+    def from_retry_after(cls, value: str | float | None, default: float = 60.0) -> Snooze:
+        """`value` is what an HTTP header `Retry-After` says: seconds, or a date. What is not there, or neither, is
+        `default` seconds; a date that has passed is now."""
+        seconds = seconds_of(value)
+        return cls(default if seconds is None else seconds)
+
+
+LONGEST_SNOOZE = 30 * 86_400.0
+"""Seconds: no remote makes a task wait longer than that."""
+
+
+def seconds_of(retry_after: object) -> float | None:
+    """The seconds from now that a remote asks for, as a number, its text, or an HTTP date; `None` where it is none of
+    them."""
+    seconds = _seconds_in(retry_after.strip()) if isinstance(retry_after, str) else retry_after
+    if not _is_number(seconds) or not seconds >= 0:
+        return None
+    return min(float(seconds), LONGEST_SNOOZE)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _seconds_in(text: str) -> float | None:
+    if text.isascii() and text.replace(".", "", 1).isdecimal():
+        return float(text[:20])
+    import time
+    from email.utils import parsedate_to_datetime  # few remotes give dates
+
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 class Ignore(Exception):

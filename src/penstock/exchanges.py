@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from penstock.broker import Answer, Full
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, UnknownQueue
-from penstock.message import Message
+from penstock.message import Limit, Message
 from penstock.queue import Broadcast, Exchange, Queue
 
 
@@ -102,7 +102,7 @@ class Copies:
 def _copies(message: Message, served: set[str], now: float) -> list[Message]:
     place = message.queue
     assert isinstance(place, SeveralQueues)
-    if message.id is not None or message.guards:
+    if message.id is not None or any(not isinstance(guard, Limit) for guard in message.guards):
         what = "task_id" if message.id is not None else "unique"
         raise ConfigError(f"task {message.task!r} goes to several queues ({place!s}): leave out {what}")
     queues, expires = place.queues, message.expires

@@ -13,10 +13,11 @@ from typing import Any, TypedDict, TypeVar
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.keys import Key, check_key
+from penstock.limit import Cost, TaskLimit, check_cost, limit_of
 from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
 from penstock.queue import check_name
-from penstock.retry import RetryPolicy
-from penstock.spelling import hint
+from penstock.retry import MAX_SNOOZES, RetryPolicy
 from penstock.unique import Unique
 
 UniqueLike = Unique | str | bool | Callable[..., str]
@@ -52,6 +53,13 @@ class TaskSettings(TypedDict, total=False):
     serializer: str | None
     compression: str | None
     unique: UniqueLike
+    rate_limit: str | float | None
+    rate_burst: float
+    concurrency_limit: int | None
+    limit_key: Key | None
+    cost: Cost
+    partition: Key | None
+    max_snoozes: int
     throws: Errors
 
 
@@ -60,6 +68,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
 
     `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before
     the start: at most once. `expires` is counted from the call. `throws` are errors that are expected of it.
+    `rate_limit` ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same `limit_key`, over all
+    workers; that is the task's name, unless it is a template or function. `cost` is what a call takes of the rate.
+    `partition` is a template or function, too: see `CallOptions`. `max_snoozes` bounds `Snooze`.
     """
 
     max_retries: int | None = 3
@@ -81,6 +92,13 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     serializer: str | None = None
     compression: str | None = None
     unique: UniqueLike = False
+    rate_limit: str | float | None = None
+    rate_burst: float = 1.0
+    concurrency_limit: int | None = None
+    limit_key: Key | None = None
+    cost: Cost = 1.0
+    partition: Key | None = None
+    max_snoozes: int = MAX_SNOOZES
     throws: Errors = ()
 
     def __post_init__(self) -> None:
@@ -94,6 +112,27 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
         if self.expires is not None:
             check_seconds("expires", self.expires)
         check_count("max_attempts", self.max_attempts)
+        check_count("max_snoozes", self.max_snoozes)
+        for option, key in (("limit_key", self.limit_key), ("partition", self.partition)):
+            if key is not None:
+                check_key(option, key)
+        self._check_limit()
+
+    def _check_limit(self) -> None:
+        if not callable(self.cost):
+            check_cost(self.cost)
+        if self.concurrency_limit is not None:
+            check_count("concurrency_limit", self.concurrency_limit)
+            if not self.acks_late:
+                raise ConfigError(
+                    "concurrency_limit counts calls that are not acknowledged; with acks_late=False they are before "
+                    "they start: leave out one of them"
+                )
+        self.limit()
+
+    def limit(self) -> TaskLimit | None:
+        """What limits this task. Raises `ConfigError`."""
+        return limit_of(self.rate_limit, self.rate_burst, self.concurrency_limit, self.limit_key, self.cost)
 
     def policy(self) -> RetryPolicy:
         """Raises `ConfigError` for delays and counts below 0."""
@@ -106,6 +145,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
             backoff_max=self.retry_backoff_max,
             jitter=self.retry_jitter,
             throws=self.throws,
+            max_snoozes=self.max_snoozes,
         )
 
 
@@ -128,14 +168,15 @@ class CallSettings(TypedDict, total=False):
     serializer: str | None
     compression: str | None
     unique: UniqueLike | None
+    cost: float | None
 
 
 class CallOptions(Struct, frozen=True, kw_only=True):
     """The options of one call; `None` leaves it to the task.
 
     `countdown` is in seconds from now, `eta` an aware `datetime` or Unix time; `expires` seconds from now, or an aware
-    `datetime`. `partition` is the key for fairness within the queue. `exchange` and `routing_key` may name several
-    queues: see `penstock.exchanges`.
+    `datetime`. `partition` is the key for fairness within the queue, `cost` what the call takes of its task's rate.
+    `exchange` and `routing_key` may name several queues: see `penstock.exchanges`.
     """
 
     countdown: float | None = None
@@ -154,6 +195,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     serializer: str | None = None
     compression: str | None = None
     unique: UniqueLike | None = None
+    cost: float | None = None
 
     def __post_init__(self) -> None:
         check_limits(self.time_limit, self.soft_time_limit)
@@ -171,6 +213,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             check_name("task id", self.task_id)
         check_name("partition", self.partition, empty=True)
         check_headers(self.headers or {})
+        if self.cost is not None:
+            check_cost(self.cost)
 
     def start(self, now: float) -> float | None:
         """Unix time at which the task may run. Raises `ConfigError`."""
@@ -203,9 +247,16 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
         if name == "connection":
             raise ConfigError("a connection is not part of a call: give it to apply_async, send_task or app.batch")
         if name not in known:
-            what = "task" if kind is TaskOptions else "call"
-            raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")
+            from penstock import celery_options  # only on the way to an error
+
+            say = celery_options.unknown_task_option if kind is TaskOptions else celery_options.unknown_call_option
+            raise ConfigError(say(name, known))
     return kind(**given)
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the options that are `None` to mean the app's setting; for `max_retries` None means no end."""
+    return {name: value for name, value in options.items() if value is not None or name == "max_retries"}
 
 
 def check_options(where: str, kind: type[S], said: Mapping[str, Any]) -> None:

@@ -1,19 +1,18 @@
-"""Unique tasks: which calls count as the same one."""
+"""Unique tasks: which calls count as the same one, and what becomes of the second."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal, cast
 
 from msgspec import Struct
 
 from penstock import message
-from penstock.codec import Arguments
 from penstock.codec.values import json
 from penstock.errors import ConfigError
+from penstock.keys import Given, digest, short
 
-MAX_KEY = 200
-"""Bytes of a unique key; a longer one is replaced by its digest."""
+OnConflict = Literal["skip", "raise", "replace", "cancel"]
 
 
 class Unique(Struct, frozen=True):
@@ -22,46 +21,63 @@ class Unique(Struct, frozen=True):
     `key`: `True` for the task's name and all of its arguments; a template over the arguments, such as
     `"import:{user_id}"`; or a function of the arguments that returns a string. Keys of templates and functions are
     shared by all tasks that use them. The key is free again when the task starts (`until="start"`) or has ended
-    ("done"), or after `ttl` seconds. On conflict, "skip" returns the result of the task that holds the key, "raise"
-    raises `AlreadyQueued`.
+    ("done"), or after `ttl` seconds; with "ttl" only then.
+
+    On conflict, "skip" returns the result of the task that holds the key, "raise" raises `AlreadyQueued`. With
+    "replace" the new call takes the place of one that waits; one that runs goes on. With "cancel" that is revoked, too,
+    in the middle if its pool can. A call that was replaced or cancelled ends as REVOKED. With `delay` calls wait that
+    many seconds before they start, unless they say themselves when. See `singleton`, `throttle` and `debounce`.
     """
 
     key: Literal[True] | str | Callable[..., str] = True
-    until: Literal["start", "done"] = "done"
+    until: Literal["start", "done", "ttl"] = "done"
     ttl: float | None = None
-    on_conflict: Literal["skip", "raise"] = "skip"
+    on_conflict: OnConflict = "skip"
+    delay: float | None = None
 
     def __post_init__(self) -> None:
         if not self.key or not (self.key is True or isinstance(self.key, str) or callable(self.key)):
             raise ConfigError(f"unique key must be True, a template, or a function of the arguments, not {self.key!r}")
-        if self.until not in ("start", "done"):
-            raise ConfigError(f"unique until must be 'start' or 'done', not {self.until!r}")
-        if self.on_conflict not in ("skip", "raise"):
-            raise ConfigError(f"unique on_conflict must be 'skip' or 'raise', not {self.on_conflict!r}")
-        if self.ttl is not None and not self.ttl > 0:
-            raise ConfigError(f"unique ttl must be more than 0 seconds, not {self.ttl!r}")
+        if self.until not in ("start", "done", "ttl"):
+            raise ConfigError(f"unique until must be 'start', 'done' or 'ttl', not {self.until!r}")
+        if self.on_conflict not in ("skip", "raise", "replace", "cancel"):
+            raise ConfigError(
+                f"unique on_conflict must be 'skip', 'raise', 'replace' or 'cancel', not {self.on_conflict!r}"
+            )
+        for name, seconds in (("ttl", self.ttl), ("delay", self.delay)):
+            if seconds is not None and not 0 < seconds < float("inf"):
+                raise ConfigError(f"unique {name} must be more than 0 seconds, not {seconds!r}")
+        if self.until == "ttl" and self.ttl is None:
+            raise ConfigError("unique until='ttl' needs a ttl, in seconds")
 
-    def guard(
-        self, task: str, arguments: Arguments | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> message.Unique:
-        """The guard of one call. `arguments` is `None` for a task that this process does not know.
-
-        Raises `ConfigError` when the key cannot be made of the arguments.
-        """
-        if callable(self.key):
-            key = self.key(*args, **kwargs)
-            if type(key) is not str or not key:
-                raise ConfigError(
-                    f"{task}: the unique key function returned {key!r}; it must return a non-empty string"
-                )
-        elif self.key is True:
-            given = (args, kwargs) if arguments is None else arguments.by_name(args, kwargs)
-            key = f"{task}:{digest(json.canonical(given))}"
+    def guard(self, given: Given) -> message.Unique:
+        """The guard of one call. Raises `ConfigError` when the key cannot be made of the arguments."""
+        if self.key is True:
+            same = (given.args, given.kwargs) if given.arguments is None else given.named()
+            key = short(f"{given.task}:{digest(json.canonical(same))}")
         else:
-            key = _filled(task, str(self.key), kwargs if arguments is None else arguments.by_name(args, kwargs))
-        if len(key.encode()) > MAX_KEY:
-            key = f"{key[:40]}:{digest(key.encode())}"
+            key = cast(str, given.key("unique key", self.key))
+            if key is None:
+                raise ConfigError(
+                    f"{given.task}: the unique key function returned None; it must return a non-empty string"
+                )
         return message.Unique(key, self.until, self.ttl, self.on_conflict)
+
+
+def singleton(key: Literal[True] | str | Callable[..., str] = True, on_conflict: OnConflict = "skip") -> Unique:
+    """One at a time: while a call waits or runs, the next is skipped, or raises, or replaces or cancels it."""
+    return Unique(key, "done", None, on_conflict)
+
+
+def throttle(seconds: float, key: Literal[True] | str | Callable[..., str] = True) -> Unique:
+    """At most one call in so many seconds: the first starts at once, later ones are skipped, and return its result."""
+    return Unique(key, "ttl", seconds, "skip")
+
+
+def debounce(seconds: float, key: Literal[True] | str | Callable[..., str] = True) -> Unique:
+    """Start when there were no further calls for so many seconds, with the arguments of the last; one that runs
+    already is left alone. Give a `key` that does not have all arguments in it."""
+    return Unique(key, "start", None, "replace", seconds)
 
 
 def unique_of(given: Unique | str | bool | Callable[..., str] | None) -> Unique | None:
@@ -71,19 +87,3 @@ def unique_of(given: Unique | str | bool | Callable[..., str] | None) -> Unique 
     if given is None or given is False:
         return None
     return Unique(given)
-
-
-def digest(data: bytes) -> str:
-    import hashlib  # loads OpenSSL; most apps have no unique tasks
-
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _filled(task: str, template: str, arguments: Mapping[str, Any]) -> str:
-    try:
-        return template.format(**arguments)
-    except (KeyError, IndexError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"{task}: unique key {template!r} cannot be filled from the arguments "
-            f"({', '.join(arguments) or 'none'}): {type(error).__name__}: {error}"
-        ) from error

@@ -16,7 +16,7 @@ FEATURES = Features(
     atomic_settle=True,
     max_batch=3,
     effects=frozenset({"ReleaseKey"}),
-    guards=frozenset({"Unique"}),
+    guards=frozenset({"Unique", "Limit"}),
     max_message=1000,
 )
 

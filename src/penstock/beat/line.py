@@ -15,10 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.errors import ConfigError
+from penstock.keys import digest
 from penstock.message import MAX_NAME, Dedup, Fence, Message
 from penstock.queue import check_name
 from penstock.schedules import Schedule
-from penstock.unique import digest
 
 CatchUp = Literal["none", "latest", "all"]
 LATE = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,12 +13,14 @@ from msgspec import Struct
 
 from penstock.beat.beat import Beat
 from penstock.blocking import refuse_in_loop
-from penstock.broker import Demand
+from penstock.broker import Demand, Peeked
 from penstock.contrib.clock import TravelClock
 from penstock.contrib.enqueued import Enqueued, Expectation, Wanted, read, report
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Dead, Delivery, RetryAt, Settlement
+from penstock.message import Limit, Message
 from penstock.outcome import State
+from penstock.queue import QueueInfo
 from penstock.worker.alone import Alone
 from penstock.worker.crew import committer_of
 from penstock.worker.early import Early
@@ -157,13 +159,8 @@ class Rehearsal:
     def enqueued(self, task: Task[..., Any] | str | None = None) -> list[Enqueued]:
         """What waits, of one task or of all: by queue, what is ready first, in the order of its turn."""
         name = task if task is None or isinstance(task, str) else task.name
-        engine, namespace = self.app.engine, self.app.conf.namespace
-        found = []
-        for queue in engine.run(engine.inspect.queues(namespace)):
-            for one in engine.run(engine.inspect.peek(queue.name, LOOK, namespace)):
-                if one.message is not None and name in (None, one.message.task):
-                    found.append(read(self.app, one, one.message))
-        return found
+        calls = self._calls(self._queues())
+        return [read(self.app, one, message) for one, message in calls if name in (None, message.task)]
 
     def assert_enqueued(
         self,
@@ -190,10 +187,27 @@ class Rehearsal:
         if calls:
             raise AssertionError("\n".join([f"{len(calls)} calls wait", *(f"  {call}" for call in calls[:20])]))
 
+    def _queues(self) -> Sequence[QueueInfo]:
+        engine = self.app.engine
+        return engine.run(engine.inspect.queues(self.app.conf.namespace))
+
+    def _calls(self, queues: Iterable[QueueInfo]) -> Iterator[tuple[Peeked, Message]]:
+        engine, namespace = self.app.engine, self.app.conf.namespace
+        for queue in queues:
+            for one in engine.run(engine.inspect.peek(queue.name, LOOK, namespace)):
+                if one.message is not None:
+                    yield one, one.message
+
     def _next_due(self) -> float | None:
-        return min(
-            (call.eta for call in self.enqueued() if call.state == "delayed" and call.eta is not None), default=None
-        )
+        """When to look again for what may run: the next of what is delayed, or what the cost of a call that waits for
+        its limit takes."""
+        calls = list(self._calls(queue for queue in self._queues() if not queue.paused))
+        moments = [one.due for one, _ in calls if one.state == "delayed" and one.due is not None]
+        ready = [message for one, message in calls if one.state == "ready"]
+        limits = [guard for message in ready for guard in message.guards if isinstance(guard, Limit)]
+        now = self.clock.time()
+        moments += [now + limit.cost / limit.rate for limit in limits if limit.rate is not None]
+        return min(moments, default=None)
 
 
 class _Inline:

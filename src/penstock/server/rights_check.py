@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from penstock.broker import Demand, Key
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.engines.sqlite.guards import displaces
 from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
 from penstock.guarding import MAX_KEY
-from penstock.message import Message
+from penstock.message import Guard, Limit, Message, Unique
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_QUEUES, check_message, check_number, check_route, check_seconds
@@ -19,6 +20,8 @@ MAX_LIMIT = 10_000
 """Tasks of one claim."""
 MAX_LEASE = 86_400.0
 MAX_WAIT = 60.0
+GRANTED = 256
+"""Rights of one client that are remembered, until anybody's change."""
 
 
 class RightsCheck:
@@ -27,13 +30,24 @@ class RightsCheck:
     def __init__(self, identity: Identity, space: Space) -> None:
         self._identity = identity
         self._space = space
+        self._granted: set[tuple[Right, str]] = set()
+        self._as_of: object = None
 
     def need(self, right: Right, kind: str, name: str) -> None:
-        if not self._identity.may(right, self._space.name, name):
+        if not self.may(right, name):
             raise self._identity.refusal(right, kind, self._space.name, name)
 
     def may(self, right: Right, name: str) -> bool:
-        return self._identity.may(right, self._space.name, name)
+        now = self._identity.as_of
+        if self._as_of is not now or len(self._granted) > GRANTED:
+            self._as_of = now
+            self._granted.clear()
+        elif (right, name) in self._granted:
+            return True
+        granted = self._identity.may(right, self._space.name, name)
+        if granted:
+            self._granted.add((right, name))
+        return granted
 
     def consumer(self) -> None:
         """What is always admitted is for workers: not for those who may only publish."""
@@ -43,7 +57,8 @@ class RightsCheck:
     # Publishing.
 
     def publish(self, messages: Sequence[Message], *, worker: bool) -> None:
-        """New work, or what follows from some: write on its queues, configure where there is no such queue yet."""
+        """New work, or what follows from some: write on its queues and limits, configure where there is no such queue
+        yet."""
         known = self._space.store.catalog.known_queue
         seen: set[tuple[str, str]] = set()
         for message in messages:
@@ -56,8 +71,21 @@ class RightsCheck:
                     self.need(Right.CONFIGURE, "queue", message.queue)
             if message.partition:
                 check_route(message)
+            if message.guards:
+                self._check_guards(message.guards)
             if message.id is not None:
                 self._check_minted(message, worker=worker)
+
+    def _check_guards(self, guards: Sequence[Guard]) -> None:
+        """A limit holds for all of its key, in any queue, as the newest message says: so it is a name of its own to
+        have rights on. Who takes a unique key away revokes its holder: that needs what a revocation does."""
+        for guard in guards:
+            if isinstance(guard, Limit):
+                self.need(Right.WRITE, "limit", guard.key)
+            elif isinstance(guard, Unique) and displaces(guard):
+                queue = self._space.store.queue_of_holder(guard.key)
+                if queue is not None and not self.may(Right.WRITE, queue):
+                    raise self._identity.refusal(Right.WRITE, "the holder of key", self._space.name, guard.key)
 
     def _check_minted(self, message: Message, *, worker: bool) -> None:
         """An id of ours names a place: only a worker may put a task back there, and only where one was."""

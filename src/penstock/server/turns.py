@@ -72,7 +72,9 @@ class Turns:
         """By what other calls changed."""
         self._parked: dict[Entry, None] = {}
         self._works: dict[int, Entry] = {}
-        self._unsynced = self._results = self._look = False
+        self._unsynced = self._results = self._look = self._put_off = False
+        self._dead: list[int] = []
+        """Rows that ended without a result of their own, maybe: to be looked at."""
         self._due: asyncio.TimerHandle | None = None
         self._came_due = False
         self._delays = True
@@ -191,6 +193,8 @@ class Turns:
             served = self._joint.commit([entry.work for entry in entries], woken, self._waiting)
             self._tell_slow(time.perf_counter() - started, entries)
             self._delays |= any(_delays(entry.work) for entry in entries)
+        limited = self._store.claimer.take_opening() is not None
+        self._delays |= limited
         if woken.queues:
             self.wakes += 1
         # What comes while this turn is synced is not durable with it, and is told by the next one.
@@ -208,7 +212,7 @@ class Turns:
             self._finish(later, after, woken.queues)
             if self._durable:
                 self._tell_results(entries)
-        if served or self._came_due:
+        if served or limited or self._came_due:
             self._came_due = False
             self._look_when_due()
         if self._entries:
@@ -285,7 +289,7 @@ class Turns:
         if error is None:
             self._tell_results(later)
         self._finish(later, () if error is not None else after, woken)
-        if self._entries or self._woken.queues or self._after or self._results:
+        if self._entries or self._woken.queues or self._after or self._results or self._put_off:
             self._schedule()
 
     def _finish(self, later: Sequence[Entry], after: Sequence[Callable[[], None]], woken: int) -> None:
@@ -300,16 +304,28 @@ class Turns:
     def _tell_results(self, entries: Sequence[Entry]) -> None:
         watches = self._store.watches
         works = [entry.work for entry in entries if entry.work.plans]
+        self._dead += [row for work in works for row in dead_rows(work)]
         try:
             watches.tell_runs([run for work in works for _, made in work.plans for run in made.results])
-            ended = [row for work in works for row in dead_rows(work)]
-            if self._look or ended:
+            if (self._look or self._dead) and self._may_look():
+                dead, self._dead = self._dead, []
                 self._look = False
-                watches.look(ended, NAMES)
+                watches.look(dead, NAMES)
         except BrokerError as trouble:
             log.error("looking for results failed: %s", trouble)
         except Exception:  # the turns go on
             log.exception("looking for results failed")
+
+    def _may_look(self) -> bool:
+        """A look sees what other calls committed during the sync, too, which is told only when it is durable: with the
+        next sync. Should there be such again by then, it is synced here, so that a look is never put off for long."""
+        if not (self._unsynced and self._durable):
+            self._put_off = False
+            return True
+        self._put_off = not self._put_off
+        if not self._put_off:
+            self._store.db.sync()
+        return not self._put_off
 
     def _reply(self, entry: Entry) -> None:
         try:

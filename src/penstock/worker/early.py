@@ -11,6 +11,7 @@ from penstock.commit import Committer
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement
 from penstock.engine import Engine
 from penstock.errors import BrokerError
+from penstock.message import Limit
 from penstock.worker.run import freed
 from penstock.worker.slot import Slot
 
@@ -47,7 +48,9 @@ class Early:
         request, verdict = slot.request, settlement.verdict
         try:
             if isinstance(verdict, RetryAt) and verdict.message is not None:
-                again = replace(verdict.message, id=request.id, guards=(), eta=verdict.when)
+                # Its unique keys were freed when it was acknowledged; its limit holds for each start.
+                limits = tuple(guard for guard in verdict.message.guards if isinstance(guard, Limit))
+                again = replace(verdict.message, id=request.id, guards=limits, eta=verdict.when)
                 answers = self._engine.run(self._broker.follow_up([again], PUBLISH_TIMEOUT))
                 if not isinstance(answers[0], Accepted):
                     log.error("task %s[%s] could not be retried: %s", slot.plan.name, request.id, answers[0])

@@ -5,7 +5,7 @@ three are the same for threads, processes and the event loop; none of them block
 
 What becomes of a task:
 - it returned: Ack, SUCCESS with the value (nothing is stored when its result is ignored)
-- it raised and may be retried, or asks for it: RetryAt
+- it raised and may be retried, or asks for it, or for more time (`Snooze`): RetryAt
 - it failed for good: FAILURE, and the dead letters, from where `penstock dead retry` brings it back
 - `Ignore`: Ack, nothing is stored. `Reject`: the dead letters; with `requeue` ready again after a second
 - revoked while it ran, or expired before: Ack, REVOKED
@@ -27,7 +27,8 @@ from msgspec.structs import replace
 
 from penstock import request as requests
 from penstock.broker import Features, Key
-from penstock.canvas.replacing import replacement
+from penstock.canvas.replacing import fits, replacement
+from penstock.canvas.standing import beside, instead
 from penstock.clock import Clock
 from penstock.codec import failure, summary
 from penstock.delivery import ACK, Dead, Delivery, Receipt, RetryAt, Settlement
@@ -48,14 +49,15 @@ from penstock.hooks import ErrorInfo
 from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
+from penstock.replaced import moved
 from penstock.request import Request
-from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide
+from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
-    from penstock.canvas.calls import Signature
+    from penstock.canvas.calls import Canvas
 
 REQUEUE_DELAY = 1.0
 """Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
@@ -243,7 +245,12 @@ class Runner:
             try:
                 encoded = plan.encode_result(value)
                 if place is not None:
-                    effects = self._parts.after(delivery, message, place, encoded, plan.content_type, now + self._wall)
+                    if request.added:
+                        effects = self._beside(slot, delivery, encoded)
+                    else:
+                        effects = self._parts.after(
+                            delivery, message, place, encoded, plan.content_type, now + self._wall
+                        )
             except Exception as error:
                 return self._raised(slot, error, now)
             if not plan.ignore_result:
@@ -319,13 +326,18 @@ class Runner:
             if message.options is not None and message.options.place is not None:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
                 message.options = replace(message.options, place=place)
-        log.info(
-            "task %s[%s] will be retried in %.3g s: %r",
-            plan.name,
-            request.id,
-            decision.when - now - self._wall,
-            decision.reason,
-        )
+        wait = decision.when - now - self._wall
+        if decision.snoozed:
+            log.info(
+                "task %s[%s] is snoozed for %.3g s, %s times by now: %r",
+                plan.name,
+                request.id,
+                wait,
+                snoozes(message),
+                decision.reason,
+            )
+            return Settlement(delivery.receipt, RetryAt(decision.when, message))
+        log.info("task %s[%s] will be retried in %.3g s: %r", plan.name, request.id, wait, decision.reason)
         if plan.hooks:
             info = ErrorInfo.of(decision.reason)
             self._hook(slot, "on_retry", decision.reason, request.id, slot.args, slot.kwargs, info)
@@ -334,12 +346,33 @@ class Runner:
 
     def _instead(self, slot: Slot, delivery: Delivery, decision: Instead, now: float) -> Settlement:
         plan, message, wall = slot.plan, slot.request.message, now + self._wall
+        call = cast("Canvas[Any]", decision.call)
+        if not fits(call):
+            return self._spread_out(slot, delivery, call, now)
         try:
-            other = replacement(plan.task.app, message, cast("Signature[Any]", decision.call), wall)
+            other = replacement(plan.task.app, message, call, wall)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
         log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
         return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
+
+    def _spread_out(self, slot: Slot, delivery: Delivery, canvas: Canvas[Any], now: float) -> Settlement:
+        """A canvas in its place: the task ends, and says where its result will be."""
+        plan, message, name = slot.plan, slot.request.message, self._public_id(delivery.key)
+        try:
+            end, effects = instead(plan.task.app, canvas, message, name)
+        except Exception as error:
+            return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        log.info("task %s[%s] is replaced by %s", plan.name, name, type(canvas).__name__)
+        outcome = None if plan.ignore_result else moved(end, now + self._wall)
+        return Settlement(delivery.receipt, ACK, outcome, effects + freed(message))
+
+    def _beside(self, slot: Slot, delivery: Delivery, value: bytes) -> tuple[Effect, ...]:
+        """What it has added to its chord, after its value."""
+        plan, request = slot.plan, slot.request
+        return beside(
+            plan.task.app, delivery.graph, request.added, request.message, request.id, value, plan.content_type
+        )
 
     def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
         plan, request, error = slot.plan, slot.request, decision.error
@@ -409,8 +442,11 @@ class Runner:
 
 
 def freed(message: Message) -> tuple[Effect, ...]:
-    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out."""
-    return tuple(ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique))
+    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out, and
+    those `until="ttl"` in their time."""
+    return tuple(
+        ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique) and guard.until != "ttl"
+    )
 
 
 def _show_from_function(error: BaseException) -> None:

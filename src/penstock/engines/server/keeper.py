@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.server.faults import translate
 from penstock.engines.server.greeting import GREETING, compare_clocks, hello
 from penstock.engines.server.link import WINDOW, crowded
 from penstock.engines.server.settings import Settings
-from penstock.engines.server.wire import LoopWire, Tell
+from penstock.engines.server.wire import Added, LoopWire, Tell
 from penstock.errors import BrokerUnavailable, ConfigError
 from penstock.protocol.replies import Welcome
 from penstock.protocol.requests import Goodbye
@@ -30,13 +29,14 @@ class Keeper:
         settings: Settings,
         session: int,
         tell: Tell,
+        added: Added,
         back: Callable[[LoopWire], None],
         now_and_then: Callable[[], None],
     ) -> None:
         """`back` is called with every new connection, before anything else is sent on it; `now_and_then` about every
         `LOOK` seconds."""
         self._settings, self._session = settings, session
-        self._tell, self._back, self._now_and_then = tell, back, now_and_then
+        self._tell, self._added, self._back, self._now_and_then = tell, added, back, now_and_then
         self._loop = asyncio.get_running_loop()
         self._wire: LoopWire | None = None
         self._up = asyncio.Event()
@@ -75,20 +75,18 @@ class Keeper:
                 raise BrokerUnavailable(f"{self._settings.public}: {self._trouble}") from None
         return wire
 
-    @asynccontextmanager
-    async def window(self, deadline: Deadline) -> AsyncIterator[None]:
-        if self._window.locked():
-            try:
-                async with asyncio.timeout(deadline.left()):
-                    await self._window.acquire()
-            except TimeoutError:
-                raise crowded(self._settings.public) from None
-        else:
+    async def enter(self, deadline: Deadline) -> None:
+        if not self._window.locked():
             await self._window.acquire()
+            return
         try:
-            yield
-        finally:
-            self._window.release()
+            async with asyncio.timeout(deadline.left()):
+                await self._window.acquire()
+        except TimeoutError:
+            raise crowded(self._settings.public) from None
+
+    def leave(self) -> None:
+        self._window.release()
 
     def tell(self, request: object) -> None:
         if (wire := self.wire) is not None:
@@ -163,7 +161,7 @@ class Keeper:
 
     async def _greet(self, host: str, port: int) -> None:
         settings = self._settings
-        wire = LoopWire(self._tell)
+        wire = LoopWire(self._tell, self._added)
         try:
             if settings.socket is not None:
                 await self._loop.create_unix_connection(lambda: wire, settings.socket)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -32,22 +32,24 @@ from penstock.protocol.refusals import error_of
 from penstock.protocol.replies import Blocked, Failed, Refused, Told, Unblocked, Welcome, decode_reply, decode_welcome
 from penstock.protocol.requests import Goodbye, Ping, Pong, StepRequest
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
+"""Bytes read at once: what is larger, the C library takes from the system for each read."""
 QUIET = (BlockingIOError, ssl.SSLWantReadError, InterruptedError)
 
 
 class Waiting:
     """One caller."""
 
-    __slots__ = ("error", "reply", "request")
+    __slots__ = ("done", "error", "reply", "request")
 
     def __init__(self, request: object) -> None:
         self.request = request
         self.reply: Any = None
         self.error: BaseException | None = None
+        self.done = False
 
     def over(self) -> bool:
-        return self.reply is not None or self.error is not None
+        return self.done
 
 
 class LineWire:
@@ -65,9 +67,13 @@ class LineWire:
         self._timeout, self._heartbeat, self._bell = timeout, heartbeat, bell
         self._frames = Frames()
         self._pending: dict[int, Waiting] = {}
-        self._changed = threading.Condition()
-        """Guards `_pending` and `_reading`."""
+        self._lock = threading.Lock()
+        """Guards `_pending`, `_reading` and `_others`."""
+        self._changed = threading.Condition(self._lock)
         self._reading = False
+        self._others = 0
+        """How many wait for what another reads."""
+        self._secured = isinstance(connection, ssl.SSLSocket)
         self._writing = threading.Lock()
         self.interrupt: Callable[[], None] = lambda: None
         self.lost = ""
@@ -80,17 +86,19 @@ class LineWire:
         if self.lost:
             raise Broken(self.lost, sent=False)
         waiting = Waiting(request)
-        end = time.monotonic() + seconds
-        with self._changed:
+        now = time.monotonic()
+        end = now + seconds
+        with self._lock:
             if not self._pending:
-                self._heard = time.monotonic()
+                self._heard = now
             self._pending[number] = waiting
         try:
             self.send(frame(request), end)
             self._wait(waiting.over, end)
-        finally:
-            with self._changed:
+        except BaseException:
+            with self._lock:
                 self._pending.pop(number, None)
+            raise
         if waiting.error is not None:
             raise waiting.error
         return waiting.reply
@@ -103,34 +111,40 @@ class LineWire:
 
     def _wait(self, over: Callable[[], bool], end: float) -> None:
         """Read until it is over, or let another read. Raises `TimeoutError` at `end`."""
-        with self._changed:
+        with self._lock:
             while self._reading and not over():
-                if not self._changed.wait(max(0.0, end - time.monotonic())):
-                    raise TimeoutError
+                self._others += 1
+                try:
+                    if not self._changed.wait(max(0.0, end - time.monotonic())):
+                        raise TimeoutError
+                finally:
+                    self._others -= 1
             if over():
                 return
             self._reading = True
         try:
             while not over():
-                if time.monotonic() >= end:
-                    raise TimeoutError
                 self._read(end)
         finally:
             self._read_enough()
 
     def _read_enough(self) -> None:
         """Another may read now."""
-        with self._changed:
+        with self._lock:
             self._reading = False
-            self._changed.notify_all()
-        self._retire()
+            if self._others:
+                self._changed.notify_all()
+        if self.lost:
+            self._retire()
 
     def _read(self, end: float) -> None:
-        """Take what comes next, or see that nothing came for too long."""
+        """Take what comes next, or see that nothing came for too long. Raises `TimeoutError` at `end`."""
+        buffered = self._secured and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+        if not buffered and not self._sleep(end):
+            return
         try:
             data = self._socket.recv(CHUNK)
         except QUIET:
-            self._sleep(end)
             return
         except OSError as error:
             self.end(f"the connection was lost: {error.strerror or error}")
@@ -141,21 +155,33 @@ class LineWire:
         self._heard = time.monotonic()
         self._take(data)
 
-    def _sleep(self, end: float) -> None:
-        """Until something comes, the bell rings, or it is time for a sign."""
+    def _sleep(self, end: float) -> bool:
+        """Until something comes (then it is true), the bell rings, or it is time for a sign."""
         now = time.monotonic()
+        if now >= end:
+            raise TimeoutError
         patience = 3 * self._heartbeat if self._blocked else self._timeout
+        events = self._poll.poll(max(0.0, min(end - now, patience / 2.5)) * 1000)
+        readable = False
+        for descriptor, _ in events:
+            if descriptor == self._bell:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._bell, 4096)
+                self.interrupt()
+            else:
+                readable = True
+        if not readable:
+            self._miss(patience)
+        return readable
+
+    def _miss(self, patience: float) -> None:
+        """Nothing has come for a while: ask, or give it up."""
+        now = time.monotonic()
         if now - self._heard > patience:
             self.end(f"the broker has not answered for {patience:g} s")
-            return
-        if now - max(self._heard, self._pinged) > patience / 2.5:
+        elif now - max(self._heard, self._pinged) > patience / 2.5:
             self._pinged = now
             self.send(frame(Ping()), now + 1.0)
-        events = self._poll.poll(max(0.0, min(end - now, patience / 2.5)) * 1000)
-        if any(descriptor == self._bell for descriptor, _ in events):
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._bell, 4096)
-            self.interrupt()
 
     def _take(self, data: bytes) -> None:
         try:
@@ -175,30 +201,37 @@ class LineWire:
         elif kind is Blocked or kind is Unblocked:
             self._blocked = kind is Blocked
         elif (number := getattr(reply, "number", None)) is not None:
-            with self._changed:
-                waiting = self._pending.get(number)
-                if waiting is not None:
-                    if kind is Failed:
-                        waiting.error = error_of(reply.code, reply.text)
-                    else:
-                        waiting.reply = reply
+            with self._lock:
+                waiting = self._pending.pop(number, None)
+                if waiting is None:
+                    return
+                if kind is Failed:
+                    waiting.error = error_of(reply.code, reply.text)
+                else:
+                    waiting.reply = reply
+                waiting.done = True
+                if self._others:
                     self._changed.notify_all()
 
     def send(self, data: bytes, end: float) -> None:
         """Raises `Broken` when it cannot be sent by `end` (monotonic): half a frame would spoil the connection."""
         try:
             with self._writing:
-                self._send(memoryview(data), end)
+                self._send(data, end)
         finally:
-            self._retire()
+            if self.lost:
+                self._retire()
 
-    def _send(self, data: memoryview, end: float) -> None:
+    def _send(self, data: bytes | memoryview, end: float) -> None:
         if self.lost:
             raise Broken(self.lost, sent=False)
         size = len(data)
         while data:
             try:
-                data = data[self._socket.send(data) :]
+                sent = self._socket.send(data)
+                if sent == size:
+                    return
+                data = memoryview(data)[sent:]
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 self._until_writable(end, len(data) < size)
             except OSError as error:
@@ -217,7 +250,7 @@ class LineWire:
 
     def tend(self) -> None:
         """Read what is there, if nobody does: a broker that is not answered for long takes us for dead."""
-        with self._changed:
+        with self._lock:
             if self._reading or self.lost:
                 return
             self._reading = True
@@ -235,19 +268,18 @@ class LineWire:
             self._read_enough()
 
     def waiting_steps(self) -> list[StepRequest]:
-        with self._changed:
+        with self._lock:
             found = [waiting.request for waiting in self._pending.values()]
         return [request for request in found if isinstance(request, StepRequest)]
 
     def end(self, reason: str) -> None:
         """No more of it: who waits is told."""
-        with self._changed:
+        with self._lock:
             if self.lost:
                 return
             self.lost = reason or "the connection was lost"
             for waiting in self._pending.values():
-                if not waiting.over():
-                    waiting.error = Broken(self.lost, sent=True)
+                waiting.error, waiting.done = Broken(self.lost, sent=True), True
             self._changed.notify_all()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -278,7 +310,9 @@ class Line:
         self._settings, self._session, self._tell, self._back = settings, session, tell, back
         self._wire: LineWire | None = None
         self._connecting = threading.Lock()
-        self._slots = threading.BoundedSemaphore(WINDOW)
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(WINDOW):
+            self._slots.put(None)
         self._bell = os.pipe()
         for end in self._bell:
             os.set_blocking(end, False)
@@ -340,14 +374,14 @@ class Line:
         self._back(wire)
         return wire
 
-    @asynccontextmanager
-    async def window(self, deadline: Deadline) -> AsyncIterator[None]:
-        if not self._slots.acquire(timeout=deadline.left()):
-            raise crowded(self._settings.public)
+    async def enter(self, deadline: Deadline) -> None:
         try:
-            yield
-        finally:
-            self._slots.release()
+            self._slots.get(timeout=deadline.left())
+        except queue.Empty:
+            raise crowded(self._settings.public) from None
+
+    def leave(self) -> None:
+        self._slots.put(None)
 
     def tell(self, request: object) -> None:
         wire = self._wire

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from penstock.blocking import allowed
@@ -44,9 +43,13 @@ class Way(Protocol):
         """The connection; a new one if need be. Raises `BrokerUnavailable` when the deadline passes without."""
         ...
 
-    def window(self, deadline: Deadline) -> AbstractAsyncContextManager[object]:
-        """Held around a request whose answer the broker shall remember. Raises `BrokerUnavailable` when others have it
-        until the deadline."""
+    async def enter(self, deadline: Deadline) -> None:
+        """Before a request whose answer the broker shall remember. Raises `BrokerUnavailable` when others have all
+        places until the deadline."""
+        ...
+
+    def leave(self) -> None:
+        """It has its answer, or will not."""
         ...
 
     def tell(self, request: object) -> None:
@@ -99,16 +102,22 @@ class Link:
     async def publish(self, batches: list[list[bytes]], timeout: float) -> Published:
         """Raises `BrokerUnavailable` when nothing was done, `MaybePublished`."""
         deadline = Deadline(allowed(timeout), time.monotonic)
-        async with self._way.window(deadline):
+        await self._way.enter(deadline)
+        try:
             mark = next(self._marks)
             return await self._published(PublishRequest(self.number(), mark, False, timeout, batches), deadline)
+        finally:
+            self._way.leave()
 
     async def follow_up(self, batch: list[bytes], timeout: float) -> Published:
         """As `publish`."""
         deadline = Deadline(allowed(timeout), time.monotonic)
-        async with self._way.window(deadline):
+        await self._way.enter(deadline)
+        try:
             mark = next(self._marks)
             return await self._published(FollowUpRequest(self.number(), mark, False, batch), deadline)
+        finally:
+            self._way.leave()
 
     async def _published(self, request: PublishRequest | FollowUpRequest, deadline: Deadline) -> Published:
         try:
@@ -120,10 +129,13 @@ class Link:
     async def step(self, request: StepRequest, patience: float) -> Stepped:
         """Raises `BrokerUnavailable` when nothing was done, `OutcomeUnknown` when it may have been."""
         deadline = Deadline(allowed(patience), time.monotonic)
-        async with self._way.window(deadline):
+        await self._way.enter(deadline)
+        try:
             request.mark = next(self._marks)
             answer: Stepped = await self._again(request, deadline)
             return answer
+        finally:
+            self._way.leave()
 
     async def _again(self, request: Any, deadline: Deadline) -> Any:
         """Ask until there is an answer. The broker is told when it is asked again."""

@@ -10,6 +10,7 @@ from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import MAX_LANE, PARKED, lane_base
 from penstock.errors import BrokerError
+from penstock.message import Message
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue
 
 
@@ -22,6 +23,8 @@ class Lane(Struct, frozen=True):
     namespace: str
     priority: int
     partition: str
+    limited: bool = False
+    """Its tasks have a limit: of the key that the lane's row says, since a lane may be given to another."""
 
 
 class Catalog:
@@ -85,29 +88,45 @@ class Catalog:
         return created
 
     def lane(self, queue: int, namespace: str, name: str, priority: int, partition: str) -> Lane:
-        """The lane for these tasks; it is created if need be."""
+        """The lane for tasks without a limit; it is created if need be."""
         found = self._lanes.get((queue, priority, partition))
         if found is None:
             row = self._db.execute(
-                "SELECT id FROM lane WHERE queue = ? AND priority = ? AND partition = ?", (queue, priority, partition)
+                "SELECT id FROM lane WHERE queue = ? AND priority = ? AND partition = ? AND limiter = 0",
+                (queue, priority, partition),
             ).fetchone()
-            lane = row[0] if row else self._create_lane(queue, priority, partition)
+            lane = row[0] if row else self._create_lane(queue, priority, partition, 0)
             found = Lane(lane, queue, name, namespace, priority, partition)
             self._lanes[queue, priority, partition] = self._by_id[lane] = found
         return found
 
-    def _create_lane(self, queue: int, priority: int, partition: str) -> int:
-        """A new lane. Lanes are never given away or removed, so that ids never repeat."""
+    def limited_lane(self, queue: int, message: Message, limiter: int) -> Lane:
+        """The lane for a message of this limiter: one that it has, or one that a forgotten limiter had, or a new one.
+        A lane stays of the same queue, priority and partition, and goes on counting."""
+        place = (queue, message.priority, message.partition)
+        find = "SELECT id FROM lane WHERE queue = ? AND priority = ? AND partition = ? AND limiter = ? LIMIT 1"
+        row = self._db.execute(find, (*place, limiter)).fetchone()
+        if row is None:
+            row = self._db.execute(find, (*place, -1)).fetchone()
+            if row is None:
+                row = (self._create_lane(*place, limiter),)
+            else:
+                self._db.execute("UPDATE lane SET limiter = ? WHERE id = ?", (limiter, row[0]))
+        return self.by_id(row[0])
+
+    def _create_lane(self, queue: int, priority: int, partition: str, limiter: int) -> int:
+        """A new lane. Lanes are never removed, so that ids never repeat."""
         execute = self._db.execute
         lane: int = execute("SELECT max(coalesce(max(id), 0), 0) + 1 FROM lane").fetchone()[0]
         if lane > MAX_LANE:
             raise BrokerError(
-                f"more than {MAX_LANE:,} lanes (queue × priority × partition) exist: use fewer partitions"
+                f"more than {MAX_LANE:,} lanes (queue × priority × partition × limit) exist: use fewer partitions"
             )
         base = lane_base(lane)
         execute(
-            "INSERT INTO lane (id, queue, priority, partition, head, tail, parked) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (lane, queue, priority, partition, base, base, base + PARKED),
+            "INSERT INTO lane (id, queue, priority, partition, head, tail, parked, limiter)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (lane, queue, priority, partition, base, base, base + PARKED, limiter),
         )
         return lane
 
@@ -123,11 +142,12 @@ class Catalog:
         found = self._by_id.get(lane)
         if found is None:
             row = self._db.execute(
-                "SELECT l.queue, q.name, q.namespace, l.priority, l.partition FROM lane l"
+                "SELECT l.queue, q.name, q.namespace, l.priority, l.partition, l.limiter <> 0 FROM lane l"
                 " JOIN queue q ON q.id = l.queue WHERE l.id = ? AND l.id > 0",
                 (lane,),
             ).fetchone()
             if row is None:
                 return None
-            found = self._by_id[lane] = Lane(lane, *row)
+            queue, name, namespace, priority, partition, limited = row
+            found = self._by_id[lane] = Lane(lane, queue, name, namespace, priority, partition, bool(limited))
         return found

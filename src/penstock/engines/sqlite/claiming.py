@@ -13,6 +13,7 @@ from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import LANE_BITS, runs
 from penstock.engines.sqlite.leases import Held
+from penstock.engines.sqlite.limiters import Entrance, Limiters, Opening
 from penstock.engines.sqlite.readying import Readier
 from penstock.errors import DecodeError
 from penstock.message import unpack
@@ -22,7 +23,7 @@ NEXT_LANES = (
     " ORDER BY priority DESC, turn LIMIT 2"
 )
 ROWS = "SELECT id, attempts, body FROM task WHERE id BETWEEN ? AND ? AND due IS NULL"
-LEASE = "INSERT INTO lease VALUES (?, ?, ?, ?, ?)"
+LEASE = "INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?)"
 
 Row = tuple[int, int, bytes]
 _body = itemgetter(2)
@@ -50,14 +51,22 @@ class Claimer:
         db: Database,
         catalog: Catalog,
         readier: Readier,
+        limiters: Limiters,
         drop_revoked: Callable[[int, int], set[int]],
         now: Callable[[], float],
     ) -> None:
         self._db = db
         self._catalog = catalog
         self._readier = readier
+        self._limiters = limiters
         self._drop_revoked = drop_revoked
         self._now = now
+        self._opening: Opening | None = None
+
+    def take_opening(self) -> Opening | None:
+        """When others may go of the limiters that claims have met since this was asked."""
+        opening, self._opening = self._opening, None
+        return opening
 
     def claim(self, demand: Demand) -> list[Claimed]:
         """Up to `demand.limit` tasks, from the first of its queues that has any, then the next."""
@@ -86,11 +95,23 @@ class Claimer:
     ) -> tuple[Claimed | None, int]:
         """A lease on the lane's next range, and its bytes: more than `room` when nothing fitted any more."""
         number, priority, head, tail, back, claims = lanes[0]
+        lane = self._catalog.by_id(number)
+        entrance = self._limiters.enter(number, limit) if lane.limited else None
+        if entrance is not None:
+            limit = entrance.most
+            if not limit:
+                return None, 0
         taken = self._next_range(number, head, tail, back, limit)
         if taken.returned and self._drop_revoked(taken.low, taken.high):
-            self._skip_revoked(number, taken, head, tail, back)
+            self._skip_revoked(lane, taken, head, tail, back)
             return None, 0
-        rows: list[Row] = self._db.execute(ROWS, (taken.low, taken.high)).fetchall()
+        if entrance is None:
+            rows: list[Row] = self._db.execute(ROWS, (taken.low, taken.high)).fetchall()
+        else:
+            rows, taken = self._read_admitted(number, taken, entrance)
+            if not rows and entrance.refused:
+                self._leave(entrance, lane.queue, 0)
+                return None, 0
         size = sum(map(len, map(_body, rows)))
         if size > room:
             rows, size = _fitting(rows, room, first)
@@ -101,16 +122,40 @@ class Claimer:
             taken = taken._replace(high=rows[-1][0])
         if not rows and not taken.returned:
             taken = taken._replace(high=self._before_next(taken.high, tail))
-        rotate = len(lanes) > 1 and lanes[1][1] == priority
+        rotate = entrance is not None or (len(lanes) > 1 and lanes[1][1] == priority)
         came_back = taken.high - taken.low + 1 if taken.returned else 0
         self._move_lane(number, head if taken.returned else taken.high + 1, back - came_back, tail, rotate=rotate)
+        if entrance is not None:
+            self._leave(entrance, lane.queue, len(rows))
         if not rows:
             return None, 0
         until = self._now() + demand.lease
         # Ranges overlap in one lane only, where a later claim has a higher token. No other page is written for it.
         token = (claims + 1) << LANE_BITS | number
-        self._db.execute(LEASE, (token, rows[0][0], rows[-1][0], demand.worker, until))
-        return Claimed(token, self._catalog.by_id(number), rows), size
+        limiter = None if entrance is None else entrance.id
+        self._db.execute(LEASE, (token, rows[0][0], rows[-1][0], demand.worker, until, limiter))
+        return Claimed(token, lane, rows), size
+
+    def _leave(self, entrance: Entrance, queue: int, count: int) -> None:
+        found = self._limiters.leave(entrance, queue, count)
+        if found is not None:
+            self._readier.expect(found.at)
+            known = self._opening or found
+            self._opening = Opening(min(known.at, found.at), known.queues | found.queues)
+
+    def _read_admitted(self, lane: int, taken: NextRange, entrance: Entrance) -> tuple[list[Row], NextRange]:
+        """As much of the range as the limit lets go, row by row: what each costs is in its message. The rest of the
+        range is left for the next claim."""
+        rows: list[Row] = []
+        read = self._db.execute(ROWS, (taken.low, taken.high))
+        for row in read:
+            if not entrance.admits(row[2]):
+                read.close()
+                low = rows[-1][0] + 1 if rows else taken.low
+                self._give_back(lane, taken, low)
+                return rows, taken._replace(high=low - 1)
+            rows.append(row)
+        return rows, taken
 
     def _next_range(self, lane: int, head: int, tail: int, back: int, limit: int) -> NextRange:
         """What came back goes before what is new."""
@@ -135,12 +180,14 @@ class Claimer:
         n = self._db.execute("SELECT coalesce(min(n), 1) - 1 FROM returned").fetchone()[0]
         self._db.execute("INSERT INTO returned VALUES (?, ?, ?, ?)", (n, lane, low, high))
 
-    def _skip_revoked(self, lane: int, taken: NextRange, head: int, tail: int, back: int) -> None:
+    def _skip_revoked(self, lane: Lane, taken: NextRange, head: int, tail: int, back: int) -> None:
         """Some of a returned range was revoked and is gone: the rest becomes ranges of its own."""
         left = [row for row, _, _ in self._db.execute(ROWS, (taken.low, taken.high))]
         for low, high in reversed(runs(left)):
-            self._insert_first(lane, low, high)
-        self._move_lane(lane, head, back - (taken.high - taken.low + 1) + len(left), tail, rotate=False)
+            self._insert_first(lane.id, low, high)
+        self._move_lane(lane.id, head, back - (taken.high - taken.low + 1) + len(left), tail, rotate=False)
+        if lane.limited:
+            self._limiters.emptied(lane.id)
 
     def _before_next(self, high: int, tail: int) -> int:
         """The end of a gap that revoked or purged tasks left behind `high`."""

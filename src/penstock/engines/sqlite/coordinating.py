@@ -27,7 +27,9 @@ class SqliteCoordinator:
         row = key if isinstance(key, int) else self._store.row_in_write(key)
         if row is None:
             return self._store.revoker.remember(str(key))
-        return self._store.revoker.revoke(row, terminate, wake)
+        done = self._store.revoker.revoke(row, terminate)
+        wake.results |= done is Revoked.REMOVED
+        return done
 
     async def join(self, worker: WorkerInfo) -> None:
         self._store.join(worker.id, worker.slots)

@@ -37,7 +37,7 @@ def features(durability: str) -> Features:
         atomic_settle=True,
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
-        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
         streams=True,
         durability=durability,
     )
@@ -143,10 +143,16 @@ class SqliteBackend:
     async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
         check_parts(values)
         store = self._engine.store
-        return store.change(lambda wake: store.append(key, run, mark, values, wake), durable=False, heavy=False)
+
+        def work(wake: Wake) -> bool:
+            wake.results = True  # who waits for parts sleeps beside those who wait for results
+            return store.append(key, run, mark, values) is not None
+
+        return store.change(work, durable=False, heavy=False)
 
     async def parts(self, key: Key, offset: int, limit: int) -> Parts:
         store = self._engine.store
+        store.ears.heard(store.watched(key))
         return store.db.read(lambda: store.parts(key, offset, limit))
 
     def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:

@@ -18,7 +18,7 @@ SHOWN = 7 << 20
 FIRST_READY = """
 SELECT body FROM task WHERE id IN (
     SELECT (SELECT min(t.id) FROM task t WHERE t.id >= l.head AND t.id < l.tail) FROM lane l WHERE l.queue = ?1 AND
-    l.eligible = 1 UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
+    l.eligible > 0 UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
 ) LIMIT 1000
 """
 PEEK = """
@@ -105,7 +105,9 @@ class SqliteInspect:
 
         def work(wake: Wake) -> int:
             found = self._store.catalog.known_queue(namespace, queue)
-            return 0 if found is None else self._store.revoker.purge(found, wake)
+            count = 0 if found is None else self._store.revoker.purge(found)
+            wake.results = count > 0
+            return count
 
         return self._store.change(work)
 

@@ -18,7 +18,8 @@ from penstock.outcome_runs import pack_plain
 
 class Plan(Struct):
     """`gone`: rows that leave each lease; `leaving`: tasks and bytes that leave each queue by an ack; `nameless`: rows
-    that leave no outcome, so that nobody needs their names."""
+    that leave no outcome, so that nobody needs their names; `limited`: lanes with a limit, and how many of its tasks
+    are leased no more."""
 
     answers: list[Done | LeaseLost]
     tokens: tuple[int, ...] = ()
@@ -30,6 +31,7 @@ class Plan(Struct):
     effects: list[tuple[int, tuple[Effect, ...]]] = field(default_factory=list)
     results: list[PackedRun] = field(default_factory=list)
     nameless: list[tuple[int, int]] = field(default_factory=list)
+    limited: list[tuple[int, int]] = field(default_factory=list)
 
 
 NOTHING = Plan([])
@@ -73,6 +75,7 @@ def plan_packed(lease: Held, rows: list[int], packed: bytes) -> Plan:
         [(rows[0], rows[-1])],
         {lease.lane.queue: (len(rows), sum(size for _, size in lease.tasks.values()))},
         results=[(rows[0], rows[-1], lease.worker, packed)],
+        limited=[(lease.lane.id, len(rows))] if lease.lane.limited else [],
     )
 
 
@@ -114,6 +117,7 @@ def _plan_each(batch: Sequence[Settlement], held: Mapping[int, Held]) -> Plan:
     _leave(made, lease, count, size)
     made.ended = [token for token, rows in made.gone.items() if len(rows) == len(held[token].tasks)]
     acked.sort()
+    made.limited = [(held[token].lane.id, len(rows)) for token, rows in made.gone.items() if held[token].lane.limited]
     made.acked = runs(acked)
     made.results = pack_runs(outcomes, worker)
     made.nameless = runs([row for row in acked if row not in outcomes])

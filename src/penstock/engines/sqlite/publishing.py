@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full, Key
+from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
+from penstock.engines.sqlite.board import PLACES
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.guards import Guards, marks, repeats
 from penstock.engines.sqlite.ids import lane_of
+from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
-from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.message import Message, pack
 from penstock.public_ids import PublicIds
 
 APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
@@ -59,6 +63,8 @@ class Publisher:
         catalog: Catalog,
         counters: Counters,
         readier: Readier,
+        limiters: Limiters,
+        guards: Guards,
         ids: PublicIds,
         rates: Rates,
         results: Results,
@@ -68,6 +74,8 @@ class Publisher:
         self._catalog = catalog
         self._counters = counters
         self._readier = readier
+        self._limiters = limiters
+        self._guards = guards
         self._ids = ids
         self._rates = rates
         self._results = results
@@ -143,10 +151,10 @@ class Publisher:
         fresh: list[Message] = []
         for message in batch:
             refused = self._refusal(message)
-            if refused is None and not seen.isdisjoint(_keys(message)):
+            if refused is None and not seen.isdisjoint(repeats(message)):
                 refused = self._repeat_within(message)
             if refused is None:
-                seen.update(_keys(message))
+                seen.update(marks(message))
                 fresh.append(message)
             answers.append(refused)
         full = self._check_bounds(fresh)
@@ -162,37 +170,31 @@ class Publisher:
         return Duplicate(message.id) if message.id is not None else Conflict("", None)
 
     def _check_bounds(self, fresh: Sequence[Message]) -> Full | None:
-        wanted: dict[tuple[str, str], tuple[int, int]] = {}
-        for message in fresh:
-            count, size = wanted.get((message.namespace, message.queue), (0, 0))
-            wanted[message.namespace, message.queue] = (count + 1, size + len(pack(message)))
-        for (namespace, name), (count, size) in wanted.items():
-            queue = self._catalog.queue(namespace, name)
-            full = self._admit(queue, name, count, size)
+        batch = [(one, self._catalog.queue(one.namespace, one.queue), len(pack(one))) for one in fresh]
+        names: dict[int, str] = {}
+        counts: Counter[int] = Counter()
+        sizes: Counter[int] = Counter()
+        for message, queue, size in batch:
+            names[queue] = message.queue
+            counts[queue] += 1
+            sizes[queue] += size
+        for queue, size in self._guards.leaving(batch):
+            counts[queue] -= 1
+            sizes[queue] -= size
+        for queue, name in names.items():
+            if counts[queue] <= 0 and sizes[queue] <= 0:
+                continue  # what takes the place of another fits
+            full = self._admit(queue, name, counts[queue], sizes[queue])
             if full is not None:
                 return full
-            self._counters.withdraw(queue, count, size)  # only tried: the rows count themselves
+            self._counters.withdraw(queue, counts[queue], sizes[queue])  # only tried: the rows count themselves
         return None
 
     def _refusal(self, message: Message) -> Answer | None:
         """The answer to a message that must not be inserted: known already, or held off by a guard."""
         if message.id is not None and self._is_known(message.id):
             return Duplicate(message.id)
-        for guard in message.guards:
-            match guard:
-                case Unique(key=key):
-                    held = self._db.execute("SELECT id, until FROM unique_key WHERE name = ?", (key,)).fetchone()
-                    if held and (held[1] is None or held[1] > self._now()):
-                        return Conflict(key, self._name(held[0]))
-                case Dedup(key=key):
-                    seen = self._db.execute("SELECT id, until FROM dedup WHERE name = ?", (key,)).fetchone()
-                    if seen and seen[1] > self._now():
-                        return Duplicate(self._name(seen[0]))
-                case Fence(name=name, token=token):
-                    leader = self._db.execute("SELECT token, until FROM leader WHERE name = ?", (name,)).fetchone()
-                    if not leader or leader[0] != token or leader[1] <= self._now():
-                        return Fenced(name)
-        return None
+        return self._guards.refusal(message) if message.guards else None
 
     def _is_revoked(self, name: str) -> bool:
         return self._db.execute("SELECT 1 FROM revoked_name WHERE name = ?", (name,)).fetchone() is not None
@@ -206,31 +208,41 @@ class Publisher:
         wake.results = True
         return Accepted(name)
 
-    def _name(self, row: int) -> Key:
-        """The id that somebody chose for a row, else the row."""
-        chosen = self._db.execute("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
-        return chosen[0] if chosen else row
-
     def _insert_one(self, message: Message, wake: Wake) -> Answer:
         queue = self._catalog.queue(message.namespace, message.queue)
-        lane = self._catalog.lane(queue, message.namespace, message.queue, message.priority, message.partition)
+        minted = self._ids.number(message.id) if message.id is not None else None
+        if minted is not None and self._catalog.by_id(lane_of(minted)).limited:
+            self._limiters.adopt(lane_of(minted), message)
+        lane, met = self._place(queue, message)
         if message.id is not None and self._is_revoked(message.id):
             return self._refuse_revoked(lane, message, message.id, wake)
+        if message.guards:
+            wake.results |= self._guards.make_way(message)
         delayed = message.eta is not None and message.eta > self._now()
         if delayed:
             self._readier.expect(message.eta or 0.0)
         body = pack(message)
         self._counters.add(queue, 1, len(body), int(delayed))
-        minted = self._ids.number(message.id) if message.id is not None else None
         if minted is not None:
             row = self._put_again(minted, message.eta if delayed else None, body)
         else:
             row = self._park(lane, message, body) if delayed else self._ready(lane, body)
         self._register(message, row, named=minted is None)
-        if not delayed or (message.eta or 0.0) < self._now() + SOON:
+        if not (met is not None and met.closed) and (not delayed or (message.eta or 0.0) < self._now() + SOON):
             wake.queues |= 1 << (queue & 63)
             wake.tasks += 1
+        if met is not None and met.opened:
+            wake.queues |= met.opened
+            wake.tasks += PLACES
         return Accepted(message.id or row)
+
+    def _place(self, queue: int, message: Message) -> tuple[Lane, Met | None]:
+        limit = limit_of(message) if message.guards else None
+        if limit is None:
+            route = (message.namespace, message.queue, message.priority, message.partition)
+            return self._catalog.lane(queue, *route), None
+        met = self._limiters.meet(queue, message.namespace, limit)
+        return self._catalog.limited_lane(queue, message, met.limiter), met
 
     def _is_known(self, public: str) -> bool:
         """Its task is here, or has ended with a result."""
@@ -255,7 +267,9 @@ class Publisher:
 
     def _ready(self, lane: Lane, body: bytes) -> int:
         tail, eligible = self._db.execute(APPEND, (1, lane.id)).fetchone()
-        if not eligible:
+        if not eligible and lane.limited:
+            self._limiters.ready(lane.id)
+        elif not eligible:
             self._db.execute("UPDATE lane SET eligible = 1 WHERE id = ?", (lane.id,))
         row: int = tail - 1
         self._db.execute(INSERT, (row, body))
@@ -270,15 +284,8 @@ class Publisher:
         """The rows by which a chosen id or a guard's key is recognised later."""
         if message.id is not None and named:
             self._db.execute("INSERT INTO alias VALUES (?, ?)", (message.id, row))
-        for guard in message.guards:
-            match guard:
-                case Unique(key=key, ttl=ttl):
-                    until = None if ttl is None else self._now() + ttl
-                    self._db.execute("INSERT OR REPLACE INTO unique_key VALUES (?, ?, ?)", (key, row, until))
-                case Dedup(key=key, ttl=ttl):
-                    self._db.execute("INSERT OR REPLACE INTO dedup VALUES (?, ?, ?)", (key, row, self._now() + ttl))
-                case Fence():
-                    pass
+        if message.guards:
+            self._guards.register(message.guards, row)
 
 
 def outgoing(batch: Sequence[Message]) -> Outgoing:
@@ -309,13 +316,6 @@ def _only_route(batch: Sequence[Message]) -> Route | None:
         ):
             return None
     return Route(namespace, queue, priority, partition)
-
-
-def _keys(message: Message) -> list[str]:
-    """All by which a second message of the same batch would be recognised as a repeat."""
-    keys = [f"id {message.id}"] if message.id is not None else []
-    keys += [f"{type(guard).__name__} {guard.key}" for guard in message.guards if not isinstance(guard, Fence)]
-    return keys
 
 
 def fresh_copy(message: Message) -> Message:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.database import Database
+from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.leases import rows_of
+from penstock.engines.sqlite.limiters import Limiters
 from penstock.engines.sqlite.publishing import Wake
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.registry import Registered
@@ -20,11 +23,20 @@ AT_ONCE = 1_000
 
 class Reaper:
     def __init__(
-        self, db: Database, registry: Registered, readier: Readier, results: Results, now: Callable[[], float]
+        self,
+        db: Database,
+        catalog: Catalog,
+        registry: Registered,
+        readier: Readier,
+        limiters: Limiters,
+        results: Results,
+        now: Callable[[], float],
     ) -> None:
         self._db = db
+        self._catalog = catalog
         self._registry = registry
         self._readier = readier
+        self._limiters = limiters
         self._results = results
         self._now = now
 
@@ -65,6 +77,8 @@ class Reaper:
         self._db.execute("DELETE FROM lease WHERE token = ?", (token,))
         wake.queues |= self._readier.put_back(rows)
         wake.tasks += len(rows)
+        if self._catalog.by_id(lane_of(low)).limited:
+            wake.queues |= self._limiters.freed(lane_of(low))
         return len(rows)
 
     def has_expired(self) -> bool:
@@ -73,9 +87,9 @@ class Reaper:
         return row[0] is not None and row[0] < self._now()
 
     def clear(self) -> int:
-        """Drop results, keys and notes that are out of date, a little at a time; returns how many rows."""
+        """Drop results, keys, limiters and notes that are out of date, a little at a time; returns how many rows."""
         now = self._now()
-        dropped = self._results.expire()
+        dropped = self._results.expire() + self._limiters.forget()
         for statement in (
             "DELETE FROM dedup WHERE name IN (SELECT name FROM dedup WHERE until < ?1 LIMIT 1000)",
             "DELETE FROM unique_key WHERE name IN (SELECT name FROM unique_key WHERE until < ?1 LIMIT 1000)",
@@ -103,6 +117,7 @@ NEEDS_CLEARING = """
 SELECT EXISTS (SELECT 1 FROM (SELECT at FROM result ORDER BY run LIMIT 1) WHERE at < ?1)
     OR EXISTS (SELECT 1 FROM dedup WHERE until < ?2)
     OR EXISTS (SELECT 1 FROM unique_key WHERE until < ?2)
+    OR EXISTS (SELECT 1 FROM limiter WHERE look < ?2)
     OR coalesce((SELECT total FROM result ORDER BY run DESC LIMIT 1) - (SELECT total FROM result ORDER BY run LIMIT
     1), 0) > ?3
 """

@@ -11,6 +11,7 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.leases import Held, Leases, rows_of
+from penstock.engines.sqlite.limiters import Limiters
 from penstock.engines.sqlite.planning import NOTHING, Plan, plan
 from penstock.engines.sqlite.publishing import SOON, Wake
 from penstock.engines.sqlite.readying import Readier
@@ -26,6 +27,7 @@ class Settler:
         counters: Counters,
         leases: Leases,
         readier: Readier,
+        limiters: Limiters,
         results: Results,
         ending: Ending,
         now: Callable[[], float],
@@ -35,6 +37,7 @@ class Settler:
         self._counters = counters
         self._leases = leases
         self._readier = readier
+        self._limiters = limiters
         self._results = results
         self._ending = ending
         self._now = now
@@ -80,6 +83,11 @@ class Settler:
             wake.results = True
         for token in made.ended:
             self._db.execute("DELETE FROM lease WHERE token = ?", (token,))
+        for lane, count in made.limited:
+            opened = self._limiters.freed(lane)
+            if opened:
+                wake.queues |= opened
+                wake.tasks += count
 
     def _check_leases(self, batch: Sequence[Settlement], prepared: Plan) -> Plan:
         """A lease whose row is gone gives no right to settle."""

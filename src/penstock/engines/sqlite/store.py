@@ -21,14 +21,17 @@ from penstock.engines.sqlite.claiming import Claimed, Claimer, deliver
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
+from penstock.engines.sqlite.guards import Guards
+from penstock.engines.sqlite.handing import Handing
 from penstock.engines.sqlite.ids import FIRST_TASK, PARKED, lane_of
 from penstock.engines.sqlite.leases import Leases
+from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
-from penstock.engines.sqlite.readying import Readier
+from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
 from penstock.engines.sqlite.registry import Registered, Registry, StartNotes
 from penstock.engines.sqlite.results import Results, find
@@ -85,19 +88,37 @@ class Store:
         self.catalog = Catalog(self.db, self.counters, settings.queues)
         self.leases = Leases()
         self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
+        self.limiters = Limiters(self.db, self.now)
+        self.readier = Readier(self.db, self.catalog, self.counters, self.limiters, self.now)
+        self.revoker = Revoker(self.db, self.catalog, self.counters, self.limiters, self.results, self.now)
         self.streams = Streams(self.db, settings.result_expires, settings.result_max_bytes, self.now)
-        self.readier = Readier(self.db, self.catalog, self.counters, self.now)
-        rates = Rates(self.counters, self.now)
         self.publisher = Publisher(
-            self.db, self.catalog, self.counters, self.readier, self.ids, rates, self.results, self.now
+            self.db,
+            self.catalog,
+            self.counters,
+            self.readier,
+            self.limiters,
+            Guards(self.db, self.catalog, self.revoker, self.now),
+            self.ids,
+            Rates(self.counters, self.now),
+            self.results,
+            self.now,
         )
         self.ending = Ending(self.db, self.publisher)
-        self.revoker = Revoker(self.db, self.catalog, self.counters, self.results, self.now)
-        self.claimer = Claimer(self.db, self.catalog, self.readier, self.revoker.drop_leased, self.now)
+        self.claimer = Claimer(self.db, self.catalog, self.readier, self.limiters, self.revoker.drop_leased, self.now)
+        self.handing = Handing(self.db, self.catalog, self.counters, self.now)
         self.settler = Settler(
-            self.db, self.catalog, self.counters, self.leases, self.readier, self.results, self.ending, self.now
+            self.db,
+            self.catalog,
+            self.counters,
+            self.leases,
+            self.readier,
+            self.limiters,
+            self.results,
+            self.ending,
+            self.now,
         )
-        self.reaper = Reaper(self.db, self.registry, self.readier, self.results, self.now)
+        self.reaper = Reaper(self.db, self.catalog, self.registry, self.readier, self.limiters, self.results, self.now)
         self.lookup = Lookup(self.db, self.ids, self.registry)
         self.watches = Watches(self.db, self.lookup)
         self.ears = Ears(self.db, self.lookup, self.streams)
@@ -163,7 +184,12 @@ class Store:
 
         def work(wake: Wake) -> tuple[Plan, list[Claimed]]:
             settled = self.settler.settle(settle, prepared, wake) if settle else prepared
-            return settled, self.claimer.claim(want) if want is not None and wanted else []
+            claims = self.claimer.claim(want) if want is not None and wanted else []
+            opening = self.claimer.take_opening()
+            if claims and opening is not None:
+                wake.queues |= opening.queues  # this worker has something to do: another is to watch the time
+                wake.tasks += 1
+            return settled, claims
 
         try:
             settled, claims = self.change(work, durable=bool(settle))
@@ -211,7 +237,7 @@ class Store:
                 break
             self._enter_waiting(bits)
             try:
-                ready, due = self._outlook(want)
+                ready, due = self._outlook(want, bits)
                 if not ready and interruptions == self._interruptions:
                     self._bell.wait(remaining if due is None else min(remaining, max(0.0, due - self.now())))
             finally:
@@ -248,8 +274,8 @@ class Store:
             else:
                 self.db.board.stop_waiting_for_work()
 
-    def _outlook(self, want: Demand) -> tuple[bool, float | None]:
-        """Whether something is ready for `want`, and when the next delayed task is due."""
+    def _outlook(self, want: Demand, bits: int) -> tuple[bool, float | None]:
+        """Whether something is ready for `want`, and when a task may be next that is delayed or limited."""
 
         def work() -> tuple[bool, float | None]:
             marks = ", ".join("?" for _ in want.queues)
@@ -258,7 +284,7 @@ class Store:
                 f" WHERE q.namespace = ? AND q.name IN ({marks}) AND NOT q.paused)",
                 (want.namespace, *want.queues),
             ).fetchone()[0]
-            due = self.db.query("SELECT min(due) FROM task WHERE due IS NOT NULL").fetchone()[0]
+            due = self.db.query(NEXT_DUE, (signed(bits),)).fetchone()[0]
             return bool(ready), due
 
         return self.db.read(work)
@@ -301,16 +327,16 @@ class Store:
     def subscribe_parts(self, key: Key, notify: Callable[[], None]) -> Ear:
         key = self.watched(key)
         ear = self.ears.add(key, notify)
-        ear.watch = self.watcher.subscribe([key], ear.told)
+        ear.watch = self.watcher.subscribe([key], ear.tell)
         return ear
 
-    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]], wake: Wake) -> bool:
-        """Add parts, inside a write transaction."""
+    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> int | None:
+        """Add parts of a task that has not ended, inside a write transaction; returns its row, or `None` when nothing
+        is added."""
         row = key if isinstance(key, int) else self.row_to_store(key)
         if self.has_result(row) or self.db.execute("SELECT 1 FROM dead WHERE id = ?", (row,)).fetchone():
-            return False
-        wake.results = True
-        return self.streams.append(row, run, mark, values)
+            return None
+        return row if self.streams.append(row, run, mark, values) else None
 
     def parts(self, key: Key, offset: int, limit: int) -> Parts:
         """What is kept of a task's parts, inside `Database.read`."""
@@ -348,6 +374,12 @@ class Store:
         )
         known = row < parked if row & PARKED else row < tail
         return (lane.namespace, lane.queue_name, lane.priority, lane.partition) if known else None
+
+    def queue_of_holder(self, key: str) -> str | None:
+        """The queue of the task that holds a unique key, if there is one."""
+        row = self.db.read(lambda: self.db.query("SELECT id FROM unique_key WHERE name = ?", (key,)).fetchone())
+        lane = None if row is None else self.catalog.find(lane_of(row[0]))
+        return None if lane is None else lane.queue_name
 
     def lease_of(self, token: int) -> tuple[str, str] | None:
         """Worker and queue of a lease; `None` when it is lost."""

@@ -13,7 +13,7 @@ from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Part, Parts
 ROW_PARTS = 256
 ROW_BYTES = 64 << 10
 """A row has up to so many parts, and another is begun at this size: whole rows are dropped."""
-LOOK = 60.0
+LOOK = 10.0
 """Seconds between looks for parts that no result takes with it."""
 AT_ONCE = 256
 """Tasks whose parts are dropped in one transaction."""

@@ -37,6 +37,9 @@ class Bell:
     def rung(self) -> bool:
         return self._rung.is_set()
 
+    def forget(self) -> None:
+        self._rung.clear()
+
 
 class Stream:
     """A running task with its parts, as its worker and its readers have them."""
@@ -306,6 +309,7 @@ async def check_expired_with_the_result(kit: Kit) -> None:
     await stream.add(b"0")
     await kit.backend_call(kit.backend.append(stranger, 0, 1, [(b"0", "json")]))
     await stream.worker.finish(stream.delivery, outcome=success(kit))
+    stream.worker.broker.record_start(stream.worker.slot, None)
     await kit.pass_time(RESULTS_ARE_KEPT * 1.5)
     for engine in {id(one): one for one in (kit.engine, kit.results)}.values():
         await kit.call(engine.coordinator.reap(), engine)
@@ -398,6 +402,22 @@ async def check_told_of_parts_and_of_the_end(kit: Kit) -> None:
     subscription.close()
 
 
+async def check_told_by_the_id_that_its_caller_chose(kit: Kit) -> None:
+    if not await streams(kit):
+        return
+    queue, worker, bell, chosen = await kit.queue(), await kit.worker(), Bell(), kit.name("chosen")
+    subscription = kit.backend.subscribe_parts(chosen, bell)
+    await kit.accept(kit.message(queue, id=chosen))
+    stream = Stream(kit, worker, await worker.take_one(queue))
+    for end in (1, 2, 3):
+        await stream.add(b"%d" % end)
+        await until(kit, bell, stream, functools.partial(has_come, end))
+    equal([part.value for part in (await look(kit, chosen)).parts], [b"1", b"2", b"3"], "parts by the chosen id")
+    await worker.finish(stream.delivery, outcome=success(kit))
+    await until(kit, bell, stream, lambda found: found.ended)
+    subscription.close()
+
+
 async def check_told_by_another_process(kit: Kit) -> None:
     if not await streams(kit) or kit.results is not kit.engine:
         return
@@ -415,6 +435,7 @@ async def check_told_only_of_what_is_waited_for(kit: Kit) -> None:
     stream = await running(kit, worker)
     gone = kit.backend.subscribe_parts(stream.id, closed)
     gone.close()
+    closed.forget()
     subscription = kit.backend.subscribe_parts(stream.id, bell)
     await stream.add(b"0")
     await until(kit, bell, stream, functools.partial(has_come, 1))
@@ -456,6 +477,7 @@ CHECKS = (
     check_parts_of_neighbours_are_apart,
     check_released_and_run_again,
     check_told_of_parts_and_of_the_end,
+    check_told_by_the_id_that_its_caller_chose,
     check_told_by_another_process,
     check_told_only_of_what_is_waited_for,
 )
