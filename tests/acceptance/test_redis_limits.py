@@ -170,6 +170,24 @@ def test_one_of_those_who_wait_wakes_up_for_it(engine: RedisEngine) -> None:
     assert sorted(len(one.result().deliveries) for one in waits) == [0, 0, 0, 1]
 
 
+def test_neighbours_of_what_is_shut_wake_nobody_again_and_again(engine: RedisEngine) -> None:
+    limit = Limit("k", rate=SLOW)
+    publish(engine, *(work(limit) for _ in range(2)))
+    assert len(take(engine)) == 1
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(step, engine, wait=1.0, limit=1)
+        wait_until(lambda: command(engine, "ZCARD", "wait:/q") == 1)
+        waiter, asked = who_wakes_up(engine), calls(engine)
+        for _ in range(4):
+            command(engine, "ZREM", "wait:/q", waiter)  # so that it is not rung for what comes, but could be afterwards
+            publish(engine, work())
+            command(engine, "ZADD", "wait:/q", time.time() + 60, waiter)
+            assert len(take(engine, limit=1)) == 1
+        time.sleep(0.1)
+        assert calls(engine) - asked <= 8 + 1, "who wakes up for what is shut need not be told that it is"
+        assert not waits.result().deliveries
+
+
 def wait_until(condition: Any) -> None:
     deadline = time.monotonic() + 10
     while not condition():

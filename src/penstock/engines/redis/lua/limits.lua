@@ -82,21 +82,23 @@ local function limits()
     end
   end
 
-  -- When `waiter` looks again for what of a queue is shut until `moment`. One of those who wait wakes up for it; the others
-  -- look later, in case that one is gone.
-  local function alarm(queue, moment, waiter)
+  -- Whether somebody else wakes up for what of a queue is shut until `moment`. If it was `waiter`, who has something to do
+  -- now, nobody does.
+  local function is_watched(queue, moment, waiter)
     local key = P .. ':alarm:' .. queue
     local at, who = string.match(call('GET', key) or '', '^(%S+) (.*)$')
-    at = tonumber(at or '')
-    if at and who ~= waiter and at > now and at <= moment + decide.GRAIN then return moment + SPARE end
-    call('SET', key, seconds(moment) .. ' ' .. waiter, 'PX', digits(math.ceil(math.max(1, (moment - now) * 1000))))
-    return moment
+    if not at or tonumber(at) <= now or tonumber(at) > moment + decide.GRAIN then return false end
+    if who ~= waiter then return true end
+    call('DEL', key)
+    return false
   end
 
-  -- Who has something to do now wakes up for nothing.
-  local function drop_alarm(queue, waiter)
-    local key = P .. ':alarm:' .. queue
-    if string.match(call('GET', key) or '', ' (.*)$') == waiter then call('DEL', key) end
+  -- When `waiter`, who has nothing to do, looks again for that: one wakes up, the others later, in case that one is gone.
+  local function alarm(queue, moment, waiter)
+    if is_watched(queue, moment, waiter) then return moment + SPARE end
+    local wait = digits(math.ceil(math.max(1, (moment - now) * 1000)))
+    call('SET', P .. ':alarm:' .. queue, seconds(moment) .. ' ' .. waiter, 'PX', wait)
+    return moment
   end
 
   -- What a new message says of its key holds for all.
@@ -129,7 +131,7 @@ local function limits()
     reopen = reopen,
     reopen_these = reopen_these,
     alarm = alarm,
-    drop_alarm = drop_alarm,
+    is_watched = is_watched,
     renew = renew,
     ring_reopened = ring_reopened,
   }

@@ -43,9 +43,8 @@ if take() == '1' then
       if opens < math.huge then first = math.min(first, limits().alarm(queue, opens, waiter)) end
       first = math.min(first, tonumber(call('ZRANGE', P .. ':due:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge)
     elseif #taken > 0 then
-      if opens < math.huge and was_waiting then limits().drop_alarm(queue, waiter) end
-      -- More than this one can take, or somebody else must wake up for it.
-      if opens < math.huge or call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end
+      local must_know = opens < math.huge and not limits().is_watched(queue, opens, waiter)
+      if must_know or call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end -- more than this one can take
     end
   end
   if first < math.huge then due = seconds(first - now) end
