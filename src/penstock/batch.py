@@ -66,7 +66,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(self.client.enlist(messages, self._connection))
         elif messages:
-            self._published(self.client.engine.run(self.client.publish(messages)))
+            self._published(self.client.engine_of(messages).run(self.client.publish(messages)))
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
@@ -78,7 +78,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(await self.client.aenlist(messages, self._connection))
         elif messages:
-            self._published(await self.client.engine.arun(self.client.publish(messages)))
+            self._published(await self.client.engine_of(messages).arun(self.client.publish(messages)))
 
     def _end(self, error: BaseException | None) -> list[Message]:
         self.closed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NoReturn, TypedDict
 
 from msgspec import Struct
 
@@ -90,8 +90,8 @@ class Settings(TypedDict, total=False):
     beat_lease: float
 
 
-class Config(Struct, frozen=True, kw_only=True):
-    """The settings of an app. Times in seconds. Celery's names mean what they mean there.
+class Config(Struct, kw_only=True):
+    """The settings of an app, frozen. Times in seconds. Celery's names mean what they mean there.
 
     `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
     URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
@@ -209,6 +209,13 @@ class Config(Struct, frozen=True, kw_only=True):
         if name in ("update", "setdefault"):
             raise AttributeError(f"app.conf is frozen, and has no {name}(): call app.configure(…)")
         raise AttributeError(unknown(name, self.__struct_fields__))
+
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        # msgspec's own `frozen` would not say what to do instead.
+        raise AttributeError(f"app.conf is frozen: call app.configure({name}=…), or give {name} when the app is made")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("app.conf is frozen: a setting cannot be taken away")
 
     @property
     def queues(self) -> tuple[Queue, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from penstock.coordinator import Revoked
 from penstock.errors import ResultUnavailable
-from penstock.outcome import Outcome, Report
+from penstock.outcome import Outcome, Part, Report
 from penstock.result import AsyncResult
 
 if TYPE_CHECKING:
@@ -19,16 +20,26 @@ R = TypeVar("R")
 class EagerResult(AsyncResult[R]):
     """The result of a call that ran here: it is there, and nothing needs an engine."""
 
-    __slots__ = ()
+    __slots__ = ("_parts",)
 
-    def __init__(self, report: Report | None, *, app: Penstock, task: Task[..., R] | None) -> None:
+    def __init__(
+        self, report: Report | None, *, app: Penstock, task: Task[..., R] | None, parts: Sequence[Part] = ()
+    ) -> None:
         """`report=None`: it will run after a commit."""
         super().__init__(None, app=app, task=task)
+        self._parts = parts
         if report is not None:
-            self.ended(report)
+            self._key, self._seen = report.id, report
 
-    def ended(self, report: Report) -> None:
+    def ended_as(self, other: EagerResult[R]) -> None:
+        """What it was to run after has happened."""
+        report, self._parts = other.report(), other._parts
         self._key, self._seen = report.id, report
+
+    @property
+    def _held(self) -> Sequence[Part]:
+        self.report()  # it has run, or says that it has not
+        return self._parts
 
     def __repr__(self) -> str:
         return f"<EagerResult {self._key or 'not run yet'}>"

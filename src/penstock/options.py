@@ -18,7 +18,6 @@ from penstock.limit import Cost, TaskLimit, check_cost, limit_of
 from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
 from penstock.queue import check_name
 from penstock.retry import MAX_SNOOZES, RetryPolicy
-from penstock.spelling import hint
 from penstock.unique import Unique
 
 UniqueLike = Unique | str | bool | Callable[..., str]
@@ -248,8 +247,10 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
         if name == "connection":
             raise ConfigError("a connection is not part of a call: give it to apply_async, send_task or app.batch")
         if name not in known:
-            what = "task" if kind is TaskOptions else "call"
-            raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")
+            from penstock import celery_options  # only on the way to an error
+
+            say = celery_options.unknown_task_option if kind is TaskOptions else celery_options.unknown_call_option
+            raise ConfigError(say(name, known))
     return kind(**given)
 
 

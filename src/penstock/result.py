@@ -17,7 +17,8 @@ from penstock.codec import Returned, read_failure, rebuild
 from penstock.coordinator import Revoked
 from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
 from penstock.message import Place, graph_of
-from penstock.outcome import Outcome, Report, State
+from penstock.outcome import Outcome, Part, Report, State
+from penstock.stream import AsyncStream, Stream, newest
 from penstock.tree import Node
 
 if TYPE_CHECKING:
@@ -415,6 +416,30 @@ class AsyncResult(Node, Generic[R]):
         if report.state is State.REVOKED and not isinstance(error, TaskRevoked):
             return TaskRevoked(f"task {self.id} was revoked: {error}")
         return error
+
+    # -- what it publishes while it runs
+
+    @property
+    def _held(self) -> Sequence[Part] | None:
+        """All parts, where they are here."""
+        return None
+
+    def stream(self, offset: int = 0, timeout: float | None = None, propagate: bool = True) -> Stream[Any]:
+        """What the task publishes, from index `offset` on (-1: the newest that is there now), until it has ended. See
+        `Stream` for the errors; `timeout` is in seconds for each part. Raises `Unsupported` where no parts are kept."""
+        return Stream(self, offset, timeout, propagate)
+
+    def astream(self, offset: int = 0, timeout: float | None = None, propagate: bool = True) -> AsyncStream[Any]:
+        """`stream` without blocking the running loop: `async for`."""
+        return AsyncStream(self, offset, timeout, propagate)
+
+    def partial(self, default: Any = None) -> Any:
+        """The newest part that the task has published: its preliminary result. `default`: there is none yet."""
+        return apart.drive(newest(self, default))
+
+    async def apartial(self, default: Any = None) -> Any:
+        """`partial` without blocking the running loop."""
+        return await apart.adrive(newest(self, default))
 
     # -- ending it
 
