@@ -24,6 +24,7 @@ from penstock.message import OWN_HEADERS, Message, Options, Place, graph_key, no
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.request import Request
 
 
 def instead(app: Penstock, canvas: Canvas[Any], message: Message, task_id: str) -> tuple[str, tuple[Effect, ...]]:
@@ -51,6 +52,12 @@ def beside(
     inner.body, head = (b"]", b"[" + value + b",") if gathering.content_type == JSON else (b"", b"\x92" + value)
     bridge = Call(inner, head, outer=Place(place.graph, place.node, bridge=VALUES))
     return _begun(app, group(calls), message, task_id, bridge)[1]
+
+
+def add_member(request: Request, call: Canvas[Any]) -> None:
+    """Let the chord of which this run is a member wait for `call`, too. Raises as `check_member`."""
+    check_member(None if request.delivery is None else request.delivery.graph, _place(request.message))
+    request.added = (*request.added, call)
 
 
 def check_member(graph: Graph | None, place: Place | None) -> Into:
