@@ -19,7 +19,7 @@ from penstock.canvas.holding import holder
 from penstock.canvas.messages import Messages
 from penstock.codec import JOINABLE, JSON, transcoded
 from penstock.effects import Effect, Publish, Put
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, MessageTooLarge
 from penstock.message import OWN_HEADERS, Message, Options, Place, graph_key, node_id
 
 if TYPE_CHECKING:
@@ -84,10 +84,17 @@ def _begun(
     holder(app, compiled.graph)
     stored = app.pipeline.state_out(KIND, graph_id, compiled.graph.pack())
     effects: list[Effect] = [Put(graph_key(graph_id), stored, 0)]
+    size, most = 0, app.engine.broker.features.max_message
     for number in compiled.roots:
         root = messages.root(graph_id, number, compiled.nodes[number])
         root.id = node_id(graph_id, number)
         effects.append(Publish(root))
+        size += len(root.body)
+        if size > most:
+            raise MessageTooLarge(
+                f"the first tasks of what a task publishes as it ends take more than {most:,} bytes: store the data "
+                "elsewhere and pass keys"
+            )
     return node_id(graph_id, end), tuple(effects)
 
 
