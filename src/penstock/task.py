@@ -333,11 +333,8 @@ class Task(Publishes, Generic[P, R]):
 
     def replace(self, call: Canvas[Any]) -> Replace:
         """Raise what runs another call, or a whole canvas, in the place of this one: what comes of it is the result of
-        this, and goes to what follows.
-
-        `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
-        not run. Raises `TypeError` for what is no canvas.
-        """
+        this, and goes to what follows. `raise self.replace(…)` tells the reader, too, that the function ends here.
+        Called directly, the other task is not run. Raises `TypeError` for what is no canvas."""
         if not isinstance(call, Canvas):
             raise TypeError(f"replace takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         raise Replace(call)
@@ -345,12 +342,9 @@ class Task(Publishes, Generic[P, R]):
     def add_to_chord(self, call: Canvas[Any]) -> None:
         """Let the chord that this call is a member of wait for another one, too, whose value goes right after this
         one's. It is published when this has succeeded. Raises `ConfigError` for what is no member of a chord."""
-        from penstock.canvas.standing import check_member  # few need it
+        from penstock.canvas.standing import add_member  # few need it
 
-        request = self.request
-        place = None if request.message.options is None else request.message.options.place
-        check_member(None if request.delivery is None else request.delivery.graph, place)
-        request.added = (*request.added, call)
+        add_member(self.request, call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""
