@@ -28,6 +28,7 @@ def test_signatures(app: Penstock, work: Work) -> None:
     assert (call.task, call.args, call.kwargs, call.options, call.immutable) == ("add", (2,), {"y": 3}, {}, False)
     assert call.app is app and add.si(1).immutable and add.signature((1, 2), priority=3).options == {"priority": 3}
     assert app.signature("add", args=(1, 2), immutable=True).immutable
+    assert call.partial((1,), {}).args == (1, 2)
     again = call.clone().set(priority=7)
     assert again.options == {"priority": 7} and call.options == {}
     results = [call.delay(), add.s(3).delay(2), add.s(3).apply_async((2,)), (add.s(1, 1) | add.s(3)).delay()]
