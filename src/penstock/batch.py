@@ -9,7 +9,8 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from penstock.canvas.calls import Signature, refuse_links
+from penstock.canvas.calls import Signature
+from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
 
 if TYPE_CHECKING:
