@@ -1,6 +1,6 @@
 """What the test of spreads runs: a process that feeds, until it is killed or has fed all.
 
-    python -m tests.acceptance.feeding URL COUNT RATE
+python -m tests.acceptance.feeding URL COUNT RATE
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -57,6 +57,14 @@ class Client:
         return Reply(head["status"], headers, b"".join(part["body"] for part in parts))
 
 
+async def until(happened: Callable[[], bool]) -> None:
+    for _ in range(20_000):
+        if happened():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("not within 20 s")
+
+
 def said(body: bytes, more: bool = False) -> MutableMapping[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
@@ -100,8 +108,7 @@ def test_who_leaves_while_it_waits_is_forgotten(app: Penstock) -> None:
         client = Client(said(BODY))
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             tasks.create_task(client.ask(served, "POST", "/v1/tasks/tasks.add", "wait=40"))
-            while not served._waits:
-                await asyncio.sleep(0.001)
+            await until(lambda: len(served._waits) == 1)
             assert served.gateway.open == 1
             client.leave()
 
@@ -134,8 +141,7 @@ def test_draining_answers_who_waits(app: Penstock) -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             tasks.create_task(one.ask(served, "POST", "/v1/tasks/tasks.add", "wait=40"))
             tasks.create_task(two.ask(served, "GET", f"/v1/tasks/{task_id}/events"))
-            while len(served._waits) < 2:
-                await asyncio.sleep(0.001)
+            await until(lambda: len(served._waits) == 2)
             served.drain()
         after = Client(said(BODY))
         async with asyncio.timeout(20):
