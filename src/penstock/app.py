@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from penstock import apart
 from penstock.backend import Backend
@@ -22,8 +22,10 @@ from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
+from penstock.decorating import BoundDecorator, Decorator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
+from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
 from penstock.options import CallSettings, TaskOptions, TaskSettings, said
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -58,24 +61,6 @@ RESULT_SETTINGS = ("result_expires", "result_max_bytes")
 """What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
 DEFAULTS = Config()
 GROUP = "penstock.engines"
-
-
-class Decorator(Protocol):
-    """`@app.task(…)`."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class BoundDecorator(Protocol):
-    """`@app.task(bind=True, …)`: the function's first parameter is the task."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 class Penstock(Configured):
@@ -122,6 +107,12 @@ class Penstock(Configured):
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
     @overload
+    def task(self, function: Callable[P, Generator[Y, Any, R]], /) -> GeneratorTask[P, R, Y]: ...
+    @overload
+    def task(self, function: Callable[P, Iterator[Y]], /) -> GeneratorTask[P, Any, Y]: ...
+    @overload
+    def task(self, function: Callable[P, AsyncIterator[Y]], /) -> AsyncGeneratorTask[P, Y | None, Y]: ...
+    @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(self, *, bind: Literal[True], **options: Unpack[TaskSettings]) -> BoundDecorator: ...
@@ -160,7 +151,9 @@ class Penstock(Configured):
             )
         task: Task[..., Any] = base()
         task.attach(self, function, name, bind, said({**class_options(base), **given}))
-        if task.is_coroutine and base is Task:
+        if base is Task and task.is_generator:
+            task.__class__ = AsyncGeneratorTask if task.is_coroutine else GeneratorTask
+        elif base is Task and task.is_coroutine:
             task.__class__ = CoroutineTask
         self._tasks[name] = task
         return task

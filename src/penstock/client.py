@@ -31,6 +31,7 @@ from penstock.limit import TaskLimit
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
+from penstock.partials import Outbox
 from penstock.queue import check_name
 from penstock.request import Request, current
 from penstock.result import AsyncResult
@@ -57,6 +58,7 @@ class Client:
     def __init__(self, app: Penstock) -> None:
         self._app = app
         self._notes: set[asyncio.Task[None]] = set()
+        self.outbox = Outbox(app)
 
     # -- from a call to a message
 

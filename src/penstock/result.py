@@ -17,7 +17,8 @@ from penstock.codec import Returned, read_failure, rebuild
 from penstock.coordinator import Revoked
 from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
 from penstock.message import Place, graph_of
-from penstock.outcome import Outcome, Report, State
+from penstock.outcome import Outcome, Part, Report, State
+from penstock.stream import AsyncStream, Stream, newest
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -371,6 +372,30 @@ class AsyncResult(Generic[R]):
             return TaskRevoked(f"task {self.id} was revoked: {error}")
         return error
 
+    # -- what it publishes while it runs
+
+    @property
+    def _held(self) -> Sequence[Part] | None:
+        """All parts, where they are here."""
+        return None
+
+    def stream(self, offset: int = 0, timeout: float | None = None, propagate: bool = True) -> Stream[Any]:
+        """What the task publishes, from index `offset` on (-1: the newest that is there now), until it has ended. See
+        `Stream` for the errors; `timeout` is in seconds for each part. Raises `Unsupported` where no parts are kept."""
+        return Stream(self, offset, timeout, propagate)
+
+    def astream(self, offset: int = 0, timeout: float | None = None, propagate: bool = True) -> AsyncStream[Any]:
+        """`stream` without blocking the running loop: `async for`."""
+        return AsyncStream(self, offset, timeout, propagate)
+
+    def partial(self, default: Any = None) -> Any:
+        """The newest part that the task has published: its preliminary result. `default`: there is none yet."""
+        return apart.drive(newest(self, default))
+
+    async def apartial(self, default: Any = None) -> Any:
+        """`partial` without blocking the running loop."""
+        return await apart.adrive(newest(self, default))
+
     # -- ending it
 
     def forget(self) -> None:
@@ -412,16 +437,26 @@ def _place_of(id: Key | None) -> Place | None:
 class EagerResult(AsyncResult[R]):
     """The result of a call that ran here: it is there, and nothing needs an engine."""
 
-    __slots__ = ()
+    __slots__ = ("_parts",)
 
-    def __init__(self, report: Report | None, *, app: Penstock, task: Task[..., R] | None) -> None:
+    def __init__(
+        self, report: Report | None, *, app: Penstock, task: Task[..., R] | None, parts: Sequence[Part] = ()
+    ) -> None:
         """`report=None`: it will run after a commit."""
         super().__init__(None, app=app, task=task)
+        self._parts = parts
         if report is not None:
-            self.ended(report)
+            self._key, self._seen = report.id, report
 
-    def ended(self, report: Report) -> None:
+    def ended_as(self, other: EagerResult[R]) -> None:
+        """What it was to run after has happened."""
+        report, self._parts = other.report(), other._parts
         self._key, self._seen = report.id, report
+
+    @property
+    def _held(self) -> Sequence[Part]:
+        self.report()  # it has run, or says that it has not
+        return self._parts
 
     def __repr__(self) -> str:
         return f"<EagerResult {self._key or 'not run yet'}>"

@@ -105,7 +105,7 @@ def plan(
             version = yield keeper, keeper.coordinator.put(key, _write(cursor), version)
             if version is None:
                 raise PublishError(f"spread {name!r}: another process feeds it, too; each call is there once")
-        if not cursor.ended:
+        if not cursor.ended and admission.count < most:
             yield apart.Pause(max(STEP, (admission.again or 0.0) - clock()))
     return Spread(name, cursor.next - before, before)
 

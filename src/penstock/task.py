@@ -14,11 +14,13 @@ from penstock.canvas.calls import Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry, Snooze
+from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.limit import TaskLimit
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
+from penstock.partials import Publishes
 from penstock.request import Request
 from penstock.retry import RetryPolicy
 
@@ -33,10 +35,10 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two notes of progress of one task; those in between are dropped, but not the last."""
 
 _log = logging.getLogger("penstock.task")
-_COROUTINE = 0x80 | 0x100  # inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_COROUTINE = 0x80 | 0x100 | 0x200  # inspect: CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
 
 
-class Task(Generic[P, R]):
+class Task(Publishes, Generic[P, R]):
     """A registered task. Made by `@app.task`; subclass it for hooks or shared options, and pass it as `base=`.
 
     A subclass may set options as class attributes (`max_retries = 5`), which `@app.task(…)` overrides, and redefine
@@ -51,6 +53,9 @@ class Task(Generic[P, R]):
     """The function as it is called with the arguments of a call only."""
     bind: bool
     is_coroutine: bool
+    """It is awaited: a coroutine, or an async generator."""
+    is_generator: bool
+    """The function yields parts; `run` does not, but publishes them."""
     declared: Mapping[str, Any]
     """The options that `@app.task(…)` and its class name."""
     options: TaskOptions
@@ -71,6 +76,7 @@ class Task(Generic[P, R]):
 
     _arguments: Arguments | None
     _returned: Returned | None
+    _parts: Returned | None
 
     def attach(
         self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, declared: Mapping[str, Any]
@@ -79,7 +85,10 @@ class Task(Generic[P, R]):
         self.app, self.name, self.function, self.bind, self.declared = app, name, function, bind, declared
         self.run = MethodType(function, self) if bind else function
         code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-        self.is_coroutine = bool(code is not None and code.co_flags & _COROUTINE)
+        flags = code.co_flags if code is not None else 0
+        self.is_coroutine, self.is_generator = bool(flags & _COROUTINE), is_generator(flags)
+        if self.is_generator:
+            self.run = driven(self, self.run)
         self.hooks = frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Task, hook))
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -103,7 +112,7 @@ class Task(Generic[P, R]):
         self.compression = compression_of(options.compression or conf.task_compression)
         keyed = options.unique is not False or self.limit is not None or options.partition is not None
         self.calls_plainly = options.expires is None and not keyed and self.compression is None
-        self._arguments = self._returned = None  # they read what was accepted before
+        self._arguments = self._returned = self._parts = None  # they read what was accepted before
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -117,7 +126,7 @@ class Task(Generic[P, R]):
         """The function itself, here and now. A coroutine task returns its coroutine."""
         if not self.bind:
             return cast(R, self.function(*args, **kwargs))
-        if self.is_coroutine:
+        if self.is_coroutine and not self.is_generator:
             return cast(R, self._run_directly(args, kwargs))
         token = requests.current.set(requests.direct(self.name))
         try:
@@ -376,8 +385,19 @@ class Task(Generic[P, R]):
         """How results are written and read. Raises `ConfigError`."""
         if self._returned is None:
             annotation, reader = self.codec.signature.return_annotation, self.app.pipeline.reader
+            if self.is_generator:
+                annotation = annotated(annotation)[1]
             self._returned = Returned(self.name, annotation, reader=reader)
         return self._returned
+
+    @property
+    def parts(self) -> Returned:
+        """How what a run publishes is written and read. Raises `ConfigError`."""
+        if self._parts is None:
+            returned = self.codec.signature.return_annotation
+            annotation = annotated(returned)[0] if self.is_generator else Any
+            self._parts = Returned(self.name, annotation, reader=self.app.pipeline.reader, what="a part")
+        return self._parts
 
     def arguments(self, body: bytes, content_type: str = "json") -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a message's body. Raises `DecodeError`."""

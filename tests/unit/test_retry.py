@@ -148,6 +148,17 @@ def test_an_error_that_says_when_is_a_snooze_if_it_is_retried_at_all() -> None:
     assert isinstance(decide(RetryPolicy(), message(), Busy(7), NOW, half), GiveUp)
 
 
+def test_an_error_that_cannot_say_when_is_as_any_other() -> None:
+    class Odd(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError
+
+    decision = decide(RetryPolicy(autoretry_for=(Odd,)), message(), Odd(), NOW, half)
+    assert isinstance(decision, Again)
+    assert not decision.snoozed
+
+
 @pytest.mark.parametrize("headers", [None, {SNOOZES: "x"}, {SNOOZES: "-1"}, {SNOOZES: "9" * 30}])
 def test_a_count_that_is_none_is_nothing(headers: dict[str, str] | None) -> None:
     assert snoozes(Message(1, "t", b"[]", headers=headers)) == 0

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from penstock.errors import ConfigError, UnknownTask
 from penstock.message import Message, Options
 from penstock.options import CallOptions, read_options
-from penstock.retry import unsnoozed
+from penstock.request import EARLIER, earlier_runs
+from penstock.retry import afresh
 from penstock.spelling import hint
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
         retries=0,
         eta=options.start(now),
         expires=message.expires if options.expires is None else options.end(now, None),
-        headers={**unsnoozed(message), **(options.headers or {})} or None,
+        headers={**(afresh(message).headers or {}), **(options.headers or {}), **_earlier(message)} or None,
         options=replace(
             ours,
             place=place,
@@ -54,3 +55,9 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
             ignore_result=ours.ignore_result if options.ignore_result is None else options.ignore_result,
         ),
     )
+
+
+def _earlier(message: Message) -> dict[str, str]:
+    """Its retries begin anew; the numbers of its runs do not."""
+    earlier = message.retries + earlier_runs(message)
+    return {EARLIER: str(earlier)} if earlier else {}

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from penstock.broker import Demand, Key
 from penstock.effects import Effect, Join, Publish, Put, ReleaseKey
+from penstock.engines.sqlite.guards import displaces
 from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
 from penstock.guarding import MAX_KEY
-from penstock.message import Limit, Message
+from penstock.message import Guard, Limit, Message, Unique
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_QUEUES, check_message, check_number, check_route, check_seconds
@@ -70,11 +71,21 @@ class RightsCheck:
                     self.need(Right.CONFIGURE, "queue", message.queue)
             if message.partition:
                 check_route(message)
-            for guard in message.guards:
-                if isinstance(guard, Limit):  # what the newest message says holds for all of the key, in any queue
-                    self.need(Right.WRITE, "limit", guard.key)
+            if message.guards:
+                self._check_guards(message.guards)
             if message.id is not None:
                 self._check_minted(message, worker=worker)
+
+    def _check_guards(self, guards: Sequence[Guard]) -> None:
+        """A limit holds for all of its key, in any queue, as the newest message says: so it is a name of its own to
+        have rights on. Who takes a unique key away revokes its holder: that needs what a revocation does."""
+        for guard in guards:
+            if isinstance(guard, Limit):
+                self.need(Right.WRITE, "limit", guard.key)
+            elif isinstance(guard, Unique) and displaces(guard):
+                queue = self._space.store.queue_of_holder(guard.key)
+                if queue is not None and not self.may(Right.WRITE, queue):
+                    raise self._identity.refusal(Right.WRITE, "the holder of key", self._space.name, guard.key)
 
     def _check_minted(self, message: Message, *, worker: bool) -> None:
         """An id of ours names a place: only a worker may put a task back there, and only where one was."""

@@ -164,6 +164,9 @@ def test_map_takes_plain_functions(shop: Workshop) -> None:
         shop.add.starmap([(1, 2), ("x", 2)])
     with pytest.raises(ConfigError, match="at least 1 call"):
         shop.add.chunks([(1, 2)], 0)
+    limited = shop.app.task(name="limited", rate_limit=1)(lambda x: x)
+    with pytest.raises(ConfigError, match="limited has a limit, and map, starmap and chunks call its function past it"):
+        limited.map([1])
 
 
 def test_an_engine_that_gathers_nothing() -> None:

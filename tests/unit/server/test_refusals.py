@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.broker import Accepted, Demand, LeaseLost
+from penstock.broker import Accepted, Conflict, Demand, LeaseLost
 from penstock.clock import ManualClock
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
 from penstock.engines.server import ServerEngine, greeting
 from penstock.errors import AccessRefused, BrokerError, BrokerUnavailable, ConfigError
-from penstock.message import Message, pack
+from penstock.message import Guard, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, Progress, State
 from penstock.protocol import calls
 from penstock.protocol.replies import Failed, Published, Refused, Told, Value, Welcome
@@ -123,6 +123,30 @@ def test_who_may_only_read_publishes_nothing(as_user: Callable[[str], ServerEngi
         rea.run(rea.broker.step([], Demand(("job-new",), 1, R)))
     with pytest.raises(AccessRefused, match="no write right"):
         rea.run(rea.coordinator.put("job", b"1"))
+
+
+def test_a_limit_and_who_holds_a_key_are_others_business(as_user: Callable[[str], ServerEngine]) -> None:
+    """Their names and queues may not be written by who asks, and both would change what becomes of others' tasks."""
+    wes, bob = as_user("wes"), as_user("bob")
+
+    def ask(engine: ServerEngine, queue: str, guard: Guard) -> object:
+        message = Message(1, "t", b"1", queue=queue, guards=(guard,))
+        return engine.run(engine.broker.publish([message], 5.0))[0]
+
+    assert isinstance(ask(wes, "job", Limit("job-limit", rate=1.0)), Accepted)
+    with pytest.raises(AccessRefused, match="no write right on limit 'job-limit'"):
+        ask(bob, "other", Limit("job-limit", rate=0.001))
+    assert isinstance(ask(bob, "other", Limit("other-limit", rate=0.001)), Accepted)
+    held = ask(wes, "job", Unique("key"))
+    assert isinstance(held, Accepted)
+    for how in ("replace", "cancel"):
+        with pytest.raises(AccessRefused, match="no write right on the holder of key 'key'") as refused:
+            ask(bob, "other", Unique("key", on_conflict=how))  # type: ignore[arg-type]  # a loop over literals
+        assert "job" not in str(refused.value)
+    assert isinstance(ask(bob, "other", Unique("key")), Conflict)
+    assert wes.run(wes.backend.fetch([held.key]))[0].state is State.PENDING
+    assert isinstance(ask(wes, "job-2", Unique("key", on_conflict="cancel")), Accepted)
+    assert wes.run(wes.backend.fetch([held.key]))[0].state is State.REVOKED
 
 
 def test_what_another_users_worker_holds_is_its_own(peopled: House, as_user: Callable[[str], ServerEngine]) -> None:

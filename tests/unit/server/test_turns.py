@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import pytest
 
 from penstock.broker import Demand, Duplicate, Unknown
-from penstock.message import Message, pack
+from penstock.delivery import ACK
+from penstock.message import Limit, Message, pack
 from penstock.outcome import Outcome, State
 from penstock.protocol import calls
 from penstock.protocol.frames import frame
 from penstock.protocol.replies import Failed, Published, Span, Stepped, Told, Value
-from penstock.protocol.requests import CallRequest, PublishRequest, StepRequest, WatchRequest
+from penstock.protocol.requests import CallRequest, Ended, PublishRequest, StepRequest, WatchRequest
 from penstock.queue import Queue
 from tests.unit.server.house import House
 
@@ -141,6 +142,41 @@ def test_a_timer_that_is_early_is_set_again(house: House) -> None:
         house.do(turns._come_due)
         began = time.monotonic()
         assert client.read_until(Stepped).claims
+        assert time.monotonic() - began < 2
+
+
+def test_who_only_looks_finds_what_has_come_due(house: House) -> None:
+    """Nobody waits, so that nobody is woken: a look in vain must not stand for the next ones."""
+    with house.client() as client:
+        body = pack(Message(1, "t", b"1", eta=time.time() + 0.4))
+        client.send(PublishRequest(1, 0, False, 5.0, [[body]]))
+        client.read_until(Published)
+        began = time.monotonic()
+        for number in range(2, 1000):
+            client.send(StepRequest(number, 0, False, [], [], Demand(("default",), 1, "w" * 32)))
+            if client.read_until(Stepped).claims:
+                break
+            time.sleep(0.02)
+        assert 0.3 < time.monotonic() - began < 4
+
+
+def test_who_waits_is_served_when_a_limiter_opens_that_another_has_closed(house: House) -> None:
+    """It waited for room first, and then for a time that was not known when it began."""
+    limit = Limit("key", rate=2.0, burst=2.0, concurrency=2)
+    with house.client() as waits, house.client() as other:
+        other.send(PublishRequest(1, 0, False, 5.0, [[pack(Message(1, "t", b"1", guards=(limit,)))] * 3]))
+        other.read_until(Published)
+        want = Demand(("default",), 5, "v" * 32)
+        other.send(StepRequest(2, 0, False, [], [], want))
+        claims = other.read_until(Stepped).claims
+        assert len(claims) == 2
+        waits.send(StepRequest(1, 0, False, [], [], Demand(("default",), 1, "w" * 32, wait=20.0)))
+        wait_for(lambda: house.do(lambda: house.broker.space("/").turns.parked))
+        began = time.monotonic()
+        ended = [Ended(one.token, row, ACK) for one in claims for row, _, _ in one.rows]
+        other.send(StepRequest(3, 0, False, [], ended, want))
+        assert not other.read_until(Stepped).claims
+        assert waits.read_until(Stepped).claims
         assert time.monotonic() - began < 2
 
 

@@ -64,7 +64,7 @@ class Claimer:
         self._opening: Opening | None = None
 
     def take_opening(self) -> Opening | None:
-        """When the first of those limiters opens again that claims have closed since this was asked."""
+        """When others may go of the limiters that claims have met since this was asked."""
         opening, self._opening = self._opening, None
         return opening
 
@@ -137,11 +137,11 @@ class Claimer:
         return Claimed(token, lane, rows), size
 
     def _leave(self, entrance: Entrance, queue: int, count: int) -> None:
-        closed = self._limiters.leave(entrance, queue, count)
-        if closed is not None:
-            self._readier.expect(closed.at)
-            known = self._opening or closed
-            self._opening = Opening(min(known.at, closed.at), known.queues | closed.queues)
+        found = self._limiters.leave(entrance, queue, count)
+        if found is not None:
+            self._readier.expect(found.at)
+            known = self._opening or found
+            self._opening = Opening(min(known.at, found.at), known.queues | found.queues)
 
     def _read_admitted(self, lane: int, taken: NextRange, entrance: Entrance) -> tuple[list[Row], NextRange]:
         """As much of the range as the limit lets go, row by row: what each costs is in its message. The rest of the

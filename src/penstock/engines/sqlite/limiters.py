@@ -18,7 +18,7 @@ from penstock.limiting import Limiter, admit, is_spent, renewed
 from penstock.message import Limit, Message, unpack
 
 REST = 0.005
-"""Seconds for which a limiter stays closed at least: of a fast one several go at a time, as the line in time allows, and
+"""Seconds for which a limiter stays closed at least: of a fast one several go at a time, as its line allows, and
 workers are not woken for each."""
 LOOK = 60.0
 """Seconds after which it is seen whether a limiter can be forgotten, and again."""
@@ -59,7 +59,7 @@ class Met(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """Unix time at which a limiter opens again, and the bit set of queues that may have work then."""
+    """Unix time at which a limiter lets tasks go again, or still, and the bit set of queues that may have work then."""
 
     at: float
     queues: int
@@ -150,14 +150,14 @@ class Limiters:
 
     def leave(self, entrance: Entrance, queue: int, count: int) -> Opening | None:
         """`count` of those that were admitted have gone, and the lane has been moved. If no more may, the limiter is
-        closed; returned is until when, if that is known."""
+        closed. Returned is when others may go, if there are any and it is known."""
         if count and entrance.limiter.rate is not None:
             self._db.execute("UPDATE limiter SET full = ? WHERE id = ?", (entrance.after[count - 1].full, entrance.id))
         if entrance.refused and count == len(entrance.after):
             again = None if entrance.again is None else max(entrance.again, entrance.now + REST)
             return self._close(entrance.id, again)
-        self._choose_front(entrance.id, queue)
-        return None
+        left = self._choose_front(entrance.id, queue)
+        return Opening(entrance.now, 1 << (queue & 63)) if left else None
 
     def freed(self, lane: int) -> int:
         """A leased task of this lane came back, or ended; returns the bit set of queues that have work by that."""
@@ -193,9 +193,11 @@ class Limiters:
         self._db.execute("UPDATE lane SET eligible = 2 WHERE limiter = ? AND limiter > 0 AND eligible = 1", (limiter,))
         return None if again is None else Opening(again, queues & ANY)
 
-    def _choose_front(self, limiter: int, queue: int) -> None:
+    def _choose_front(self, limiter: int, queue: int) -> bool:
+        """Whether there is any."""
         self._db.execute(STEP_BACK, (limiter, queue))
         self._db.execute(STEP_UP, (limiter, queue))
+        return bool(self._db.changes())
 
     # What is over.
 

@@ -16,7 +16,7 @@ from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.guards import Guards, marks, repeats
 from penstock.engines.sqlite.ids import lane_of
-from penstock.engines.sqlite.limiters import Limiters, limit_of
+from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
@@ -210,12 +210,10 @@ class Publisher:
 
     def _insert_one(self, message: Message, wake: Wake) -> Answer:
         queue = self._catalog.queue(message.namespace, message.queue)
-        limit = limit_of(message)
-        met = None if limit is None else self._limiters.meet(queue, message.namespace, limit)
-        if met is None:
-            lane = self._catalog.lane(queue, message.namespace, message.queue, message.priority, message.partition)
-        else:
-            lane = self._catalog.limited_lane(queue, message, met.limiter)
+        minted = self._ids.number(message.id) if message.id is not None else None
+        if minted is not None and self._catalog.by_id(lane_of(minted)).limited:
+            self._limiters.adopt(lane_of(minted), message)
+        lane, met = self._place(queue, message)
         if message.id is not None and self._is_revoked(message.id):
             return self._refuse_revoked(lane, message, message.id, wake)
         if message.guards:
@@ -225,9 +223,8 @@ class Publisher:
             self._readier.expect(message.eta or 0.0)
         body = pack(message)
         self._counters.add(queue, 1, len(body), int(delayed))
-        minted = self._ids.number(message.id) if message.id is not None else None
         if minted is not None:
-            row = self._put_again(message, minted, message.eta if delayed else None, body)
+            row = self._put_again(minted, message.eta if delayed else None, body)
         else:
             row = self._park(lane, message, body) if delayed else self._ready(lane, body)
         self._register(message, row, named=minted is None)
@@ -238,6 +235,14 @@ class Publisher:
             wake.queues |= met.opened
             wake.tasks += PLACES
         return Accepted(message.id or row)
+
+    def _place(self, queue: int, message: Message) -> tuple[Lane, Met | None]:
+        limit = limit_of(message) if message.guards else None
+        if limit is None:
+            route = (message.namespace, message.queue, message.priority, message.partition)
+            return self._catalog.lane(queue, *route), None
+        met = self._limiters.meet(queue, message.namespace, limit)
+        return self._catalog.limited_lane(queue, message, met.limiter), met
 
     def _is_known(self, public: str) -> bool:
         """Its task is here, or has ended with a result."""
@@ -253,10 +258,8 @@ class Publisher:
             return True
         return find(self._db.execute, row) is not None
 
-    def _put_again(self, message: Message, row: int, due: float | None, body: bytes) -> int:
+    def _put_again(self, row: int, due: float | None, body: bytes) -> int:
         """A task that was acknowledged before it ran is to be retried: it gets its old place, and so keeps its id."""
-        if self._catalog.by_id(lane_of(row)).limited:
-            self._limiters.adopt(lane_of(row), message)
         self._db.execute("INSERT INTO task VALUES (?, ?, 0, ?)", (row, due, body))
         if due is None:
             self._readier.put_back([row])
