@@ -166,7 +166,7 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
     }
     follow = {
         "operationId": "follow",
-        "parameters": task_id,
+        "parameters": [*task_id, _query("offset", {"type": "integer", "minimum": 0})],
         "responses": {
             "200": _response("its events", EVENT, "text/event-stream"),
             **_problems(*usual),
@@ -209,7 +209,7 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
 
 
 ANY: Document = {"type": "object"}
-EVENT: Document = {"type": "object", "properties": {"event": {"enum": ["state", "end", "error"]}}}
+EVENT: Document = {"type": "object", "properties": {"event": {"enum": ["state", "part", "end", "error"]}}}
 KEY: Document = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,11 @@ def with_tasks(app: Penstock) -> Penstock:
         for step in range(count):
             self.progress(step, count, f"step {step}")
         return "done"
+
+    @app.task(name="tasks.words")
+    def words(count: int) -> Iterator[str]:
+        for word in range(count):
+            yield f"word {word}"
 
     @app.task(name="tasks.once", unique=Unique(key="once", on_conflict="raise"))
     def once() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from penstock import Penstock
 from penstock.worker import Worker
-from tests.unit.gateway.faces import Face
+from tests.unit.gateway.faces import Face, Reply
 
 
 def called(face: Face, task: str, *args: object) -> str:
@@ -103,6 +103,24 @@ def test_events_tell_of_what_changes(make_face: Callable[..., Face]) -> None:
     reply = face.get(f"/v1/tasks/{called(face, 'tasks.add', 3)}/events")
     assert reply.body.count(b"event: ") == 1
     assert b'event: state\ndata: {"id"' in reply.body
+
+
+def parts(reply: Reply) -> list[str]:
+    blocks = reply.body.decode().split("\n\n")
+    return [block for block in blocks if "event: part" in block]
+
+
+def test_parts_are_told_one_by_one_and_gone_on_with(make_face: Callable[..., Face], penstock_worker: Worker) -> None:
+    face = make_face(poll=30.0)
+    path = f"/v1/tasks/{called(face, 'tasks.words', 300)}/events"
+    first = face.get(path)
+    assert len(parts(first)) == 300
+    assert parts(first)[7] == 'id: 7\nevent: part\ndata: {"index":7,"run":0,"value":"word 7"}'
+    assert b"event: end" in first.body
+    assert parts(face.get(path, last_event_id="297")) == parts(first)[298:]
+    assert parts(face.get(f"{path}?offset=299")) == parts(first)[299:]
+    for wrong in ("-1", "x", "9" * 99):
+        assert face.get(path, last_event_id=wrong).status == 422
 
 
 def test_a_backlog_is_what_is_to_be_done(face: Face) -> None:
