@@ -41,10 +41,12 @@ test-ha: .venv/installed servers ## clusters that lose their leader; FAULTS=10 f
 servers: ## install Redis, RabbitMQ and PostgreSQL for the tests, if this may
 	@tools/install-servers
 
+# What servers do does not hang on our Python: they are tested once.
 test-%: ## the quick tests on another Python, e.g. test-3.13
 	@if tools/find-python $* >/dev/null; then \
 		$(MAKE) --no-print-directory .venv-$*/installed && \
-		.venv-$*/bin/python -m pytest -n $(JOBS) -p no:cacheprovider tests/unit tests/conformance; \
+		.venv-$*/bin/python -m pytest -n $(JOBS) -p no:cacheprovider -m "not extended and not network" \
+			tests/unit tests/conformance; \
 	else \
 		$(LOUD) "NOT TESTED on Python $*: none on PATH nor under pyenv"; \
 	fi

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import sys
 
-from bench import beat, canvas, crowd, drain, enqueue, idle, lanes, latency, mixed, report, sitting, soak, startup
+from bench import (
+    beat,
+    canvas,
+    crowd,
+    drain,
+    enqueue,
+    idle,
+    lanes,
+    latency,
+    limits,
+    mixed,
+    report,
+    sitting,
+    soak,
+    startup,
+)
 from bench.measure import Measure
 
 MEASURES: tuple[Measure, ...] = (
@@ -15,6 +30,7 @@ MEASURES: tuple[Measure, ...] = (
     *crowd.MEASURES,
     *lanes.MEASURES,
     *mixed.MEASURES,
+    *limits.MEASURES,
     *canvas.MEASURES,
     *idle.MEASURES,
     *beat.MEASURES,

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOUDEST = 2 * QUIET
 """Foreign CPU share above which a repetition does not count, while there are enough others."""
 URL, DURABILITY, EXPIRES = "PENSTOCK_BENCH_URL", "PENSTOCK_BENCH_DURABILITY", "PENSTOCK_BENCH_EXPIRES"
+RATE = 1_000
+"""Calls of `bench.tasks.limited` a second."""
 SLEEP = "PENSTOCK_BENCH_SLEEP"
 """Seconds that a call of `bench.tasks.work` takes."""
 

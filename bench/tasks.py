@@ -6,7 +6,7 @@ import os
 import time
 from typing import Literal, cast
 
-from bench.place import DURABILITY, EXPIRES, SLEEP, URL
+from bench.place import DURABILITY, EXPIRES, RATE, SLEEP, URL
 from penstock import Penstock, Queue
 
 app = Penstock(
@@ -43,6 +43,11 @@ def sleep(seconds: float) -> None:
 def work() -> None:
     """What takes as long as this worker's environment says: workers of different speed."""
     time.sleep(float(os.environ[SLEEP]))
+
+
+@app.task(rate_limit=RATE, ignore_result=True)
+def limited(number: int) -> None:
+    """What waits for its limit."""
 
 
 @app.task

@@ -10,7 +10,8 @@ import pytest
 from tests.absent import not_tested
 from tests.servers import NotInstalled, Server, broker_server, postgres_server, rabbitmq_server, redis_server
 
-SERVERS = ("redis_url", "rabbitmq_url", "postgres_url", "broker")
+NETWORK = ("redis_url", "rabbitmq_url", "postgres_url")
+SERVERS = (*NETWORK, "broker")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in SERVERS:
             if name in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(name))
+                if name in NETWORK:
+                    item.add_marker(pytest.mark.network)
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,8 @@ VALUES = (
         outcome.Outcome,
         outcome.Report,
         outcome.Progress,
+        outcome.Part,
+        outcome.Parts,
         WorkerInfo,
     ),
     *(queue.Queue, queue.QueueInfo, broker.Peeked, broker.DeadLetter, broker.Member, broker.Features),

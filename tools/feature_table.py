@@ -60,7 +60,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
         "bound": ("how sharp the bound of a queue is", _plain),
         "whole_batches": ("a batch that does not fit is refused whole", _plain),
         "knows_ids": ("a repeated id is recognised, so that an unknown publish can be repeated", _plain),
-        "guards": ("guards of a publish: `Unique`, `Dedup`, `Fence`", _names(frozenset({"Unique", "Dedup", "Fence"}))),
+        "guards": (
+            "guards of a publish: `Unique`, `Dedup`, `Fence`, `Limit`",
+            _names(frozenset({"Unique", "Dedup", "Fence", "Limit"})),
+        ),
         "effects": ("what commits with the end of a task: `Publish`, `Join`, `ReleaseKey`, `Put`", _names(KINDS)),
         "delay": ("`countdown`, `eta` and delayed retries wait at the broker", _plain),
         "priority": ("`priority` 0 to 9", _plain),
@@ -73,6 +76,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
         "pause": ("a queue can be paused, and stays so", _plain),
         "coordination": ("remembers revocations, elects leaders, keeps small shared state", _plain),
         "results": ("keeps results itself", _plain),
+        "streams": ("keeps what tasks publish while they run, with the results", _plain),
         "max_batch": ("messages in one publish", _plain),
         "max_message": ("size of one message", _size),
     }

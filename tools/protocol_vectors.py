@@ -35,7 +35,7 @@ from penstock.coordinator import Revoked, WorkerInfo
 from penstock.delivery import ACK, RELEASE, Dead, RetryAt
 from penstock.effects import Join, Publish, Put, ReleaseKey
 from penstock.message import Dedup, Fence, Message, Options, Unique, pack
-from penstock.outcome import Outcome, Progress, Report, State
+from penstock.outcome import Outcome, Part, Parts, Progress, Report, State
 from penstock.outcome_runs import pack_plain
 from penstock.protocol import NEWEST, calls, replies, requests
 from penstock.protocol.frames import frame
@@ -116,6 +116,8 @@ SENT: Mapping[str, Any] = MappingProxyType(
         "call": requests.CallRequest(6, "depth", calls.raw(("mail", ""))),
         "watch": requests.WatchRequest([ROW, TASK_ID]),
         "unwatch": requests.UnwatchRequest([ROW, TASK_ID]),
+        "listen": requests.ListenRequest([ROW, TASK_ID]),
+        "unlisten": requests.UnlistenRequest([ROW]),
         "started": requests.StartedNote(WORKER, [(12, ROW)]),
     }
 )
@@ -152,6 +154,7 @@ RECEIVED: Mapping[str, Any] = MappingProxyType(
         "told": replies.Told([REPORT, Report(TASK_ID, State.FAILURE, FAILED)]),
         "blocked": replies.Blocked("mail"),
         "unblocked": replies.Unblocked(),
+        "added": replies.Added([ROW, TASK_ID]),
         "ping": requests.Ping(),
         "pong": requests.Pong(),
     }
@@ -166,6 +169,8 @@ VERBS: Mapping[str, tuple[tuple[Any, ...], Any]] = MappingProxyType(
         "fetch": (([TASK_ID, ROW],), [REPORT, Report(TASK_ID, State.UNKNOWN)]),
         "forget": (([TASK_ID],), None),
         "note": ((ROW, PROGRESS), None),
+        "append": ((ROW, 1, 2**62 + 9, [(b"5", "json"), (b"\x05", "msgpack")]), True),
+        "parts": ((TASK_ID, -1, 100), Parts(7, 9, [Part(8, 1, b"\x05", "msgpack")], False)),
         "revoke": (([TASK_ID], True), [Revoked.REMOVED]),
         "join": ((LIVING,), None),
         "renew": (([WORKER], 30.5), None),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from penstock import apart
 from penstock.backend import Backend
@@ -15,15 +15,18 @@ from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature, refuse_links, short_text
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import STARMAP, starmap_in
+from penstock.canvas.linked import refuse_links, short_text
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
+from penstock.decorating import BoundDecorator, Decorator
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
+from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
 from penstock.options import CallSettings, TaskOptions, TaskSettings, said
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -58,24 +62,6 @@ RESULT_SETTINGS = ("result_expires", "result_max_bytes")
 """What an opener may honour by taking it as a keyword. One that it does not take, and the app sets, is refused."""
 DEFAULTS = Config()
 GROUP = "penstock.engines"
-
-
-class Decorator(Protocol):
-    """`@app.task(…)`."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class BoundDecorator(Protocol):
-    """`@app.task(bind=True, …)`: the function's first parameter is the task."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Task[P, R]: ...
 
 
 class Penstock(Configured):
@@ -122,6 +108,12 @@ class Penstock(Configured):
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> CoroutineTask[P, R]: ...
     @overload
+    def task(self, function: Callable[P, Generator[Y, Any, R]], /) -> GeneratorTask[P, R, Y]: ...
+    @overload
+    def task(self, function: Callable[P, Iterator[Y]], /) -> GeneratorTask[P, Any, Y]: ...
+    @overload
+    def task(self, function: Callable[P, AsyncIterator[Y]], /) -> AsyncGeneratorTask[P, Y | None, Y]: ...
+    @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def task(self, *, bind: Literal[True], **options: Unpack[TaskSettings]) -> BoundDecorator: ...
@@ -151,7 +143,9 @@ class Penstock(Configured):
         for option in given:
             if option not in TaskOptions.__struct_fields__:
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
-                raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
+                from penstock.celery_options import unknown_task_option  # only on the way to an error
+
+                raise ConfigError(f"task {name!r}: {unknown_task_option(option, known)}")
         other = self._tasks.get(name)
         if other is not None and not same_definition(other.function, function):
             raise ConfigError(
@@ -160,7 +154,9 @@ class Penstock(Configured):
             )
         task: Task[..., Any] = base()
         task.attach(self, function, name, bind, said({**class_options(base), **given}))
-        if task.is_coroutine and base is Task:
+        if base is Task and task.is_generator:
+            task.__class__ = AsyncGeneratorTask if task.is_coroutine else GeneratorTask
+        elif base is Task and task.is_coroutine:
             task.__class__ = CoroutineTask
         self._tasks[name] = task
         return task
@@ -215,24 +211,25 @@ class Penstock(Configured):
         check_name("task", name)
         return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    def send(self, canvas: Canvas[R]) -> R:
+    def send(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
-        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
+        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with. `connection`: see
+        `Task.apply_async`."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, self.client.send(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, self.client.send(task, message, connection))
+        from penstock.canvas.publish import send
 
-        return cast(R, apart.drive(publish(self, canvas)))
+        return cast(R, send(self, canvas, connection))
 
-    async def asend(self, canvas: Canvas[R]) -> R:
+    async def asend(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, await self.client.asend(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, await self.client.asend(task, message, connection))
+        from penstock.canvas.publish import asend
 
-        return cast(R, await apart.adrive(publish(self, canvas)))
+        return cast(R, await asend(self, canvas, connection))
 
     def spread(
         self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]

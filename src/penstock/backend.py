@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from penstock.broker import Key
-from penstock.errors import BrokerError
-from penstock.outcome import Outcome, Parts, Progress, Report
+from penstock.errors import BrokerError, MessageTooLarge
+from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Outcome, Parts, Progress, Report
 
 Notify = Callable[[Sequence[Report]], None]
 """Called from a thread of the engine with reports in terminal states; must return at once and not raise."""
@@ -59,17 +59,32 @@ class Backend(Protocol):
         """Remember how far a running task has come. Not durable; gone when the task ends."""
         ...
 
-    async def append(self, key: Key, run: int, values: Sequence[tuple[bytes, str]]) -> bool:
-        """Add parts (value and content type) to what the running task `key` has published, and wake who waits for
-        them. Nothing is added, and the answer is `False`, when the task has ended, is not known, or a later run of it
-        has added. As durable as `note`; gone with the result. Raises `Unsupported` without `features.streams`."""
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        """Add parts (value and content type) to what the task `key` has published, and wake who waits for them.
+        Nothing is added, and the answer is `False`, when an outcome of it is stored, it is a dead letter, or a later
+        run of it has added. A task that is not there may run elsewhere, or was acknowledged before it ran: its parts
+        are kept, as `store` keeps its outcome, until nothing was added for as long as results are kept. `mark` names
+        this call, from 0 to 2**63 - 1, drawn at random: a repeat of the task's last one adds nothing and answers
+        `True`, so that an engine may try again. As durable as `note`; gone with the result. Raises `Unsupported`
+        without `features.streams`, and `MessageTooLarge` for more than is kept (see `check_parts`)."""
         ...
 
     async def parts(self, key: Key, offset: int, limit: int) -> Parts:
-        """Up to `limit` parts from index `offset` on; from the oldest that is kept where those are gone."""
+        """Up to `limit` parts from index `offset` on; from the oldest that is kept where those are gone. A negative
+        `offset` counts from the end: -1 is the newest."""
         ...
 
     def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
-        """Call `notify`, from a thread of the engine, whenever parts may have come, and when the task has ended: look
-        again then. At least once after any `append` that follows."""
+        """Call `notify`, from a thread of the engine, whenever parts may have come, and when a result is stored: look
+        again then. At least once after any `append` that follows the last look at them."""
         ...
+
+
+def check_parts(values: Sequence[tuple[bytes, str]]) -> None:
+    """Raise `MessageTooLarge` for parts that one `append` may not carry."""
+    size = sum(len(value) for value, _ in values)
+    if len(values) > MOST_PARTS or size > MOST_PART_BYTES:
+        raise MessageTooLarge(
+            f"{len(values):,} parts with {size:,} bytes at once; of one task {MOST_PARTS:,} parts and "
+            f"{MOST_PART_BYTES:,} bytes are kept: publish less, or store the data elsewhere and publish its key"
+        )

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Features
+from penstock.canvas.replacing import fits
 from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
-from penstock.errors import UnknownTask
+from penstock.eager_result import EagerResult
+from penstock.errors import ConfigError, UnknownTask
 from penstock.outcome import Report, State
-from penstock.result import EagerResult
-from penstock.retry import Decision, GiveUp, Refuse
+from penstock.partials import Collected
+from penstock.retry import Decision, GiveUp, Instead, Refuse
 from penstock.worker.alone import Alone
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.run import Runner
@@ -27,6 +29,8 @@ from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
     from penstock.broker import Key
+    from penstock.canvas.calls import Canvas
+    from penstock.clock import Clock
     from penstock.delivery import Receipt
     from penstock.message import Message
     from penstock.outcome import Outcome
@@ -87,10 +91,10 @@ def run_after_commit(task: Task[..., R] | None, message: Message, connection: ob
         result.published_as(message.id)
 
     def called() -> None:
-        result.ended(run(registered, message).report())
+        result.ended_as(run(registered, message))
 
     async def acalled() -> None:
-        result.ended((await arun(registered, message)).report())
+        result.ended_as(await arun(registered, message))
 
     after_commit(connection, called, acalled)
     return result
@@ -165,7 +169,9 @@ class EagerRun:
         return [replace(outcome, value=value, content_type=content_type)]
 
     def result(self) -> EagerResult[Any]:
-        result: EagerResult[Any] = EagerResult(self.report, app=self.task.app, task=self.task)
+        result: EagerResult[Any] = EagerResult(
+            self.report, app=self.task.app, task=self.task, parts=self._runner.collected.parts
+        )
         if self._runner.error is not None and self.task.app.conf.task_eager_propagates:
             raise self._runner.error
         return result
@@ -177,10 +183,15 @@ class EagerRunner(Runner):
     error: BaseException | None = None
     """What the call failed with."""
 
+    def __init__(self, plans: Plans, broker: NoBroker, worker: str, clock: Clock) -> None:
+        super().__init__(plans, broker, worker, clock)
+        self.collected = Collected()
+
     def prepare(self, slot: Slot, delivery: Delivery, now: float) -> Settlement | None:
         settlement = super().prepare(slot, delivery, now)
         if settlement is None:
             slot.request.is_eager = True
+            slot.request.sink, self.collected.run = self.collected, slot.request.run
         return settlement
 
     def decided(
@@ -192,6 +203,9 @@ class EagerRunner(Runner):
             self.error = error
         elif isinstance(decision, GiveUp):
             self.error = decision.error
+        elif isinstance(decision, Instead) and not fits(cast("Canvas[Any]", decision.call)):
+            refused = ConfigError("a canvas in the place of a task needs a worker, as every canvas does")
+            return self.decided(slot, delivery, GiveUp(refused, False), refused, now)
         return super().decided(slot, delivery, decision, error, now)
 
 

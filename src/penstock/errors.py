@@ -22,6 +22,7 @@ PenstockError
 ├── ResultError
 │   ├── ResultTimeout           no result within the time-out (also a TimeoutError)
 │   ├── ResultUnavailable       there is no result to wait for, and there will be none
+│   ├── PartsLost               the next part of a stream is not kept any more; carries first
 │   ├── TaskRevoked             the task was revoked
 │   └── RemoteError             the task failed with an error that cannot be rebuilt here
 ├── BlockingCallInLoop          a blocking call inside a running event loop
@@ -149,6 +150,20 @@ class ResultTimeout(ResultError, TimeoutError):
 
 class ResultUnavailable(ResultError):
     """There is no result to wait for, and there will be none."""
+
+
+class PartsLost(ResultError):
+    """A stream cannot go on at `offset`: of what the task has published, `first` to `end` - 1 are kept."""
+
+    def __init__(self, offset: int, first: int, end: int) -> None:
+        self.offset, self.first, self.end = offset, first, end
+        super().__init__(
+            f"part {offset:,} is not kept any more: of a task the newest 10,000 parts, or 4 MiB, are; go on with "
+            f"stream({first}), which skips {first - offset:,}"
+            if offset < first
+            else f"part {offset:,} is not there, and only {end:,} were published: the task began anew (it was a dead "
+            f"letter, or its result was forgotten), or the offset is another task's; read it with stream({first})"
+        )
 
 
 class TaskRevoked(ResultError):

@@ -63,7 +63,8 @@ class Part(Struct, frozen=True, gc=False):
 
 class Parts(Struct, frozen=True):
     """What is kept of a task's parts, from the index that was asked for. `first` is the oldest index that is kept,
-    `end` the next one that will be given. `ended`: the task is in a terminal state, or not known, and no more come."""
+    `end` the next one that will be given; both are 0 where there are none. `ended`: an outcome is stored here, it is
+    a dead letter, or nothing is known of it here: no task, and no parts."""
 
     first: int
     end: int
@@ -73,7 +74,8 @@ class Parts(Struct, frozen=True):
 
 MOST_PARTS = 10_000
 MOST_PART_BYTES = 4 << 20
-"""What is kept of the parts of one task, in number and in bytes of their values: the newest."""
+"""What is kept of the parts of one task, in number and in bytes of their values: never more, and at least the newest
+half of it."""
 
 
 class Report(Struct, frozen=True):

@@ -42,6 +42,15 @@ class Traits(Struct, frozen=True):
     """It can end a coroutine at its limits."""
 
 
+class Sink(Protocol):
+    """What a run publishes while it goes on; all of it is to be stored before the run is settled."""
+
+    async def afinish(self) -> None: ...
+    async def aabandon(self) -> None:
+        """The same after the run has failed: what cannot be stored is logged."""
+        ...
+
+
 class Slot(Protocol):
     """A place where one task runs at a time."""
 
@@ -51,6 +60,11 @@ class Slot(Protocol):
     """Set by a pool that can cancel the coroutine that runs here for that delivery; called from any thread."""
     overdue: tuple[Delivery, BaseException] | None
     """Which run was cancelled for its time limit, and the error that says so."""
+
+    @property
+    def sink(self) -> Sink | None:
+        """What this run has published and is not stored yet, if it has published any."""
+        ...
 
 
 class Crew(Protocol):

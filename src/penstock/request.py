@@ -32,6 +32,10 @@ class Request(Struct, gc=False):
     called_directly: bool = False
     noted: float = float("-inf")
     """When progress was last noted, in monotonic seconds."""
+    sink: Any = None
+    """Where what it publishes goes, once it has published something (see `penstock.partials`)."""
+    added: tuple[Any, ...] = ()
+    """What `add_to_chord` has been given."""
 
     @property
     def id(self) -> str:
@@ -57,6 +61,14 @@ class Request(Struct, gc=False):
     def attempts(self) -> int:
         """How many deliveries before this one never came back."""
         return self.message.attempts
+
+    @property
+    def run(self) -> int:
+        """The number of this run, by which its parts are known: it grows with each run that was retried or lost, also
+        where another task took the place of the first."""
+        message = self.message
+        run = message.retries + message.attempts
+        return run if message.headers is None else run + earlier_runs(message)
 
     @property
     def queue(self) -> str:
@@ -107,6 +119,15 @@ class Request(Struct, gc=False):
     @property
     def delivery_info(self) -> dict[str, Any]:
         return {"queue": self.queue, "priority": self.priority, "redelivered": self.attempts > 0}
+
+
+EARLIER = "penstock-earlier"
+"""Header: runs of the tasks in whose place this one is."""
+
+
+def earlier_runs(message: Message) -> int:
+    said = (message.headers or {}).get(EARLIER, "")
+    return int(said) if said.isdecimal() and len(said) < 10 else 0
 
 
 current: ContextVar[Request | None] = ContextVar("penstock.request", default=None)

@@ -46,14 +46,15 @@ class RetryPolicy(Struct, frozen=True):
     max_snoozes: int = MAX_SNOOZES
 
     def __post_init__(self) -> None:
-        if self.max_retries is not None and self.max_retries < 0:
+        if self.max_retries is not None and (type(self.max_retries) is not int or self.max_retries < 0):
             raise ConfigError(f"max_retries must be at least 0, or None for no end, not {self.max_retries!r}")
-        for setting, value in (
+        delays: tuple[tuple[str, object], ...] = (
             ("default_retry_delay", self.default_delay),
             ("retry_backoff", self.backoff),
             ("retry_backoff_max", self.backoff_max),
-        ):
-            if not value >= 0:
+        )
+        for setting, value in delays:
+            if not isinstance(value, int | float) or not value >= 0:
                 raise ConfigError(f"{setting} must be at least 0 seconds, not {value!r}")
 
 
@@ -111,7 +112,7 @@ def decide(
     if isinstance(error, Replace):
         return Instead(error.call)
     if isinstance(error, policy.autoretry_for) and not isinstance(error, policy.dont_autoretry_for):
-        seconds = seconds_of(getattr(error, "retry_after", None))
+        seconds = _said(error)
         if seconds is not None:
             return _snoozed(policy, message, error, seconds, now)
         if _retries_left(policy.max_retries, message.retries):
@@ -142,15 +143,24 @@ def _asked(policy: RetryPolicy, message: Message, error: Retry, now: float, rng:
     return Again(when, _next(message, when), reason, error.new_args, error.new_kwargs)
 
 
+def _said(error: BaseException) -> float | None:
+    """The seconds that an error says to wait, if it says any."""
+    try:
+        return seconds_of(getattr(error, "retry_after", None))
+    except Exception:  # a property of somebody's, which failed
+        return None
+
+
 def snoozes(message: Message) -> int:
     """How often the call was snoozed."""
     count = (message.headers or {}).get(SNOOZES, "0")
     return int(count) if count.isdecimal() and len(count) < 10 else 0
 
 
-def unsnoozed(message: Message) -> dict[str, str]:
-    """Its headers, but for the count of snoozes."""
-    return {name: value for name, value in (message.headers or {}).items() if name != SNOOZES}
+def afresh(message: Message) -> Message:
+    """The message as if it was never tried, for a dead letter that is put back, or another task in its place."""
+    headers = {name: value for name, value in (message.headers or {}).items() if not name.startswith(OWN_HEADERS)}
+    return msgspec.structs.replace(message, attempts=0, retries=0, eta=None, headers=headers or None)
 
 
 def _snoozed(policy: RetryPolicy, message: Message, error: BaseException, seconds: float, now: float) -> Again | GiveUp:

@@ -19,7 +19,8 @@ from msgspec import Struct
 from penstock import apart
 from penstock.batch import open_batch
 from penstock.broker import Full
-from penstock.canvas.calls import Signature, refuse_links
+from penstock.canvas.calls import Signature
+from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, PublishError, Unsupported
 from penstock.limit import UNITS, rate_of
 from penstock.limiting import Limiter, admit
@@ -105,7 +106,7 @@ def plan(
             version = yield keeper, keeper.coordinator.put(key, _write(cursor), version)
             if version is None:
                 raise PublishError(f"spread {name!r}: another process feeds it, too; each call is there once")
-        if not cursor.ended:
+        if not cursor.ended and admission.count < most:
             yield apart.Pause(max(STEP, (admission.again or 0.0) - clock()))
     return Spread(name, cursor.next - before, before)
 

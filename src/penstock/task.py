@@ -10,21 +10,25 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Signature
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
+from penstock.canvas.linked import LinkedSettings
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import ConfigError, Replace, Retry, Snooze
+from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.limit import TaskLimit
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
+from penstock.partials import Publishes
 from penstock.request import Request
 from penstock.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
-    from penstock.result import AsyncResult, EagerResult
+    from penstock.eager_result import EagerResult
+    from penstock.result import AsyncResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,10 +37,10 @@ PROGRESS_INTERVAL = 0.1
 """Seconds between two notes of progress of one task; those in between are dropped, but not the last."""
 
 _log = logging.getLogger("penstock.task")
-_COROUTINE = 0x80 | 0x100  # inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_COROUTINE = 0x80 | 0x100 | 0x200  # inspect: CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
 
 
-class Task(Generic[P, R]):
+class Task(Publishes, Generic[P, R]):
     """A registered task. Made by `@app.task`; subclass it for hooks or shared options, and pass it as `base=`.
 
     A subclass may set options as class attributes (`max_retries = 5`), which `@app.task(…)` overrides, and redefine
@@ -51,6 +55,9 @@ class Task(Generic[P, R]):
     """The function as it is called with the arguments of a call only."""
     bind: bool
     is_coroutine: bool
+    """It is awaited: a coroutine, or an async generator."""
+    is_generator: bool
+    """The function yields parts; `run` does not, but publishes them."""
     declared: Mapping[str, Any]
     """The options that `@app.task(…)` and its class name."""
     options: TaskOptions
@@ -71,6 +78,7 @@ class Task(Generic[P, R]):
 
     _arguments: Arguments | None
     _returned: Returned | None
+    _parts: Returned | None
 
     def attach(
         self, app: Penstock, function: Callable[..., Any], name: str, bind: bool, declared: Mapping[str, Any]
@@ -79,7 +87,10 @@ class Task(Generic[P, R]):
         self.app, self.name, self.function, self.bind, self.declared = app, name, function, bind, declared
         self.run = MethodType(function, self) if bind else function
         code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-        self.is_coroutine = bool(code is not None and code.co_flags & _COROUTINE)
+        flags = code.co_flags if code is not None else 0
+        self.is_coroutine, self.is_generator = bool(flags & _COROUTINE), is_generator(flags)
+        if self.is_generator:
+            self.run = driven(self, self.run)
         self.hooks = frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Task, hook))
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -103,7 +114,7 @@ class Task(Generic[P, R]):
         self.compression = compression_of(options.compression or conf.task_compression)
         keyed = options.unique is not False or self.limit is not None or options.partition is not None
         self.calls_plainly = options.expires is None and not keyed and self.compression is None
-        self._arguments = self._returned = None  # they read what was accepted before
+        self._arguments = self._returned = self._parts = None  # they read what was accepted before
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -117,7 +128,7 @@ class Task(Generic[P, R]):
         """The function itself, here and now. A coroutine task returns its coroutine."""
         if not self.bind:
             return cast(R, self.function(*args, **kwargs))
-        if self.is_coroutine:
+        if self.is_coroutine and not self.is_generator:
             return cast(R, self._run_directly(args, kwargs))
         token = requests.current.set(requests.direct(self.name))
         try:
@@ -170,13 +181,16 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
-        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one.
+        """`delay` with options (see `CallOptions`), and with links (see `Canvas.link`). Raises `ConfigError` for a bad
+        one.
 
         `connection` is one of psycopg, SQLAlchemy or Django to the broker's own database: the task exists if and only
         if the transaction commits that it is in. It is known, and its result can be waited for, from then on.
         """
+        if "link" in options or "link_error" in options:
+            return self.app.send(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -186,9 +200,11 @@ class Task(Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
         """`apply_async` without blocking the running loop; `connection` is then one that is awaited."""
+        if "link" in options or "link_error" in options:
+            return await self.app.asend(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -232,10 +248,17 @@ class Task(Generic[P, R]):
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
 
     def signature(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        immutable: bool = False,
+        **options: Unpack[LinkedSettings],
     ) -> Signature[R]:
         """This call as a value, with options of `apply_async`."""
-        return Signature(self.name, tuple(args), kwargs or {}, options, app=self.app)
+        call: Signature[R] = Signature(self.name, tuple(args), kwargs or {}, immutable=immutable, app=self.app)
+        return call.set(**options)
+
+    subtask = signature
 
     def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One task that calls this function for each of the items; its value is the list of values."""
@@ -309,15 +332,26 @@ class Task(Generic[P, R]):
         """
         raise Snooze(seconds)
 
-    def replace(self, call: Signature[Any]) -> Replace:
-        """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
+    def replace(self, call: Canvas[Any]) -> Replace:
+        """Raise what runs another call, or a whole canvas, in the place of this one: what comes of it is the result of
+        this, and goes to what follows.
 
         `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
-        not run. Raises `TypeError` for what is no signature: only one task can stand in the place of one.
+        not run. Raises `TypeError` for what is no canvas.
         """
-        if not isinstance(call, Signature):
-            raise TypeError(f"replace takes a signature, such as task.s(…), not {type(call).__name__}")
+        if not isinstance(call, Canvas):
+            raise TypeError(f"replace takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         raise Replace(call)
+
+    def add_to_chord(self, call: Canvas[Any]) -> None:
+        """Let the chord that this call is a member of wait for another one, too, whose value goes right after this
+        one's. It is published when this has succeeded. Raises `ConfigError` for what is no member of a chord."""
+        from penstock.canvas.standing import check_member  # few need it
+
+        request = self.request
+        place = None if request.message.options is None else request.message.options.place
+        check_member(None if request.delivery is None else request.delivery.graph, place)
+        request.added = (*request.added, call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""
@@ -376,8 +410,19 @@ class Task(Generic[P, R]):
         """How results are written and read. Raises `ConfigError`."""
         if self._returned is None:
             annotation, reader = self.codec.signature.return_annotation, self.app.pipeline.reader
+            if self.is_generator:
+                annotation = annotated(annotation)[1]
             self._returned = Returned(self.name, annotation, reader=reader)
         return self._returned
+
+    @property
+    def parts(self) -> Returned:
+        """How what a run publishes is written and read. Raises `ConfigError`."""
+        if self._parts is None:
+            returned = self.codec.signature.return_annotation
+            annotation = annotated(returned)[0] if self.is_generator else Any
+            self._parts = Returned(self.name, annotation, reader=self.app.pipeline.reader, what="a part")
+        return self._parts
 
     def arguments(self, body: bytes, content_type: str = "json") -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in a message's body. Raises `DecodeError`."""

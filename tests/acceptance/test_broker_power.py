@@ -79,9 +79,9 @@ class Session:
         answered = (frozenset(self.published), frozenset(self.settled), dict(self.heard))
         self.moments.append(Moment(self.images(), *answered))
 
-    async def _submit(self, work: Work) -> Work:
+    async def _submit(self, work: Work, waits: float = 0.0) -> Work:
         done: asyncio.Future[Work] = self._loop.create_future()
-        self._turns.submit(Entry(work, done.set_result))
+        self._turns.submit(Entry(work, done.set_result, waits=waits))
         return await done
 
     async def publish(self) -> None:
@@ -95,7 +95,8 @@ class Session:
         self.published.update(numbers)
 
     async def work(self) -> None:
-        claim = await self._submit(Work(demand=Demand(("default",), self._rng.choice((1, 8, 64)), "w" * 32)))
+        want = Demand(("default",), self._rng.choice((1, 8, 64)), "w" * 32)
+        claim = await self._submit(Work(demand=want), self._rng.choice((0.0, 0.005)))
         finished, numbers = [], []
         for token, _, rows in claim.claims:
             held = [int(msgspec.msgpack.decode(body)[2]) for _, _, body in rows]

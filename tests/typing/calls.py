@@ -3,7 +3,7 @@
 `make check` fails when a marked line is accepted, since its `ignore` is unused then; test_calls.py sees each error.
 """
 
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from typing import Any, assert_type
 
 from penstock import (
@@ -18,11 +18,14 @@ from penstock import (
     chain,
     chord,
     crontab,
+    debounce,
     group,
     schedule,
 )
+from penstock.spread import Spread
+from penstock.stream import AsyncStream, Stream
 
-app = Penstock("tasks", broker="memory://", task_default_queue="q")
+app = Penstock("tasks", broker="memory://", task_default_queue="q", task_default_rate_limit="5/s")
 Penstock("tasks", task_default_que="q")  # type: ignore[call-arg]  # refused
 
 
@@ -51,6 +54,40 @@ def configured(x: int) -> list[int]:
     return [x]
 
 
+@app.task(
+    rate_limit="10/s",
+    rate_burst=5,
+    concurrency_limit=2,
+    limit_key="{x}",
+    cost=lambda x: x,
+    partition="{x}",
+    max_snoozes=5,
+)
+def limited(x: int) -> None: ...
+
+
+@app.task(bind=True, unique=debounce(30, "{x}"))
+def debounced(self: Task[..., Any], x: int) -> None:
+    raise self.snooze(7)
+
+
+@app.task
+def lines(path: str) -> Generator[str, None, int]:
+    yield path
+    return 1
+
+
+@app.task(queue="q")
+def words(text: str) -> Iterator[str]:
+    yield from text.split()
+
+
+@app.task(bind=True)
+async def tokens(self: Task[..., Any], prompt: str) -> AsyncIterator[bytes]:
+    await self.apublish_partial("a part of another kind")
+    yield prompt.encode()
+
+
 @app.task(max_retry=5)  # type: ignore[call-overload,untyped-decorator]  # refused
 def misconfigured(x: int) -> None: ...
 
@@ -70,7 +107,21 @@ assert_type(add.apply_async_on_commit((1,), connection=object()), AsyncResult[in
 assert_type(add.delay_on_commit(1, y=2), AsyncResult[int])
 assert_type(add.delay_many([(1, 2)]), list[AsyncResult[int]])
 assert_type([result.get() for result in as_completed([add.delay(1)])], list[int])
+___: Iterator[str] = assert_type(lines("x"), Iterator[str])
+____: AsyncIterator[bytes] = assert_type(tokens("x"), AsyncIterator[bytes])
+lines.delay(1)  # type: ignore[arg-type]  # refused
+assert_type(lines.delay("x").get(), int)
+assert_type(lines.delay("x").stream(), Stream[str])
+assert_type(list(words.delay("x").stream(offset=3, timeout=1)), list[str])
+assert_type(tokens.delay("x").get(), bytes | None)
+assert_type(tokens.apply_async(("x",)).astream(), AsyncStream[bytes])
+assert_type(tokens.delay("x").partial(), bytes | None)
+assert_type(lines.AsyncResult("x").stream(), Stream[str])
+assert_type(add.delay(1).stream(), Stream[Any])
 assert_type(app.send_task("x"), AsyncResult[Any])
+assert_type(app.spread(limited, range(3), name="a", over="2h"), Spread)
+app.spread(limited.s(), [(1,)], name="b", rate=5, totl=1)  # type: ignore[call-arg]  # refused
+limited.apply_async((1,), cost=2.5)
 assert_type(add.s(1), Signature[int])
 assert_type(fetch.si("x"), Signature[bytes])
 add.si("x")  # type: ignore[arg-type]  # refused

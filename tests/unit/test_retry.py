@@ -100,9 +100,18 @@ def test_delays_double_up_to_the_maximum() -> None:
     assert delay(RetryPolicy(backoff=True), 3, half) == 4.0
 
 
-@pytest.mark.parametrize("bad", [{"max_retries": -1}, {"default_delay": -1}, {"backoff_max": float("nan")}])
-def test_a_policy_that_makes_no_sense_is_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_retries": -1},
+        {"max_retries": "3"},
+        {"default_delay": -1},
+        {"backoff_max": float("nan")},
+        {"backoff": "fast"},
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="must be at least 0"):
         RetryPolicy(**bad)  # type: ignore[arg-type]  # the point of the test
 
 
@@ -146,6 +155,17 @@ def test_an_error_that_says_when_is_a_snooze_if_it_is_retried_at_all() -> None:
     assert (decision.when, decision.snoozed, decision.message.retries) == (NOW + 7, True, 0)
     assert isinstance(decide(policy, message(), Busy(None), NOW, half), GiveUp), "it says nothing: an error as any"
     assert isinstance(decide(RetryPolicy(), message(), Busy(7), NOW, half), GiveUp)
+
+
+def test_an_error_that_cannot_say_when_is_as_any_other() -> None:
+    class Odd(Exception):
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError
+
+    decision = decide(RetryPolicy(autoretry_for=(Odd,)), message(), Odd(), NOW, half)
+    assert isinstance(decision, Again)
+    assert not decision.snoozed
 
 
 @pytest.mark.parametrize("headers", [None, {SNOOZES: "x"}, {SNOOZES: "-1"}, {SNOOZES: "9" * 30}])

@@ -67,6 +67,18 @@ def test_it_takes_its_time_and_keeps_the_order(app: Penstock) -> None:
         assert abs(depth - (moment - 1_000)) <= 1, "no more is there than is due"
 
 
+def test_what_is_due_is_published_at_once_however_much(app: Penstock) -> None:
+    task = app.task(name="t", queue="wide")(lambda x: x)
+    sizes: list[int] = []
+
+    def look() -> None:
+        sizes.append(app.engine.run(app.broker.depth("wide")) or 0)
+
+    Feeder(look).run(app, task, range(15_000), rate="20000/s", name="s")
+    assert sizes[0] >= 10_000, "half a second's worth, in batches as large as the broker takes"
+    assert len(sizes) == 1
+
+
 def test_an_engine_that_keeps_nothing_is_refused() -> None:
     app, _ = fake_app(replace(FEATURES, coordination=False))
     with pytest.raises(Unsupported, match="cannot store how far a spread came"):

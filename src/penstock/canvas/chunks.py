@@ -24,9 +24,14 @@ def map_of(task: Task[..., Any], items: Iterable[Any]) -> Signature[list[Any]]:
 
 
 def starmap_of(task: Task[..., Any], calls: Iterable[Sequence[Any]]) -> Signature[list[Any]]:
-    """Raises `ConfigError` for a coroutine task, `TypeError` for arguments that do not fit."""
+    """Raises `ConfigError` for a coroutine task and for one with a limit, `TypeError` for arguments that do not fit."""
     if task.is_coroutine:
         raise ConfigError(f"{task.name} is a coroutine: map, starmap and chunks call plain functions; use a group")
+    if task.limit is not None:
+        raise ConfigError(
+            f"{task.name} has a limit, and map, starmap and chunks call its function past it, all in one task: use a "
+            "group, delay_many or app.spread"
+        )
     rows, form = [tuple(call) for call in calls], _form(task.app)
     for row in rows:
         task.codec.encode(row, {}, form)

@@ -52,6 +52,19 @@ class Pipeline:
             return self.trust.result(task_id, data, content_type)
         return unsigned_result(data, content_type)
 
+    def part_out(self, task_id: str, run: int, data: bytes, form: str, compression: str | None) -> tuple[bytes, str]:
+        """The same for what a run of a task publishes. Signed for this run, not for a place in it."""
+        data, content_type = self.compress(data, form, compression)
+        if self.trust is None:
+            return data, content_type
+        return self.trust.wrap("partial", f"{task_id}/{run}", data, content_type), content_type + SIGNED
+
+    def part_in(self, task_id: str, run: int, data: bytes, content_type: str) -> tuple[bytes, str]:
+        """The way back. Raises `SignatureError`."""
+        if self.trust is not None:
+            return self.trust.partial(task_id, run, data, content_type)
+        return unsigned_result(data, content_type)
+
     def state_out(self, kind: str, name: str, data: bytes) -> bytes:
         """A value for the shared state that is believed when it is read again. Raises `EncodeError` for what nobody
         would look at."""

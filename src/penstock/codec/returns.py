@@ -20,9 +20,9 @@ NULL = b"null"
 class Returned:
     """How the results of one task become bytes and are read again."""
 
-    def __init__(self, task: str, annotation: Any = Any, *, reader: Reader = PLAIN) -> None:
-        """Raises `ConfigError` for an annotation that cannot be used."""
-        self._task = task
+    def __init__(self, task: str, annotation: Any = Any, *, reader: Reader = PLAIN, what: str = "the result") -> None:
+        """`what` it is, for people. Raises `ConfigError` for an annotation that cannot be used."""
+        self._task, self._what = task, what
         self._open = reader.open
         self._plain = JSON if reader.accepts(JSON) else None
         self._annotation = annotation
@@ -42,7 +42,7 @@ class Returned:
             return form.encode(value)
         except EncodeError as error:
             raise EncodeError(
-                f"{self._task}: the result ({type(value).__qualname__}) cannot be stored: {error}"
+                f"{self._task}: {self._what} ({type(value).__qualname__}) cannot be stored: {error}"
             ) from error
 
     def decode(self, data: bytes, content_type: str = JSON) -> Any:
@@ -52,17 +52,17 @@ class Returned:
             try:
                 form, part = self._open(data, content_type)
             except DecodeError as error:
-                raise DecodeError(f"{self._task}: the result: {error}") from error
+                raise DecodeError(f"{self._task}: {self._what}: {error}") from error
             decoder = self._decoder_in(form)
         try:
             return decoder.decode(part)
         except (msgspec.DecodeError, RecursionError) as error:
             raise DecodeError(
-                f"{self._task}: the result does not fit the annotation {self._annotation!r}: {error}"
+                f"{self._task}: {self._what} does not fit the annotation {self._annotation!r}: {error}"
             ) from error
 
     def _decoder_in(self, form: Format) -> values.TypedDecoder:
         try:
             return form.decoder(self._annotation)
         except ConfigError as error:
-            raise ConfigError(f"task {self._task!r}, result: {error}") from error
+            raise ConfigError(f"task {self._task!r}, {self._what}: {error}") from error

@@ -162,12 +162,19 @@ class Trust:
     def result(self, task_id: str, data: bytes, content_type: str) -> tuple[bytes, str]:
         """The value and its content type without the signature. Raises `SignatureError` unless it is signed as the
         result of this task."""
+        return self._stored("result", task_id, data, content_type)
+
+    def partial(self, task_id: str, run: int, data: bytes, content_type: str) -> tuple[bytes, str]:
+        """The same of a part that this run of the task published."""
+        return self._stored("partial", f"{task_id}/{run}", data, content_type)
+
+    def _stored(self, kind: str, name: str, data: bytes, content_type: str) -> tuple[bytes, str]:
         if content_type.endswith(SIGNED):
             content_type = content_type.removesuffix(SIGNED)
-            return self.unwrap("result", task_id, data, content_type), content_type
+            return self.unwrap(kind, name, data, content_type), content_type
         if self._unsigned:
             return data, content_type
-        raise SignatureError(f"the result of task {task_id} is not signed, and only signed ones are accepted here")
+        raise SignatureError(f"the {kind} of task {name} is not signed, and only signed ones are accepted here")
 
     def _check_size(self, data: bytes) -> None:
         if len(data) > self._largest + ROOM:

@@ -169,7 +169,11 @@ class EventLoop:
                 try:
                     coroutine, call = crew.start(slot)
                     value = await (call() if coroutine else self._in_thread(call))
+                    if slot.sink is not None:
+                        await slot.sink.afinish()
                 except BaseException as error:
+                    if slot.sink is not None:
+                        await slot.sink.aabandon()
                     ended = monotonic()
                     settlement = crew.fail(slot, _reason(slot, delivery, error), ended)
                 else:

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw
 
 from penstock.broker import Cancelled, DeadLetter, Held, Lost, Member, Peeked
 from penstock.coordinator import Revoked, WorkerInfo
-from penstock.outcome import Outcome, Progress, Report
+from penstock.outcome import MOST_PARTS, Outcome, Parts, Progress, Report
 from penstock.protocol.requests import MOST_PAIRS, Keys, Number, Pairs
 from penstock.queue import Queue, QueueInfo
 
@@ -31,6 +31,8 @@ class Verb:
 OneKey = Number | str
 Names = Annotated[list[str], Meta(max_length=MOST_PAIRS)]
 Outcomes = Annotated[list[tuple[OneKey, Outcome]], Meta(max_length=MOST_PAIRS)]
+Values = Annotated[list[tuple[bytes, str]], Meta(max_length=MOST_PARTS)]
+Offset = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 VERBS: Mapping[str, Verb] = MappingProxyType(
     {
@@ -42,6 +44,8 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
         "fetch": Verb(tuple[Keys], list[Report]),
         "forget": Verb(tuple[Keys], None),
         "note": Verb(tuple[OneKey, Progress], None),
+        "append": Verb(tuple[OneKey, Number, Number, Values], bool),
+        "parts": Verb(tuple[OneKey, Offset, Number], Parts),
         # coordination
         "revoke": Verb(tuple[Keys, bool], list[Revoked]),
         "join": Verb(tuple[WorkerInfo], None),

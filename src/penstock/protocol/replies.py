@@ -92,7 +92,13 @@ class Unblocked(Struct, array_like=True, tag=132):
     pass
 
 
-Reply = Ping | Pong | Refused | Published | Stepped | Value | Failed | Told | Blocked | Unblocked
+class Added(Struct, array_like=True, tag=133):
+    """Parts of these tasks may have come, or they have ended: look again. The keys are as they were listened for."""
+
+    keys: list[int | str]
+
+
+Reply = Ping | Pong | Refused | Published | Stepped | Value | Failed | Told | Blocked | Unblocked | Added
 decode_welcome = msgspec.msgpack.Decoder(Welcome | Refused).decode
 decode_reply = msgspec.msgpack.Decoder(Reply).decode
 

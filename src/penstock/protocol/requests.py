@@ -128,6 +128,16 @@ class UnwatchRequest(Struct, array_like=True, tag=22):
     keys: Keys
 
 
+class ListenRequest(Struct, array_like=True, tag=24):
+    """Push when parts of these tasks have come, and when they have ended. Only to a broker with `features.streams`."""
+
+    keys: Keys
+
+
+class UnlistenRequest(Struct, array_like=True, tag=25):
+    keys: Keys
+
+
 class StartedNote(Struct, array_like=True, tag=23):
     """What a worker runs now, as (token, row). Not answered."""
 
@@ -147,6 +157,8 @@ Request = (
     | WatchRequest
     | UnwatchRequest
     | StartedNote
+    | ListenRequest
+    | UnlistenRequest
 )
 
 decode_hello = msgspec.msgpack.Decoder(Hello).decode

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw
 
+from penstock.backend import check_parts
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge
 from penstock.guarding import MAX_KEY, check_guards
@@ -16,6 +18,8 @@ from penstock.queue import check_name
 
 MAX_MESSAGE = 8 << 20
 """Bytes of one packed message."""
+MAX_CONTENT_TYPE = 100
+"""Characters of the content type of a part."""
 MAX_QUEUES = 1_000
 """Queues of one worker, and of one demand."""
 LARGEST = (1 << 63) - 1
@@ -66,6 +70,16 @@ def check_outcome(outcome: Outcome) -> None:
     check_finite("the end of a task", outcome.done)
     check_finite("the time that a task took", outcome.runtime)
     check_number("the retries of a task", outcome.retries)
+
+
+def check_values(values: Sequence[tuple[bytes, str]]) -> None:
+    """Raise `MessageTooLarge` or `ConfigError` for parts that cannot be kept."""
+    check_parts(values)
+    for _, content_type in values:
+        if len(content_type) > MAX_CONTENT_TYPE:
+            raise ConfigError(
+                f"a content type of {len(content_type):,} characters; at most {MAX_CONTENT_TYPE} are kept"
+            )
 
 
 def check_json(value: bytes) -> None:

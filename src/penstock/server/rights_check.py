@@ -20,6 +20,8 @@ MAX_LIMIT = 10_000
 """Tasks of one claim."""
 MAX_LEASE = 86_400.0
 MAX_WAIT = 60.0
+GRANTED = 256
+"""Rights of one client that are remembered, until anybody's change."""
 
 
 class RightsCheck:
@@ -28,13 +30,24 @@ class RightsCheck:
     def __init__(self, identity: Identity, space: Space) -> None:
         self._identity = identity
         self._space = space
+        self._granted: set[tuple[Right, str]] = set()
+        self._as_of: object = None
 
     def need(self, right: Right, kind: str, name: str) -> None:
-        if not self._identity.may(right, self._space.name, name):
+        if not self.may(right, name):
             raise self._identity.refusal(right, kind, self._space.name, name)
 
     def may(self, right: Right, name: str) -> bool:
-        return self._identity.may(right, self._space.name, name)
+        now = self._identity.as_of
+        if self._as_of is not now or len(self._granted) > GRANTED:
+            self._as_of = now
+            self._granted.clear()
+        elif (right, name) in self._granted:
+            return True
+        granted = self._identity.may(right, self._space.name, name)
+        if granted:
+            self._granted.add((right, name))
+        return granted
 
     def consumer(self) -> None:
         """What is always admitted is for workers: not for those who may only publish."""

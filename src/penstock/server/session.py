@@ -20,22 +20,25 @@ from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
 from penstock.outcome import Report
 from penstock.protocol.refusals import code_of
-from penstock.protocol.replies import ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
+from penstock.protocol.replies import Added, ClaimReply, Failed, Published, Stepped, Told, answers_of, span_or_each
 from penstock.protocol.requests import (
     MOST_ITEMS,
     CallRequest,
     Ended,
     FollowUpRequest,
     InterruptRequest,
+    ListenRequest,
     PublishRequest,
     StartedNote,
     StepRequest,
+    UnlistenRequest,
     UnwatchRequest,
     WatchRequest,
 )
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
 from penstock.server.checking import check_finite, check_outcome, read_message
+from penstock.server.part_listening import PartListening
 from penstock.server.peer import Peer
 from penstock.server.publishing import Publishing
 from penstock.server.rights_check import RightsCheck
@@ -84,6 +87,7 @@ class ClientSession:
         self._idle: tuple[Demand, int] | None = None
         """The demand that found nothing, and how much had come by then."""
         self._watches: dict[int | str, Watch] = {}
+        self._listening = PartListening(space.store, lambda key: self.peer.send(Added([key])))
         self.credit = 0
         """Tasks that it has asked for and not got yet."""
         self.published = self.delivered = self.settled = 0
@@ -93,8 +97,8 @@ class ClientSession:
 
     @property
     def watched(self) -> int:
-        """Tasks whose results it waits for."""
-        return len(self._watches)
+        """Tasks whose results or parts it waits for."""
+        return len(self._watches) + len(self._listening)
 
     def handle(self, request: Any, size: int) -> None:
         if self._turns.closed:
@@ -308,7 +312,7 @@ class ClientSession:
 
     def _watch(self, request: WatchRequest, size: int) -> None:
         keys = [key for key in request.keys if key not in self._watches and self.rights.sees(key)]
-        if len(self._watches) + len(keys) > MAX_WATCHED:
+        if self.watched + len(keys) > MAX_WATCHED:
             self.peer.cut("malformed", f"more than {MAX_WATCHED:,} results are waited for")
             return
         watched = [self.space.store.watched(key) for key in keys]
@@ -340,6 +344,18 @@ class ClientSession:
                     report = replace(report, outcome=None)
             told.append(report)
         self.peer.send(Told(told))
+
+    def _listen(self, request: ListenRequest, size: int) -> None:
+        keys = [key for key in dict.fromkeys(request.keys) if key not in self._listening and self.rights.sees(key)]
+        if self.watched + len(keys) > MAX_WATCHED:
+            self.peer.cut("malformed", f"more than {MAX_WATCHED:,} results are waited for")
+            return
+        self._listening.add(keys)
+        if keys:
+            self.peer.send(Added(keys))  # what came before this was read, nobody was told
+
+    def _unlisten(self, request: UnlistenRequest, size: int) -> None:
+        self._listening.drop(request.keys)
 
     # The rest.
 
@@ -397,6 +413,7 @@ class ClientSession:
         for watch in set(self._watches.values()):
             watch.close()
         self._watches.clear()
+        self._listening.close()
         self.space.blocked.drop(self.peer)
         self.space.crew.lost(self, closed=clean)
 
@@ -428,5 +445,7 @@ HANDLERS: MappingProxyType[type, Callable[[ClientSession, Any, int], None]] = Ma
         WatchRequest: ClientSession._watch,
         UnwatchRequest: ClientSession._unwatch,
         StartedNote: ClientSession._started,
+        ListenRequest: ClientSession._listen,
+        UnlistenRequest: ClientSession._unlisten,
     }
 )

@@ -14,14 +14,14 @@ from penstock.broker import Key
 from penstock.coordinator import WorkerInfo
 from penstock.errors import ConfigError, PenstockError
 from penstock.guarding import MAX_KEY
-from penstock.outcome import Outcome, Progress, Report, State
+from penstock.outcome import Outcome, Parts, Progress, Report, State
 from penstock.protocol import calls
 from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.replies import Value
 from penstock.protocol.requests import CallRequest
 from penstock.queue import Queue, check_name
 from penstock.server.access.rights import Right
-from penstock.server.checking import check_outcome, check_progress, check_seconds, check_worker
+from penstock.server.checking import check_outcome, check_progress, check_seconds, check_values, check_worker
 from penstock.server.rights_check import MAX_LEASE
 
 if TYPE_CHECKING:
@@ -148,6 +148,23 @@ def note(s: ClientSession, key: Key, progress: Progress) -> object:
     _worked_on(s, key)
     check_progress(progress)
     return _run(s, s.space.engine.backend.note(key, progress))
+
+
+def append(s: ClientSession, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> object:
+    _worked_on(s, key)
+    check_values(values)
+    store = s.space.store
+    row = store.change(lambda wake: store.append(key, run, mark, values), durable=False, heavy=False)
+    if row is None:
+        return False
+    store.ears.added(row)
+    return True
+
+
+def parts(s: ClientSession, key: Key, offset: int, limit: int) -> object:
+    if not s.rights.sees(key):
+        return Parts(0, 0, (), ended=True)
+    return _run(s, s.space.engine.backend.parts(key, offset, limit))
 
 
 def _worked_on(s: ClientSession, key: Key) -> None:
@@ -351,7 +368,7 @@ VERBS: Mapping[str, Callable[[Call], None]] = MappingProxyType(
     {
         act.__name__: verb(act)
         for act in (
-            *(extend, depth, store, fetch, forget, note),
+            *(extend, depth, store, fetch, forget, note, append, parts),
             *(revoke, join, renew, leave, bury, reap, workers, acquire, resign, get, put),
             *(declare, queues, peek, purge, pause, resume, dead_letters, retry_dead, drop_dead, members),
         )

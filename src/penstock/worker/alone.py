@@ -41,7 +41,11 @@ class Alone:
 
                     with asyncio.Runner() as runner:
                         value = runner.run(value, context=context)
+                if self.slot.sink is not None:
+                    self.slot.sink.finish()
             except RAISED as error:
+                if self.slot.sink is not None:
+                    self.slot.sink.abandon()
                 return self._runner.fail(self.slot, error, self._now())
             return self._runner.succeed(self.slot, value, self._now())
 
@@ -56,7 +60,11 @@ class Alone:
                 value = self._call()
                 if self.slot.is_coroutine:
                     value = await value
+                if self.slot.sink is not None:
+                    await self.slot.sink.afinish()
             except RAISED as error:
+                if self.slot.sink is not None:
+                    await self.slot.sink.aabandon()
                 return self._runner.fail(self.slot, error, self._now())
             return self._runner.succeed(self.slot, value, self._now())
 

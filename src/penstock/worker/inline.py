@@ -98,7 +98,11 @@ class Inline:
                         value = context.run(plan.function, *slot.args)
                 else:
                     value = self._call(slot, delivery)
+                if slot.request.sink is not None:
+                    slot.request.sink.finish()
             except BaseException as error:
+                if slot.request.sink is not None:
+                    slot.request.sink.abandon()
                 now = monotonic()
                 settlement = fail(slot, error, now)
             else:

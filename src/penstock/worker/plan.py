@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.delivery import Delivery
 from penstock.message import Options
 from penstock.middleware import Running
+from penstock.partials import check_streams
 from penstock.pool import Traits
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Plan:
         """The plan of a worker of `app`."""
         keeps = app.keeps_results
         ignore = bool(task.options.ignore_result) or not keeps
+        if task.is_generator and not ignore:
+            check_streams(app)
         return cls(task, app.running, keeps_results=keeps, ignore_result=ignore)
 
     def _derive(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.delivery import RELEASE, Delivery, Settlement
+from penstock.partials import Sink
 from penstock.request import Request
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Slot:
     @property
     def is_coroutine(self) -> bool:
         return self.plan.is_coroutine
+
+    @property
+    def sink(self) -> Sink | None:
+        """Where the parts of this run go, if it has published any."""
+        sink: Sink | None = self.request.sink
+        return sink
 
     @property
     def early(self) -> bool:

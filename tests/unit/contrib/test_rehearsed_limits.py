@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import Penstock, Snooze, State, Task, TaskRevoked, debounce, singleton, throttle
+from penstock import Penstock, Snooze, State, Task, TaskRevoked, chain, debounce, singleton, throttle
 from penstock.contrib.rehearsal import Rehearsal, rehearse
 
 
@@ -112,6 +112,8 @@ def test_a_task_that_snoozes_for_ever_is_a_dead_letter(app: Penstock, tasks: Reh
     [letter] = app.engine.run(app.engine.inspect.dead_letters())
     assert letter.message is not None
     assert letter.message.headers == {"penstock-snoozes": "3"}
+    app.engine.run(app.engine.inspect.retry_dead([letter.id]))
+    assert len(tasks.run_to_end()) == 4, "its counts are fresh"
 
 
 def test_hooks_of_errors_hear_nothing_of_a_snooze(app: Penstock, tasks: Rehearsal) -> None:
@@ -131,6 +133,25 @@ def test_hooks_of_errors_hear_nothing_of_a_snooze(app: Penstock, tasks: Rehearsa
     app.task(name="t", base=Hooked)(work).delay()
     tasks.run_to_end()
     assert heard == []
+
+
+def test_what_a_beat_publishes_waits_for_its_limit_and_is_debounced(app: Penstock, tasks: Rehearsal) -> None:
+    limited = app.task(name="limited", rate_limit="1/m")(lambda: None)
+    quiet = app.task(name="quiet", unique=debounce(5, "q"))(lambda: None)
+    app.add_periodic_task(10, limited.s())
+    app.add_periodic_task(7, quiet.s())
+    ran = [one.task for one in tasks.run_schedules(121)]
+    assert ran.count("limited") in (2, 3), "of twelve ticks"
+    assert ran.count("quiet") >= 15, "seven seconds are longer than five"
+
+
+def test_a_part_of_a_canvas_waits_for_its_limit(app: Penstock, tasks: Rehearsal) -> None:
+    add = app.task(name="add", rate_limit="1/m")(lambda x, y: x + y)
+    result = chain(add.s(1, 1), add.s(1), add.s(1)).delay()
+    begun = tasks.clock.time()
+    tasks.run_to_end()
+    assert result.get() == 4
+    assert 119 < tasks.clock.time() - begun < 121
 
 
 def test_eagerly_nothing_waits_for_a_limit_or_a_snooze(app: Penstock) -> None:

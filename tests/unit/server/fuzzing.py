@@ -24,11 +24,13 @@ from penstock.protocol.requests import (
     FollowUpRequest,
     Hello,
     InterruptRequest,
+    ListenRequest,
     Ping,
     Pong,
     PublishRequest,
     StartedNote,
     StepRequest,
+    UnlistenRequest,
     UnwatchRequest,
     WatchRequest,
 )
@@ -59,6 +61,8 @@ class Fuzzer:
             *(self.call,) * 3,
             self.watch,
             self.unwatch,
+            self.listen,
+            self.unlisten,
             self.started,
             Ping,
             Pong,
@@ -230,6 +234,12 @@ class Fuzzer:
     def unwatch(self) -> object:
         return UnwatchRequest(self.some(self.key))
 
+    def listen(self) -> object:
+        return ListenRequest(self.some(self.key))
+
+    def unlisten(self) -> object:
+        return UnlistenRequest(self.some(self.key))
+
     def started(self) -> object:
         return StartedNote(self.worker(), self.some(lambda: (self.token(), self.row())))
 
@@ -259,6 +269,8 @@ class Fuzzer:
             "fetch": (self.some(self.key),),
             "forget": (self.some(self.key),),
             "note": (self.key(), Progress(self.moment(), self.maybe(self.moment), self.text())),
+            "append": (self.key(), self.number(), self.number(), self.some(lambda: (self.value(), self.text()))),
+            "parts": (self.key(), self.number(), self.number()),
             "revoke": (self.some(self.key), self.rng.random() < 0.5),
             "join": (worker(),),
             "renew": (self.some(self.worker), self.moment()),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from penstock.backend import Lost, Notify, Subscription
+from msgspec.structs import replace
+
+from penstock.backend import Lost, Notify, Subscription, check_parts
 from penstock.broker import Key
 from penstock.engines.memory.records import Place
 from penstock.engines.memory.store import Store
-from penstock.outcome import Outcome, Progress, Report, State
+from penstock.outcome import Outcome, Parts, Progress, Report, State
 
 
 class MemoryBackend:
@@ -43,6 +45,25 @@ class MemoryBackend:
             task = self._store.leased.get(str(key))
             if task is not None:
                 task.progress = progress
+
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        check_parts(values)
+        with self._store.lock:
+            return not self._ended(str(key)) and self._store.shelf.streams.append(str(key), run, mark, values)
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        with self._store.lock:
+            found = self._store.shelf.streams.parts(str(key), offset, limit)
+            if found is None:
+                return Parts(0, 0, [], ended=str(key) not in self._store.tasks or self._ended(str(key)))
+            return replace(found, ended=self._ended(str(key)))
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        with self._store.lock:
+            return self._store.shelf.streams.subscribe(str(key), notify)
+
+    def _ended(self, task_id: str) -> bool:
+        return self._store.shelf.get(task_id) is not None or task_id in self._store.letters
 
     def _put(self, task_id: str, outcome: Outcome) -> bool:
         task = self._store.tasks.get(task_id)

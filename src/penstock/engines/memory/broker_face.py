@@ -18,6 +18,7 @@ FEATURES = Features(
     max_batch=10_000,
     effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
     guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+    streams=True,
     durability="memory",
 )
 

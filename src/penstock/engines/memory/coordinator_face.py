@@ -63,7 +63,7 @@ class MemoryCoordinator:
             # A worker that fell silent is no longer listed; its leases run out in their own time.
             for worker in [one for one, (_, until) in store.workers.items() if until <= now]:
                 del store.workers[worker]
-            store.shelf.expire()
+            store.shelf.expire(store.tasks.__contains__)
             for name in [name for name, one in store.gatherings.items() if _is_over(one.closed, now)]:
                 del store.gatherings[name]
             _drop_ended(store.uniques, now)

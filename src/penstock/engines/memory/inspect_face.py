@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.memory.records import Letter, Line, Place, Task
 from penstock.engines.memory.settling import read
@@ -13,6 +11,7 @@ from penstock.engines.memory.store import Store
 from penstock.message import pack
 from penstock.outcome import Outcome, State
 from penstock.queue import Queue, QueueInfo
+from penstock.retry import afresh
 
 ORDER = {Place.READY: 0, Place.DELAYED: 1, Place.LEASED: 2}
 
@@ -92,7 +91,7 @@ class MemoryInspect:
             dead.queue,
             dead.priority,
             dead.partition,
-            dead.data if message is None else pack(replace(message, attempts=0, retries=0, eta=None)),
+            dead.data if message is None else pack(afresh(message)),
             self._store.now(),
             next(self._store.numbers),
             limit=dead.limit,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from functools import partial
 
 from penstock.backend import Notify
 from penstock.clock import Clock
+from penstock.engines.memory.streams import Streams
+from penstock.engines.memory.teller import Teller
 from penstock.outcome import Outcome, Report
 
 RESULT_TTL = 24 * 3600.0
@@ -24,6 +26,8 @@ class Result:
     task: str | None
     queue: str | None
     stored: float
+    bytes: int
+    """Of the value, and of the parts that were published before it."""
 
 
 class Listener:
@@ -37,6 +41,10 @@ class Listener:
 
     def wait(self, told: threading.Event, seconds: float) -> bool:
         return told.wait(seconds)
+
+    def tell(self, report: Report) -> None:
+        if not self.closed:
+            self.notify([report])
 
     def close(self) -> None:
         self.closed = True
@@ -52,8 +60,8 @@ class Shelf:
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._bytes = 0
         self._listeners: dict[str, list[Listener]] = {}
-        self._outbox: SimpleQueue[tuple[Listener, Report] | None] = SimpleQueue()
-        self._teller: threading.Thread | None = None
+        self._teller = Teller()
+        self.streams = Streams(clock, ttl, self._teller)
 
     def get(self, task_id: str) -> Result | None:
         result = self._results.get(task_id)
@@ -71,36 +79,45 @@ class Shelf:
         """Keep the first outcome of a task; `False` when it had one."""
         if self.get(task_id) is not None:
             return False
-        self.forget(task_id)  # an old one, which would keep its early place otherwise
-        self._results[task_id] = Result(outcome, task, queue, self._clock.time())
-        self._bytes += len(outcome.value)
-        self.expire()
+        self._drop(task_id)  # an old one, which would keep its early place otherwise
+        size = len(outcome.value) + self.streams.size(task_id)
+        self._results[task_id] = Result(outcome, task, queue, self._clock.time(), size)
+        self._bytes += size
+        self._bound()
+        self.streams.tell(task_id)
         self._tell(Report(task_id, outcome.state, outcome, task, queue, outcome.retries))
         return True
 
     def forget(self, task_id: str) -> None:
-        result = self._results.pop(task_id, None)
-        if result is not None:
-            self._bytes -= len(result.outcome.value)
+        self._drop(task_id)
+        self.streams.drop(task_id)
 
-    def expire(self) -> None:
+    def expire(self, runs: Callable[[str], bool]) -> None:
+        """Drop what is old, but for parts of tasks that still run."""
+        self._bound()
+        self.streams.expire(lambda task_id: task_id in self._results or runs(task_id))
+
+    def _bound(self) -> None:
         while self._results:
             task_id, oldest = next(iter(self._results.items()))
             if not self._is_old(oldest) and (self._bytes <= self._max_bytes or len(self._results) == 1):
                 return
             self.forget(task_id)
 
+    def _drop(self, task_id: str) -> None:
+        result = self._results.pop(task_id, None)
+        if result is not None:
+            self._bytes -= result.bytes
+
     def subscribe(self, keys: Sequence[str], notify: Notify) -> Listener:
         listener = Listener(self, keys, notify)
-        if self._teller is None:
-            self._teller = threading.Thread(target=self._run, name="penstock-memory-results", daemon=True)
-            self._teller.start()
+        self._teller.start()
         for key in keys:
             report = self.report(key)
             if report is None:
                 self._listeners.setdefault(key, []).append(listener)
             else:
-                self._outbox.put((listener, report))
+                self._teller.tell(partial(listener.tell, report))
         return listener
 
     def unsubscribe(self, listener: Listener) -> None:
@@ -112,19 +129,11 @@ class Shelf:
                     del self._listeners[key]
 
     def close(self) -> None:
-        if self._teller is not None:
-            self._outbox.put(None)
-            self._teller = None
+        self._teller.close()
 
     def _is_old(self, result: Result) -> bool:
         return self._clock.time() - result.stored >= self._ttl
 
     def _tell(self, report: Report) -> None:
         for listener in self._listeners.pop(report.id, ()):
-            self._outbox.put((listener, report))
-
-    def _run(self) -> None:
-        while (item := self._outbox.get()) is not None:
-            listener, report = item
-            if not listener.closed:
-                listener.notify([report])
+            self._teller.tell(partial(listener.tell, report))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
 from penstock.engines.rabbitmq.core import CONNECTING
 from penstock.engines.rabbitmq.replies import ids_of
-from penstock.outcome import Outcome, Progress, Report
+from penstock.errors import Unsupported
+from penstock.outcome import Outcome, Parts, Progress, Report
 
 if TYPE_CHECKING:
     from penstock.engines.rabbitmq.engine import RabbitEngine
+
+NO_PARTS = (
+    "RabbitMQ keeps no parts of running tasks: set result_backend to where they shall be kept, for example "
+    "redis://localhost:6379/1"
+)
 
 
 class RabbitBackend:
@@ -50,3 +56,12 @@ class RabbitBackend:
 
     async def note(self, key: Key, progress: Progress) -> None:
         """Progress is not told over RabbitMQ: it may be lost by contract, and here it always is."""
+
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        raise Unsupported(NO_PARTS)
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        raise Unsupported(NO_PARTS)
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        raise Unsupported(NO_PARTS)

@@ -8,16 +8,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from penstock.backend import Lost, Notify, Subscription
+from penstock.backend import Lost, Notify, Subscription, check_parts
 from penstock.blocking import running_loop
 from penstock.broker import Key
 from penstock.engines.server.faults import Broken
+from penstock.engines.server.part_listening import PartListening
 from penstock.engines.server.wire import LoopWire
 from penstock.errors import PenstockError
-from penstock.outcome import Outcome, Progress, Report
+from penstock.outcome import Outcome, Parts, Progress, Report
 from penstock.protocol.frames import frame
 from penstock.protocol.requests import UnwatchRequest, WatchRequest
 
@@ -61,6 +62,7 @@ class ServerBackend:
         self._listeners: dict[str, list[Listener]] = {}
         self._entering: deque[Listener] = deque()
         self._fetching: set[asyncio.Task[None]] = set()
+        self.part_listening = PartListening(engine)
         self._lock = threading.Lock()
         """Guards `_listeners`: the loop reads pushes, and so do callers that block."""
 
@@ -102,6 +104,18 @@ class ServerBackend:
 
     async def note(self, key: Key, progress: Progress) -> None:
         await self._engine.link.call("note", key, progress)
+
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        check_parts(values)
+        added: bool = await self._engine.link.call("append", key, run, mark, values)
+        return added
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        found: Parts = await self._engine.link.call("parts", key, offset, limit)
+        return found
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        return self.part_listening.subscribe(key, notify)
 
     # Listening.
 
@@ -207,6 +221,7 @@ class ServerBackend:
         self._listeners.clear()
         self._entering.clear()
         self._fetching.clear()
+        self.part_listening.forked()
         self._lock = threading.Lock()  # another thread of the parent may have held it
 
 

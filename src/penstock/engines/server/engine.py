@@ -58,7 +58,14 @@ class ServerEngine(NetworkEngine):
         self.line.interrupted = _interrupt_line
         self._lone.go(self.line)
         self._gathering = GatheringLink(self.settings.public)
-        self.keeper = Keeper(self.settings, self._gathering.session, self.backend.told, self._back, self._now_and_then)
+        self.keeper = Keeper(
+            self.settings,
+            self._gathering.session,
+            self.backend.told,
+            self.backend.part_listening.added,
+            self._back,
+            self._now_and_then,
+        )
         self._gathering.go(self.keeper)
         await self.keeper.open()
         try:
@@ -120,6 +127,7 @@ class ServerEngine(NetworkEngine):
         for request in self.coordinator.joins(self._gathering):
             wire.tell(request)
         self.backend.watch_again(wire)
+        self.backend.part_listening.listen_again(wire)
 
     def _now_and_then(self) -> None:
         self.line.tend()

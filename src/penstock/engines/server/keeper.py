@@ -12,7 +12,7 @@ from penstock.engines.server.faults import translate
 from penstock.engines.server.greeting import GREETING, compare_clocks, hello
 from penstock.engines.server.link import WINDOW, crowded
 from penstock.engines.server.settings import Settings
-from penstock.engines.server.wire import LoopWire, Tell
+from penstock.engines.server.wire import Added, LoopWire, Tell
 from penstock.errors import BrokerUnavailable, ConfigError
 from penstock.protocol.replies import Welcome
 from penstock.protocol.requests import Goodbye
@@ -29,13 +29,14 @@ class Keeper:
         settings: Settings,
         session: int,
         tell: Tell,
+        added: Added,
         back: Callable[[LoopWire], None],
         now_and_then: Callable[[], None],
     ) -> None:
         """`back` is called with every new connection, before anything else is sent on it; `now_and_then` about every
         `LOOK` seconds."""
         self._settings, self._session = settings, session
-        self._tell, self._back, self._now_and_then = tell, back, now_and_then
+        self._tell, self._added, self._back, self._now_and_then = tell, added, back, now_and_then
         self._loop = asyncio.get_running_loop()
         self._wire: LoopWire | None = None
         self._up = asyncio.Event()
@@ -160,7 +161,7 @@ class Keeper:
 
     async def _greet(self, host: str, port: int) -> None:
         settings = self._settings
-        wire = LoopWire(self._tell)
+        wire = LoopWire(self._tell, self._added)
         try:
             if settings.socket is not None:
                 await self._loop.create_unix_connection(lambda: wire, settings.socket)

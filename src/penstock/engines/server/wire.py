@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.broker import Key
 from penstock.engines.server.faults import Broken
 from penstock.errors import PenstockError
 from penstock.outcome import Report
 from penstock.protocol.frames import FrameError, Frames, frame
 from penstock.protocol.refusals import error_of
+from penstock.protocol.replies import Added as AddedParts
 from penstock.protocol.replies import (
     Blocked,
     Failed,
@@ -30,16 +32,17 @@ from penstock.protocol.replies import (
 from penstock.protocol.requests import Hello, Ping, Pong, StepRequest
 
 Tell = Callable[[list[Report]], None]
+Added = Callable[[list[Key]], None]
 PARTING = 0.5
 """Seconds for the end of a connection."""
 ANSWERS = (Published, Stepped, Value)
 
 
 class LoopWire(asyncio.Protocol):
-    def __init__(self, tell: Tell) -> None:
-        """`tell` is given the reports that the broker pushes."""
+    def __init__(self, tell: Tell, added: Added) -> None:
+        """`tell` is given the reports that the broker pushes, `added` the keys of tasks with new parts."""
         self._loop = asyncio.get_running_loop()
-        self._tell = tell
+        self._tell, self._added = tell, added
         self._frames = Frames()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -134,6 +137,8 @@ class LoopWire(asyncio.Protocol):
                 answer.set_exception(error_of(reply.code, reply.text))
         elif kind is Told:
             self._tell(reply.reports)
+        elif kind is AddedParts:
+            self._added(reply.keys)
         elif kind is Ping:
             self._send(Pong())
         elif kind is Refused:

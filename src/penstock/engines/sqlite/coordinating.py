@@ -81,7 +81,14 @@ class SqliteCoordinator:
         while self._db.read(reaper.needs_clearing):
             if not self._store.change(lambda wake: reaper.clear(), durable=False):
                 break
+        await self._drop_stale_parts()
         return count
+
+    async def _drop_stale_parts(self) -> None:
+        streams = self._store.streams
+        if streams.may_be_stale():
+            while stale := self._db.read(streams.stale):
+                self._store.change(lambda wake, rows=stale: self._store.drop_parts(rows), durable=False)  # type: ignore[misc]  # mypy: lambda default
 
     async def workers(self) -> Sequence[WorkerInfo]:
         def work() -> list[WorkerInfo]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from penstock.backend import Lost, Notify, Subscription
+from penstock.backend import Lost, Notify, Subscription, check_parts
 from penstock.broker import Answer, Demand, Features, Key, Lease, Step
 from penstock.delivery import Receipt, Settlement
 from penstock.engines.sqlite.coordinating import SqliteCoordinator
@@ -20,7 +20,7 @@ from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours, Store
 from penstock.errors import StoreError
 from penstock.message import Message
-from penstock.outcome import Outcome, Progress, Report
+from penstock.outcome import Outcome, Parts, Progress, Report
 
 if TYPE_CHECKING:
     from penstock.engines.sqlite.group import Group
@@ -38,6 +38,7 @@ def features(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        streams=True,
         durability=durability,
     )
 
@@ -138,6 +139,24 @@ class SqliteBackend:
                 durable=False,
                 heavy=False,
             )
+
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        check_parts(values)
+        store = self._engine.store
+
+        def work(wake: Wake) -> bool:
+            wake.results = True  # who waits for parts sleeps beside those who wait for results
+            return store.append(key, run, mark, values) is not None
+
+        return store.change(work, durable=False, heavy=False)
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        store = self._engine.store
+        store.ears.heard(store.watched(key))
+        return store.db.read(lambda: store.parts(key, offset, limit))
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        return self._engine.store.subscribe_parts(key, notify)
 
 
 class SqliteEngine:

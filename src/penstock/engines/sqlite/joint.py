@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from msgspec import Struct
 
-from penstock.broker import Answer, Demand, Full, LeaseLost
+from penstock.broker import Accepted, Answer, Demand, Full, LeaseLost
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite.claiming import Claimed
 from penstock.engines.sqlite.hearing import Answer as Told
@@ -124,6 +124,26 @@ class Joint:
     def _apply(self, batch: Sequence[Work], wake: Wake, parked: Parked, served: list[Work]) -> None:
         for work in batch:
             work.clear()
+        if not (len(batch) == 1 and self._hand_over(batch[0], parked, served)):
+            self._do_all(batch, wake, parked, served)
+        self._remember([work for work in (*batch, *served) if work.mark is not None])
+
+    def _hand_over(self, work: Work, parked: Parked, served: list[Work]) -> bool:
+        """A lone message goes to who waits for it, if that is all that is to be done."""
+        if len(work.publish) != 1 or work.follow_up or work.finished or work.settle or work.demand is not None:
+            return False
+        handing = self._store.handing
+        queue = handing.queue_of(work.publish[0])
+        for taker in () if queue is None else parked(1 << (queue & 63)):
+            claimed = None if taker.demand is None else handing.hand_over(work.publish[0], taker.demand)
+            if claimed is not None:
+                taker.claims = [claimed]
+                served.append(taker)
+                work.answers = [[Accepted(claimed.rows[0][0])]]
+            return claimed is not None
+        return False
+
+    def _do_all(self, batch: Sequence[Work], wake: Wake, parked: Parked, served: list[Work]) -> None:
         self._publish(batch, wake)
         follow_up, claim = self._store.publisher.follow_up, self._store.claimer.claim
         touched: set[int] = set()
@@ -141,19 +161,19 @@ class Joint:
                 work.claims = claim(work.demand)
         if wake.queues:
             self._serve(parked, wake, served)
-        self._remember([work for work in (*batch, *served) if work.mark is not None])
 
     def _serve(self, parked: Parked, wake: Wake, served: list[Work]) -> None:
         """What is new goes to those who wait, as far as it goes."""
         left, idle = wake.tasks, 0
         for work in parked(wake.queues):
-            if left <= 0 or idle >= IN_VAIN or work.demand is None:
-                break
-            work.claims = self._store.claimer.claim(work.demand)
+            if work.demand is not None:
+                work.claims = self._store.claimer.claim(work.demand)
             if work.claims:
                 served.append(work)
                 left -= sum(len(claimed.rows) for claimed in work.claims)
             idle = 0 if work.claims else idle + 1
+            if left <= 0 or idle >= IN_VAIN:
+                break
 
     def _publish(self, batch: Sequence[Work], wake: Wake) -> None:
         """Those for one lane together: a lone publish costs what its pages cost."""

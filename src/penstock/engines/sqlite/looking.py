@@ -42,6 +42,12 @@ class Lookup:
         """`False` for a task that is surely still here: a cheap question, before the whole report."""
         return self._db.query("SELECT 1 FROM task WHERE id = ?", (row,)).fetchone() is None
 
+    def has_ended(self, row: int) -> bool:
+        """It has an outcome, or is a dead letter."""
+        if results.find(self._db.query, row) is not None:
+            return True
+        return self._db.query("SELECT 1 FROM dead WHERE id = ?", (row,)).fetchone() is not None
+
     def reports(self, keys: Sequence[Key]) -> list[Report]:
         return [self.report(key) for key in keys]
 

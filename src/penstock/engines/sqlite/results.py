@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from penstock.codec import failure
 from penstock.engines.sqlite.database import Database, Execute
 from penstock.engines.sqlite.ids import runs
+from penstock.engines.sqlite.streams import drop
 from penstock.errors import DecodeError, TaskRevoked
 from penstock.outcome import Outcome, State
 from penstock.outcome_runs import RUN_BYTES, encode_run, entry_of, read_entry, read_run
@@ -52,7 +53,8 @@ class Results:
                 self._db.execute(INSERT, (row, row, self._now(), worker, single, len(single)))
 
     def forget(self, row: int) -> None:
-        """Drop one result. Inside a write transaction."""
+        """Drop one result, and the parts before it. Inside a write transaction."""
+        drop(self._db.execute, row, row)
         found = self._db.execute(
             "SELECT run, lo, hi, at, worker, v FROM result WHERE lo <= ? ORDER BY lo DESC LIMIT 1", (row,)
         ).fetchone()
@@ -82,6 +84,7 @@ class Results:
         for run, low, high in gone:
             self._db.execute("DELETE FROM result WHERE run = ?", (run,))
             self._db.execute("DELETE FROM alias WHERE id BETWEEN ? AND ?", (low, high))
+            drop(self._db.execute, low, high)
         return len(gone)
 
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from penstock.backend import Notify
 from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
 from penstock.delivery import Delivery, Receipt, Settlement
@@ -20,9 +22,11 @@ from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ending import Ending
 from penstock.engines.sqlite.guards import Guards
+from penstock.engines.sqlite.handing import Handing
 from penstock.engines.sqlite.ids import FIRST_TASK, PARKED, lane_of
 from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.limiters import Limiters, signed
+from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
@@ -35,9 +39,11 @@ from penstock.engines.sqlite.revoking import Revoker
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.settling import Settler
 from penstock.engines.sqlite.spare import Spare
+from penstock.engines.sqlite.streams import Streams, drop
 from penstock.engines.sqlite.watching import Watch, Watcher, Watches
 from penstock.errors import BrokerError, StoreFull
 from penstock.message import Message, Unique
+from penstock.outcome import Parts, State
 from penstock.public_ids import PublicIds
 
 T = TypeVar("T")
@@ -85,6 +91,7 @@ class Store:
         self.limiters = Limiters(self.db, self.now)
         self.readier = Readier(self.db, self.catalog, self.counters, self.limiters, self.now)
         self.revoker = Revoker(self.db, self.catalog, self.counters, self.limiters, self.results, self.now)
+        self.streams = Streams(self.db, settings.result_expires, settings.result_max_bytes, self.now)
         self.publisher = Publisher(
             self.db,
             self.catalog,
@@ -99,6 +106,7 @@ class Store:
         )
         self.ending = Ending(self.db, self.publisher)
         self.claimer = Claimer(self.db, self.catalog, self.readier, self.limiters, self.revoker.drop_leased, self.now)
+        self.handing = Handing(self.db, self.catalog, self.counters, self.now)
         self.settler = Settler(
             self.db,
             self.catalog,
@@ -113,7 +121,10 @@ class Store:
         self.reaper = Reaper(self.db, self.catalog, self.registry, self.readier, self.limiters, self.results, self.now)
         self.lookup = Lookup(self.db, self.ids, self.registry)
         self.watches = Watches(self.db, self.lookup)
-        self.watcher = Watcher(self.watches, board, Bell(os.path.join(folder, result_bell(board.place))))
+        self.ears = Ears(self.db, self.lookup, self.streams)
+        self.watcher = Watcher(
+            self.watches, self.ears.look, board, Bell(os.path.join(folder, result_bell(board.place)))
+        )
         self._bell = Bell(os.path.join(folder, work_bell(board.place)))
         self._masks: dict[tuple[str, tuple[str, ...]], int] = {}
         self._waiting = 0
@@ -312,6 +323,36 @@ class Store:
 
     def subscribe(self, keys: Sequence[Key], notify: Notify) -> Watch:
         return self.watcher.subscribe([self.watched(key) for key in keys], notify)
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None]) -> Ear:
+        key = self.watched(key)
+        ear = self.ears.add(key, notify)
+        ear.watch = self.watcher.subscribe([key], ear.tell)
+        return ear
+
+    def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> int | None:
+        """Add parts of a task that has not ended, inside a write transaction; returns its row, or `None` when nothing
+        is added."""
+        row = key if isinstance(key, int) else self.row_to_store(key)
+        if self.has_result(row) or self.db.execute("SELECT 1 FROM dead WHERE id = ?", (row,)).fetchone():
+            return None
+        return row if self.streams.append(row, run, mark, values) else None
+
+    def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        """What is kept of a task's parts, inside `Database.read`."""
+        row = self.lookup.row(key)
+        found = None if row is None else self.streams.parts(row, offset, limit)
+        if found is None:
+            state = self.lookup.report(key).state
+            return Parts(0, 0, (), ended=state.terminal or state is State.UNKNOWN)
+        return replace(found, ended=row is not None and self.lookup.has_ended(row))
+
+    def drop_parts(self, rows: Sequence[int]) -> None:
+        """Inside a write transaction."""
+        for row in rows:
+            drop(self.db.execute, row, row)
+            if row < FIRST_TASK and not self.has_result(row):
+                self.db.execute("DELETE FROM alias WHERE id = ?", (row,))
 
     def watched(self, key: Key) -> Key:
         """The key as `Watches` knows it: the row where it was minted here."""

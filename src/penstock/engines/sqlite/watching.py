@@ -258,8 +258,10 @@ def _notify(watch: Watch, reports: Sequence[Report]) -> None:
 class Watcher:
     """The thread of an embedded engine."""
 
-    def __init__(self, watches: Watches, board: Board, bell: Bell) -> None:
+    def __init__(self, watches: Watches, look_for_parts: Callable[[], None], board: Board, bell: Bell) -> None:
+        """Who waits for parts waits for a result as well: `look_for_parts` is called when the others look."""
         self._watches = watches
+        self._look_for_parts = look_for_parts
         self._board = board
         self._bell = bell
         self._lock = threading.Lock()
@@ -283,6 +285,7 @@ class Watcher:
             try:
                 if waiting:
                     self._watches.look()
+                    self._look_for_parts()
             except PenstockError:
                 pass  # the callers' own calls meet the same error, and tell it
             except Exception:

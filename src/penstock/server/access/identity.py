@@ -80,6 +80,11 @@ class Identity:
         return self.proof.account(self.user, self._book.snapshot)
 
     @property
+    def as_of(self) -> object:
+        """Another object after each change of anybody's rights."""
+        return self._book.snapshot
+
+    @property
     def tags(self) -> frozenset[str]:
         account = self.account
         return account.tags if account else frozenset()

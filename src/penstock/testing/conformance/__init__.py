@@ -31,6 +31,7 @@ from penstock.testing.conformance import (
     area_result,
     area_revoke,
     area_step,
+    area_stream,
 )
 from penstock.testing.conformance.expect import Violation
 from penstock.testing.conformance.kit import Kit
@@ -49,6 +50,7 @@ AREAS: Mapping[str, Sequence[Check]] = {
     "limited": area_limited.CHECKS,
     "effects": area_effects.CHECKS,
     "result": area_result.CHECKS,
+    "stream": area_stream.CHECKS,
     "revoke": area_revoke.CHECKS,
     "coordination": area_coordination.CHECKS,
     "inspect": area_inspect.CHECKS,

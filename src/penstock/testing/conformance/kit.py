@@ -182,13 +182,15 @@ class Kit:
         for report in await self.fetch(*keys):
             within(report.state, allowed, "state of a task that was revoked or purged")
 
-    async def refused(self, call: Coroutine[Any, Any, object], what: str) -> None:
-        """The engine does not declare `what` in its features, so it must refuse it with a `ConfigError`."""
+    async def refused(self, call: Coroutine[Any, Any, object], what: str, engine: Engine | None = None) -> None:
+        """`engine` (or the first one) does not declare `what` in its features, so it must refuse it with a
+        `ConfigError`."""
         try:
-            await self.call(call)
+            await self.call(call, engine)
         except ConfigError:
             return
-        raise Violation(f"{what} is not among the features of {self.features.engine}, but was not refused")
+        name = (engine or self.engine).broker.features.engine
+        raise Violation(f"{what} is not among the features of {name}, but was not refused")
 
 
 class Running(Generic[T]):

@@ -11,22 +11,57 @@ local function ring(queue)
   end
 end
 
-local function turn(priority) return (9 - priority) * 1e15 + call('INCR', P .. ':turn') end
+-- At the end of a script: its counters, and whoever waits for what was shut and may still go.
+local function conclude()
+  write_counts()
+  for queue in pairs(reopened) do
+    if call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end
+  end
+end
 
 -- Let tasks wait in their lane for a worker. `pairs` = place, id, place, id…
 local function line_up(lane, places_and_ids)
-  local queue, suffix = queue_of(lane), string.match(lane, '^[^/]*/[^/]*/(.*)$')
+  local queue, entry, partition, name = split(lane)
+  local is_shut = name and call('ZSCORE', P .. ':shut:' .. queue, entry)
   if call('EXISTS', P .. ':r:' .. lane) == 0 then
-    call('ZADD', P .. ':lanes:' .. queue, turn(tonumber(string.sub(suffix, 1, 1))), suffix)
+    if name then call('ZADD', P .. ':lp:' .. queue .. '/' .. entry, call('INCR', P .. ':turn'), partition) end
+    if not is_shut then
+      call('ZADD', P .. ':lanes:' .. queue, 'NX', turn(tonumber(string.sub(entry, 1, 1))), entry)
+    end
   end
   many('ZADD', P .. ':r:' .. lane, places_and_ids)
   count(queue, 'ready', #places_and_ids / 2)
-  ring(queue)
+  if not is_shut then ring(queue) end
 end
 
 local function close_if_empty(lane)
-  if call('EXISTS', P .. ':r:' .. lane) == 0 then
-    call('ZREM', P .. ':lanes:' .. queue_of(lane), (string.match(lane, '^[^/]*/[^/]*/(.*)$')))
+  if call('EXISTS', P .. ':r:' .. lane) == 1 then return false end
+  local queue, entry, partition, name = split(lane)
+  if name then
+    local partitions = P .. ':lp:' .. queue .. '/' .. entry
+    call('ZREM', partitions, partition)
+    if call('EXISTS', partitions) == 1 then return true end
+    unshut(queue, entry)
+  end
+  call('ZREM', P .. ':lanes:' .. queue, entry)
+  return true
+end
+
+-- Whether a task of this lane waits, ready or delayed.
+local function waits(lane, id)
+  return call('ZSCORE', P .. ':r:' .. lane, id) or call('ZSCORE', P .. ':due:' .. queue_of(lane), id)
+end
+
+-- Take a waiting task out of where it waits; false when it does not wait.
+local function lift(lane, id)
+  local queue = queue_of(lane)
+  if call('ZREM', P .. ':r:' .. lane, id) == 1 then
+    count(queue, 'ready', -1)
+    close_if_empty(lane)
+    return true
+  end
+  if call('ZREM', P .. ':due:' .. queue, id) == 1 then
+    count(queue, 'delayed', -1)
     return true
   end
   return false
@@ -51,8 +86,10 @@ local function place(lane, id, due)
   end
 end
 
--- What is due queues up behind what is ready, in the order of the due times. Returns how many.
+-- What is due queues up behind what is ready, in the order of the due times, and what was shut until now is open.
+-- Returns how many were due.
 local function promote(queue, most)
+  reopen_due(queue, most)
   local key = P .. ':due:' .. queue
   local ids = call('ZRANGEBYSCORE', key, '-inf', seconds(now), 'LIMIT', 0, most)
   if #ids == 0 then return 0 end

@@ -33,18 +33,24 @@ if take() == '1' then
     for _, queue in ipairs(want.queues) do call('ZREM', P .. ':wait:' .. queue, waiter) end
   end
   for _, queue in ipairs(want.queues) do promote(queue, 1000) end
-  taken = claim(nonce, want)
+  local is_more
+  taken, is_more = claim(nonce, want)
+  local function first_of(key) return tonumber(call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')[2]) or math.huge end
+  local first = is_more and now or math.huge
   for _, queue in ipairs(want.queues) do
     if #taken == 0 and wait > 0 then
       call('ZADD', P .. ':wait:' .. queue, seconds(now + wait), waiter)
-      local first = call('ZRANGE', P .. ':due:' .. queue, 0, 0, 'WITHSCORES')[2]
-      if first and (due == '' or tonumber(first) - now < tonumber(due)) then due = seconds(tonumber(first) - now) end
-    elseif #taken > 0 and call('EXISTS', P .. ':lanes:' .. queue) == 1 then
-      ring(queue) -- more than this one can take
+      first = math.min(first, first_of(':due:' .. queue), alarm(queue, first_of(':shut:' .. queue), waiter))
+    elseif #taken > 0 then
+      if was_waiting then drop_alarm(queue, waiter) end
+      if call('EXISTS', P .. ':lanes:' .. queue) == 1 or first_of(':shut:' .. queue) < math.huge then
+        ring(queue) -- more than this one can take, or that somebody else must wake up for
+      end
     end
   end
+  if first < math.huge then due = seconds(first - now) end
 end
-write_counts()
+conclude()
 local settled = table.concat(answers)
 call('SET', memory, settled, 'EX', MEMORY)
 return { settled, taken, due }

@@ -1,0 +1,277 @@
+"""Reading parts while a real worker runs the task: in each pool, blocking and awaited, from any offset, to any end."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from penstock import (
+    DecodeError,
+    PartsLost,
+    Penstock,
+    ResultTimeout,
+    ResultUnavailable,
+    SignatureError,
+    State,
+    TaskRevoked,
+)
+from penstock.contrib.rehearsal import rehearse
+from penstock.outcome import MOST_PARTS
+from tests import keys
+from tests.unit.pools.test_pools import ANSWER, POOLS, working
+
+
+@pytest.fixture
+def app() -> Penstock:
+    return Penstock("streams", broker="memory://")
+
+
+def told(task: Any, offset: int = 0) -> list[Any]:
+    return list(task.stream(offset, timeout=ANSWER))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_kind_of_task_publishes(app: Penstock, pool: str) -> None:
+    @app.task(bind=True)
+    def plain(self: Any, most: int) -> str:
+        for number in range(most):
+            self.publish_partial(number)
+        return "plain"
+
+    @app.task(bind=True)
+    async def coroutine(self: Any, most: int) -> str:
+        for number in range(most):
+            await self.apublish_partial(number)
+        return "coroutine"
+
+    @app.task
+    def generator(most: int) -> Iterator[int]:
+        yield from range(most)
+
+    @app.task
+    async def agenerator(most: int) -> AsyncIterator[int]:
+        for number in range(most):
+            yield number
+
+    with working(app, pool):
+        for task, value in ((plain, "plain"), (coroutine, "coroutine"), (generator, None), (agenerator, 999)):
+            result = task.delay(1_000)  # type: ignore[attr-defined]  # mypy: the join of four kinds of task
+            assert told(result) == [*range(1_000)]
+            assert result.get(timeout=ANSWER) == value
+            assert (result.partial(), told(result, 998), told(result, -1)) == (999, [998, 999], [999])
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_parts_are_seen_while_the_task_goes_on(app: Penstock, pool: str) -> None:
+    seen = threading.Semaphore(0)
+
+    @app.task
+    def steps() -> Iterator[int]:
+        for number in range(3):
+            yield number
+            assert seen.acquire(timeout=ANSWER)
+
+    with working(app, pool):
+        result = steps.delay()
+        stream = result.stream(timeout=ANSWER)
+        for number in range(3):
+            assert (next(stream), result.partial(), stream.offset, stream.run) == (number, number, number + 1, 0)
+            assert result.state is not State.SUCCESS
+            seen.release()
+        assert next(stream, "end") == "end"
+
+
+def test_awaited(app: Penstock) -> None:
+    @app.task
+    async def count(most: int) -> AsyncIterator[int]:
+        for number in range(most):
+            yield number
+
+    async def read() -> None:
+        result = await count.adelay(600)
+        stream = result.astream(timeout=ANSWER)
+        assert [value async for value in stream] == [*range(600)]
+        assert (stream.offset, stream.run, await result.apartial()) == (600, 0, 599)
+        async with result.astream(590) as rest:
+            assert await anext(rest) == 590
+
+    with working(app, "asyncio"):
+        asyncio.run(read())
+
+
+def test_a_task_that_is_tried_again_goes_on_behind_its_first_run(app: Penstock) -> None:
+    @app.task(bind=True, max_retries=1)
+    def twice(self: Any) -> Iterator[str]:
+        yield f"run {self.request.retries}"
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+
+    with working(app, "threads"):
+        stream = twice.delay().stream(timeout=ANSWER)
+        assert [(value, stream.run, stream.offset) for value in stream] == [("run 0", 0, 1), ("run 1", 1, 2)]
+
+
+def test_a_task_in_the_place_of_another_goes_on_behind_it(app: Penstock) -> None:
+    @app.task
+    def other() -> Iterator[str]:
+        yield "other"
+
+    @app.task(bind=True, max_retries=2)
+    def first(self: Any) -> Iterator[str]:
+        yield "first"
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        raise self.replace(other.s())
+
+    with rehearse(app) as tasks:
+        result = first.delay()
+        tasks.run_all()
+        stream = result.stream()
+        assert [(value, stream.run) for value in stream] == [("first", 0), ("first", 1), ("first", 2), ("other", 2)]
+
+
+def test_a_failure_comes_at_the_end(app: Penstock) -> None:
+    @app.task
+    def fails() -> Iterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    with working(app, "threads"):
+        stream = fails.delay().stream(timeout=ANSWER)
+        assert next(stream) == 1
+        with pytest.raises(ValueError, match="no"):
+            next(stream)
+        assert list(fails.delay().stream(timeout=ANSWER, propagate=False)) == [1]
+
+
+def test_a_revoked_generator_is_closed_between_two_values(app: Penstock) -> None:
+    closed = threading.Event()
+
+    @app.task
+    def endless() -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                yield number
+                number += 1
+                time.sleep(0.001)
+        finally:
+            closed.set()
+
+    with working(app, "threads"):
+        result = endless.delay()
+        stream = result.stream(timeout=ANSWER)
+        assert next(stream) == 0
+        result.revoke()
+        with pytest.raises(TaskRevoked):
+            for _ in stream:
+                pass
+        assert closed.wait(ANSWER)
+        assert result.state is State.REVOKED
+
+
+def test_an_async_generator_that_is_ended_in_the_middle_is_closed(app: Penstock) -> None:
+    closed = threading.Event()
+
+    @app.task
+    async def waits() -> AsyncIterator[int]:
+        try:
+            yield 0
+            await asyncio.sleep(3600)
+        finally:
+            closed.set()
+
+    with working(app, "asyncio"):
+        result = waits.delay()
+        stream = result.stream(timeout=ANSWER)
+        assert next(stream) == 0
+        result.revoke(terminate=True)
+        with pytest.raises(TaskRevoked):
+            next(stream)
+        assert closed.wait(ANSWER)
+
+
+def test_a_slow_reader_holds_one_page(app: Penstock) -> None:
+    with rehearse(app) as tasks:
+        count = app.task(name="count")(_count)
+        result = count.delay(1_000)
+        tasks.run_all()
+        stream = result.stream()
+        held = [len(stream._page) for _ in stream]
+        assert max(held) < 256
+
+
+def test_what_fell_out_of_what_is_kept_is_told(app: Penstock) -> None:
+    with rehearse(app) as tasks:
+        count = app.task(name="count")(_count)
+        result = count.delay(MOST_PARTS + 10)
+        tasks.run_all()
+        with pytest.raises(PartsLost, match=r"go on with stream\(10\), which skips 10") as lost:
+            next(result.stream())
+        assert (lost.value.offset, lost.value.first, lost.value.end) == (0, 10, MOST_PARTS + 10)
+        assert next(result.stream(lost.value.first)) == 10
+        with pytest.raises(PartsLost, match="the task began anew"):
+            next(result.stream(MOST_PARTS + 11))
+
+
+def test_a_stream_of_nothing(app: Penstock) -> None:
+    with rehearse(app) as tasks:
+        quiet = app.task(name="quiet")(lambda: 1)
+        result = quiet.delay()
+        assert result.partial("nothing yet") == "nothing yet"
+        with pytest.raises(ResultTimeout, match=r"published nothing for 0\.01 s, after 0 parts"):
+            next(result.stream(timeout=0.01))
+        tasks.run_all()
+        assert list(result.stream()) == []
+        with pytest.raises(ResultUnavailable, match="is unknown here"):
+            next(app.AsyncResult("stranger").stream())
+        with pytest.raises(ResultUnavailable, match="ignore"):
+            next(quiet.apply_async(ignore_result=True).stream())
+
+
+def test_a_reader_that_leaves_waits_for_nothing_more(app: Penstock) -> None:
+    with rehearse(app):
+        result = app.task(name="t")(lambda: 1).delay()
+        with result.stream(timeout=0.01) as stream, pytest.raises(ResultTimeout):
+            next(stream)
+        streams = app.engine._store.shelf.streams  # type: ignore[attr-defined]  # the memory engine's
+        assert streams._listeners == {}
+
+
+def test_what_keys_sign_is_verified_when_it_is_read() -> None:
+    settings: Any = {"result_compression": "zlib", "compression_min_bytes": 10}
+    app = Penstock("unit", broker="memory://", security_key=keys.pem(keys.private()), **settings)
+    with rehearse(app) as tasks:
+        count = app.task(name="text")(_text)
+        result, other = count.delay(), count.delay()
+        tasks.run_all()
+        [part] = app.engine.run(app.backend.parts(result.key, 0, 10)).parts
+        assert part.content_type == "json+zlib+signed"
+        assert (list(result.stream()), result.partial()) == (["all work and no play " * 9], "all work and no play " * 9)
+        store = app.engine._store.shelf.streams  # type: ignore[attr-defined]  # the memory engine's
+        store._streams[other.id] = store._streams[result.id]
+        with pytest.raises(SignatureError):
+            next(other.stream())
+
+
+def test_a_part_that_does_not_fit_its_annotation_is_told_and_passed(app: Penstock) -> None:
+    with rehearse(app) as tasks:
+        count = app.task(name="count")(_count)
+        result = count.delay(0)
+        app.engine.run(app.backend.append(result.key, 0, 1, [(b'"no"', "json"), (b"7", "json")]))
+        tasks.run_all()
+        stream = result.stream()
+        with pytest.raises(DecodeError, match="a part does not fit the annotation"):
+            next(stream)
+        assert list(stream) == [7]
+
+
+def _count(most: int) -> Iterator[int]:
+    yield from range(most)
+
+
+def _text() -> Iterator[str]:
+    yield "all work and no play " * 9
