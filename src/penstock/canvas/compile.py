@@ -284,6 +284,11 @@ def _goes_on(first: Node, node: Node, distance: int, adjacent: bool) -> bool:
     """Whether `node` is followed by the same as `first`, as its member `distance` further on."""
     if not adjacent or node.alone or first.errors != node.errors or len(first.next) != len(node.next):
         return False
+    if len(node.next) == 1:  # what nearly all are; a group may be large
+        one, other = first.next[0], node.next[0]
+        if type(one) is not Into or type(other) is not Into:
+            return False
+        return one.gathering == other.gathering and one.index + distance == other.index
     for one, other in zip(first.next, node.next, strict=True):
         if not (isinstance(one, Into) and isinstance(other, Into) and one.gathering == other.gathering):
             return False

@@ -19,11 +19,12 @@ from penstock.canvas.holding import holder
 from penstock.canvas.messages import Messages
 from penstock.codec import JOINABLE, JSON, transcoded
 from penstock.effects import Effect, Publish, Put
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, MessageTooLarge
 from penstock.message import OWN_HEADERS, Message, Options, Place, graph_key, node_id
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.request import Request
 
 
 def instead(app: Penstock, canvas: Canvas[Any], message: Message, task_id: str) -> tuple[str, tuple[Effect, ...]]:
@@ -53,6 +54,12 @@ def beside(
     return _begun(app, group(calls), message, task_id, bridge)[1]
 
 
+def add_member(request: Request, call: Canvas[Any]) -> None:
+    """Let the chord of which this run is a member wait for `call`, too. Raises as `check_member`."""
+    check_member(None if request.delivery is None else request.delivery.graph, _place(request.message))
+    request.added = (*request.added, call)
+
+
 def check_member(graph: Graph | None, place: Place | None) -> Into:
     """The way of a member into its gathering. Raises `ConfigError` for what is none."""
     edges = graph.at(place.node).next if graph is not None and place is not None else ()
@@ -77,10 +84,17 @@ def _begun(
     holder(app, compiled.graph)
     stored = app.pipeline.state_out(KIND, graph_id, compiled.graph.pack())
     effects: list[Effect] = [Put(graph_key(graph_id), stored, 0)]
+    size, most = 0, app.engine.broker.features.max_message
     for number in compiled.roots:
         root = messages.root(graph_id, number, compiled.nodes[number])
         root.id = node_id(graph_id, number)
         effects.append(Publish(root))
+        size += len(root.body)
+        if size > most:
+            raise MessageTooLarge(
+                f"the first tasks of what a task publishes as it ends take more than {most:,} bytes: store the data "
+                "elsewhere and pass keys"
+            )
     return node_id(graph_id, end), tuple(effects)
 
 

@@ -12,6 +12,7 @@ import pytest
 from penstock import (
     ConfigError,
     DecodeError,
+    MessageTooLarge,
     SignatureError,
     State,
     TaskRevoked,
@@ -136,6 +137,16 @@ def test_a_canvas_that_cannot_be_published_fails_the_task(shop: Workshop, spread
         result.get(timeout=5)
     assert (shop.count("give"), graphs_left(shop)) == (0, 0)
     assert spread.into.apply((1,)).failed()
+
+
+def test_a_canvas_that_is_too_large_fails_the_task(shop: Workshop, spread: Spread) -> None:
+    big = "x" * (shop.app.engine.broker.features.max_message // 3)
+    spread.make = lambda shop, value: group(shop.give.s(big) for _ in range(4))
+    result = spread.into.delay(1)
+    shop.run()
+    with pytest.raises(MessageTooLarge, match="as it ends"):
+        result.get(timeout=5)
+    assert shop.count("give") == 0
 
 
 def test_stamps_go_on(shop: Workshop, spread: Spread) -> None:
