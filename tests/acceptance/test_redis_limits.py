@@ -17,7 +17,7 @@ from penstock.coordinator import Revoked, WorkerInfo
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement, Verdict
 from penstock.engines.redis import open_engine
 from penstock.engines.redis.handle import RedisEngine
-from penstock.limiting import Limiter, admit, renewed
+from penstock.limiting import LAG, Limiter, admit, renewed
 from penstock.message import VERSION, Limit, Message
 from penstock.outcome import State
 from penstock.queue import QueueInfo
@@ -156,18 +156,27 @@ def who_wakes_up(engine: RedisEngine) -> bytes:
     return (command(engine, "GET", "alarm:/q") or b"").partition(b" ")[2]
 
 
-def test_one_of_those_who_wait_wakes_up_for_it(engine: RedisEngine) -> None:
-    limit = Limit("k", rate=1.5)
-    publish(engine, *(work(limit) for _ in range(3)))
+def test_one_of_those_who_wait_wakes_up_for_it_and_the_others_later(engine: RedisEngine) -> None:
+    publish(engine, *(work(Limit("k", rate=SLOW)) for _ in range(2)))
     assert len(take(engine)) == 1
-    with ThreadPoolExecutor(4) as threads:
-        waits = [threads.submit(step, engine, wait=1.1, limit=1) for _ in range(4)]
-        wait_until(lambda: command(engine, "ZCARD", "wait:/q") == 4)
-        asked = calls(engine)
-        wait_until(lambda: any(one.done() for one in waits))
-        time.sleep(0.2)
-        assert calls(engine) - asked <= 3, "one takes it, and another learns when the next may go"
-    assert sorted(len(one.result().deliveries) for one in waits) == [0, 0, 0, 1]
+
+    def until(waiter: str) -> tuple[float, float]:
+        """The earliest and the latest moment at which it may have been told to look again."""
+        asked = [uuid4().hex, 0, 0, 0, 1, 1, 1 << 20, "30.0", "w", waiter, 0, 5.0, 1, "/q"]
+        before = clock(engine)
+        wait = float(engine.run(engine.link.again("step", asked))[2])
+        assert who_wakes_up(engine) == b"one 1"
+        return before + wait, clock(engine) + wait
+
+    _, moment = command(engine, "ZRANGE", "shut:/q", 0, 0, "WITHSCORES")
+    for waiter, later in (("one 1", 0.0), ("two 1", LAG * 0.4), ("two 2", LAG * 0.4), ("one 1", 0.0)):
+        earliest, latest = until(waiter)
+        assert earliest - 1e-4 <= float(moment) + later <= latest + 1e-4
+
+
+def clock(engine: RedisEngine) -> float:
+    seconds, micro = engine.run(engine.link.command("TIME"))
+    return int(seconds) + int(micro) / 1e6
 
 
 def test_neighbours_of_what_is_shut_wake_nobody_again_and_again(engine: RedisEngine) -> None:

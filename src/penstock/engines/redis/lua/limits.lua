@@ -20,7 +20,7 @@ local limits_made
 local function limits()
   if limits_made then return limits_made end
   local LINGER = 3600 -- seconds for which a limiter without debts is remembered; later, a message that waits tells it again
-  local SPARE = 0.5 -- seconds after which others look for what somebody should have woken up for
+  local SPARE = 0.02 -- seconds after which others look for what somebody should have woken up for: well within the lag
   local decide = limiting()
 
   local function limiter_of(queue, entry) return namespace_of(queue .. '/') .. '/' .. string.sub(entry, 4) end
@@ -93,7 +93,7 @@ local function limits()
     return false
   end
 
-  -- When `waiter`, who has nothing to do, looks again for that: one wakes up, the others later, in case that one is gone.
+  -- When `waiter`, who has nothing to do, looks again for that: one wakes up, the others later, in case that one is late.
   local function alarm(queue, moment, waiter)
     if is_watched(queue, moment, waiter) then return moment + SPARE end
     local wait = digits(math.ceil(math.max(1, (moment - now) * 1000)))
