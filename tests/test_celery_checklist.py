@@ -76,7 +76,8 @@ def attributes(kinds: Iterable[type]) -> set[str]:
         for base in kind.__mro__:
             found.update(vars(base))
             found.update(vars(base).get("__annotations__", {}))
-        found.update(re.findall(r"self\.(\w+)\b[^=\n]* = ", inspect.getsource(kind)))
+            if base.__module__.startswith("penstock"):
+                found.update(re.findall(r"self\.(\w+)\b[^=\n]* = ", inspect.getsource(base)))
     return found
 
 

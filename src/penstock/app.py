@@ -24,6 +24,7 @@ from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
 from penstock.decorating import BoundDecorator, Decorator
+from penstock.definition import name_of, place_of, same_definition
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
 from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
@@ -36,7 +37,7 @@ from penstock.schedules import ScheduleLike
 from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
 from penstock.spread import Spread, SpreadSettings, plan
-from penstock.task import CoroutineTask, Task, class_options, name_of, place_of, same_definition
+from penstock.task import CoroutineTask, Task, class_options
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable

@@ -100,7 +100,7 @@ ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
         "backend": "write result_backend, or leave results to the broker",
         "changes": "write settings as keywords, or call app.configure(…)",
-        "config_source": "call app.config_from_object(…)",
+        **dict.fromkeys(("config_source", "config_source_silent"), "call app.config_from_object(…)"),
         "set_as_current": _NO_CURRENT,
         "fixups": "Django is looked after where it is used: config_from_object, autodiscover_tasks, delay_on_commit",
         "loader": "call app.config_from_object(…) and app.autodiscover_tasks(…)",

@@ -25,17 +25,14 @@ from penstock.errors import (
     Unsupported,
 )
 from penstock.exchanges import Copies, needs_workers
+from penstock.keyed import keyed
 from penstock.keys import Given
-from penstock.keys import Key as PartitionKey
-from penstock.limit import TaskLimit
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
-from penstock.queue import check_name
 from penstock.request import Request, current
 from penstock.result import AsyncResult
-from penstock.unique import Unique as UniqueTask
 from penstock.unique import unique_of
 
 if TYPE_CHECKING:
@@ -450,26 +447,6 @@ class Client:
                 return answer.key
             raise AlreadyQueued(answer.unique, None if answer.key is None else self._app.broker.public_id(answer.key))
         raise BrokerError(f"the broker answered {answer!r}")
-
-
-def keyed(
-    message: Message,
-    given: Given,
-    unique: UniqueTask | None,
-    limit: TaskLimit | None,
-    partition: PartitionKey | None,
-    cost: float | None,
-) -> None:
-    """Give the message what is made of its call's arguments. Raises `ConfigError`."""
-    if unique is not None:
-        message.guards = (unique.guard(given),)
-        if unique.delay is not None and message.eta is None:
-            message.eta = message.sent + unique.delay
-    if limit is not None and (guard := limit.guard(given, cost)) is not None:
-        message.guards = (*message.guards, guard)
-    if partition is not None and not message.partition:
-        message.partition = given.key("partition", partition) or ""
-        check_name("partition", message.partition, empty=True)
 
 
 def _worker_options(call: CallOptions, parent: Request | None) -> Options | None:

@@ -14,7 +14,7 @@ from penstock.codec.compression import compression_of
 from penstock.codec.formats import DEFAULT_ACCEPT, accepted
 from penstock.errors import ConfigError, UnknownQueue
 from penstock.exchanges import bound, several
-from penstock.keys import Key
+from penstock.keys import KeyLike
 from penstock.limit import TaskLimit, rate_of
 from penstock.message import DEFAULT_QUEUE, NORMAL
 from penstock.options import (
@@ -282,7 +282,7 @@ class Config(Struct, kw_only=True):
         compression_of(chosen.compression)
         return chosen
 
-    def limit_of(self, task: str) -> tuple[TaskLimit | None, Key | None]:
+    def limit_of(self, task: str) -> tuple[TaskLimit | None, KeyLike | None]:
         """The limit and the partitions of a task that is not known here, as far as settings say something of them."""
         if not self.task_annotations and self.task_default_rate_limit is None:
             return None, None

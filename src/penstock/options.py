@@ -13,7 +13,7 @@ from typing import Any, TypedDict, TypeVar
 from msgspec import Struct
 
 from penstock.errors import ConfigError
-from penstock.keys import Key, check_key
+from penstock.keys import KeyLike, check_key
 from penstock.limit import Cost, TaskLimit, check_cost, limit_of
 from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
 from penstock.queue import check_name
@@ -56,9 +56,9 @@ class TaskSettings(TypedDict, total=False):
     rate_limit: str | float | None
     rate_burst: float
     concurrency_limit: int | None
-    limit_key: Key | None
+    limit_key: KeyLike | None
     cost: Cost
-    partition: Key | None
+    partition: KeyLike | None
     max_snoozes: int
     throws: Errors
 
@@ -95,9 +95,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     rate_limit: str | float | None = None
     rate_burst: float = 1.0
     concurrency_limit: int | None = None
-    limit_key: Key | None = None
+    limit_key: KeyLike | None = None
     cost: Cost = 1.0
-    partition: Key | None = None
+    partition: KeyLike | None = None
     max_snoozes: int = MAX_SNOOZES
     throws: Errors = ()
 

@@ -41,6 +41,8 @@ class Reader(Generic[Y]):
         self._timeout = timeout
         self._propagate = propagate
         self._page: deque[Part] = deque()
+        self._again = False
+        """There is something to look at, whether or not somebody tells."""
         self._over: Report | None = None
         self._subscription: Subscription | None = None
         self._failed: BrokerError | None = None
@@ -50,11 +52,14 @@ class Reader(Generic[Y]):
         result = self._result
         found = yield from parts_of(result, self.offset, PAGE)
         self._turn_to(found)
+        # Of what is there already, nobody tells again: more than a page, or the end.
+        self._again = len(found.parts) == PAGE or found.ended
         if self._page or not found.ended:
             return bool(self._page)
         report = result._seen or (yield from result._reports())[0]
         if not result._noted(report).state.terminal:
             result._check_known(report)
+            self._again = False
             return False
         # It may have published more between the two looks.
         self._turn_to((yield from parts_of(result, self.offset, PAGE)))
@@ -96,6 +101,7 @@ class Reader(Generic[Y]):
                 notify()
 
             self._subscription = app.backend.subscribe_parts(key, notify, lost)
+            notify()  # of what came before nobody tells
         return self._subscription
 
     def _check_lost(self) -> None:
@@ -116,7 +122,6 @@ class Stream(Reader[Y]):
     def __init__(self, result: AsyncResult[Any], offset: int, timeout: float | None, propagate: bool) -> None:
         super().__init__(result, offset, timeout, propagate)
         self._told = threading.Event()
-        self._told.set()
 
     def __iter__(self) -> Iterator[Y]:
         return self
@@ -142,15 +147,13 @@ class Stream(Reader[Y]):
         # The machine's clock, not the app's: a thread waits in real time.
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         subscription = self._subscribed(told.set)
-        left = 0.0
+        left = RECHECK
         while True:
             # Nobody need look who was not told since his last look.
-            if subscription is None or told.is_set() or left <= 0:
+            if subscription is None or self._again or told.is_set() or left <= 0:
                 told.clear()
                 self._check_lost()
                 if apart.drive(self._look()):
-                    if len(self._page) == PAGE:
-                        told.set()
                     return
                 if deadline is not None and time.monotonic() >= deadline:
                     raise self._timed_out()
@@ -181,7 +184,6 @@ class AsyncStream(Reader[Y]):
 
         super().__init__(result, offset, timeout, propagate)
         self._told = asyncio.Event()
-        self._told.set()
 
     def __aiter__(self) -> AsyncIterator[Y]:
         return self
@@ -210,14 +212,12 @@ class AsyncStream(Reader[Y]):
 
         deadline = None if self._timeout is None else loop.time() + self._timeout
         subscription = self._subscribed(ring)
-        left = 0.0
+        left = RECHECK
         while True:
-            if subscription is None or told.is_set() or left <= 0:
+            if subscription is None or self._again or told.is_set() or left <= 0:
                 told.clear()
                 self._check_lost()
                 if await apart.adrive(self._look()):
-                    if len(self._page) == PAGE:
-                        told.set()
                     return
                 if deadline is not None and loop.time() >= deadline:
                     raise self._timed_out()

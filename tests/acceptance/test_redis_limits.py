@@ -27,11 +27,11 @@ local function number(text) return tonumber(text) end
 local rate, burst, concurrency, full = number(ARGV[2]), number(ARGV[3]), number(ARGV[4]), number(ARGV[5])
 local limiter, at = { rate = rate, burst = burst, concurrency = concurrency, full = full }, number(ARGV[1])
 if ARGV[6] == 'renewed' then
-  return string.format('%.17g', renewed(limiter, number(ARGV[7]), burst, concurrency, at).full)
+  return string.format('%.17g', limiting().renewed(limiter, number(ARGV[7]), burst, concurrency, at).full)
 end
 local costs = {}
 for i = 8, #ARGV do costs[i - 7] = number(ARGV[i]) end
-local going, again = admit(limiter, costs, number(ARGV[7]), at)
+local going, again = limiting().admit(limiter, costs, number(ARGV[7]), at)
 return { going, string.format('%.17g', limiter.full), again and string.format('%.17g', again) or '' }
 """
 SLOW = 0.001
@@ -168,6 +168,24 @@ def test_one_of_those_who_wait_wakes_up_for_it(engine: RedisEngine) -> None:
         time.sleep(0.2)
         assert calls(engine) - asked <= 3, "one takes it, and another learns when the next may go"
     assert sorted(len(one.result().deliveries) for one in waits) == [0, 0, 0, 1]
+
+
+def test_neighbours_of_what_is_shut_wake_nobody_again_and_again(engine: RedisEngine) -> None:
+    limit = Limit("k", rate=SLOW)
+    publish(engine, *(work(limit) for _ in range(2)))
+    assert len(take(engine)) == 1
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(step, engine, wait=1.0, limit=1)
+        wait_until(lambda: command(engine, "ZCARD", "wait:/q") == 1)
+        waiter, asked = who_wakes_up(engine), calls(engine)
+        for _ in range(4):
+            command(engine, "ZREM", "wait:/q", waiter)  # so that it is not rung for what comes, but could be afterwards
+            publish(engine, work())
+            command(engine, "ZADD", "wait:/q", time.time() + 60, waiter)
+            assert len(take(engine, limit=1)) == 1
+        time.sleep(0.1)
+        assert calls(engine) - asked <= 8 + 1, "who wakes up for what is shut need not be told that it is"
+        assert not waits.result().deliveries
 
 
 def wait_until(condition: Any) -> None:

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from penstock import AsyncResult, GroupResult, Penstock, ResultSet, ResultTimeout, ResultUnavailable, State, group
+from penstock import (
+    AsyncResult,
+    GroupResult,
+    Penstock,
+    ResultSet,
+    ResultTimeout,
+    ResultUnavailable,
+    State,
+    chain,
+    group,
+    result_from_tuple,
+)
 from penstock.contrib.clock import TravelClock
 from tests.celery.conftest import Work
 
@@ -51,7 +62,7 @@ def test_an_async_result(app: Penstock, clock: TravelClock, work: Work) -> None:
 def test_a_result_set(app: Penstock, work: Work) -> None:
     divide = divided(app)
     first, second = divide.delay(6, 3), divide.delay(6, 2)
-    results = ResultSet([first], app=app)
+    results = ResultSet([first])
     results.add(second)
     results.add(second)
     assert len(results) == 2 and results.waiting() and results.completed_count() == 0
@@ -60,6 +71,9 @@ def test_a_result_set(app: Penstock, work: Work) -> None:
     assert results.ready() and results.successful() and not results.failed() and results.completed_count() == 2
     assert results.results == [first, second]
     results.remove(first)
+    results.discard(first)
+    results.update([second])
+    assert results.results == [second]
     results.forget()
     results.revoke()
     results.clear()
@@ -76,6 +90,19 @@ def test_a_group_result(app: Penstock, work: Work) -> None:
     result.delete()
     with pytest.raises(ResultUnavailable):
         GroupResult.restore(result.id, app=app)
+
+
+def test_a_tree_of_results(app: Penstock, work: Work) -> None:
+    divide = divided(app)
+    result = chain(divide.s(12, 3), divide.s(2), divide.s(2)).delay()
+    first = result.parent.parent
+    work()
+    assert first.children == [result.parent] and first.graph[first] == [result.parent]
+    assert [value for _, value in first.collect(timeout=5)] == [4.0, 2.0, 1.0]
+    assert [node for _, node in first.iterdeps()] == [first, result.parent, result]
+    assert first.get_leaf(timeout=5) == 1.0
+    assert result.as_list() == [result.id, result.parent.id, first.id]
+    assert result_from_tuple(result.as_tuple(), app=app).parent.get(timeout=5) == 2.0
 
 
 def test_results_expire(tmp_path: Path) -> None:

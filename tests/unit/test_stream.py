@@ -232,6 +232,37 @@ def test_a_stream_of_nothing(app: Penstock) -> None:
             next(quiet.apply_async(ignore_result=True).stream())
 
 
+def test_after_a_time_out_a_stream_can_be_read_on(app: Penstock) -> None:
+    with rehearse(app) as tasks:
+        result = app.task(name="count")(_count).delay(2)
+        stream = result.stream(timeout=0.01)
+        for _ in range(2):
+            with pytest.raises(ResultTimeout):
+                next(stream)
+        tasks.run_all()
+        assert list(stream) == [0, 1]
+
+
+def test_nobody_looks_who_was_not_told(app: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = list[int]()
+    with rehearse(app):
+        backend = app.backend
+        result = app.task(name="count")(_count).delay(2)
+        parts = backend.parts
+        monkeypatch.setattr(
+            backend, "parts", lambda key, offset, limit: looks.append(offset) or parts(key, offset, limit)
+        )
+        stream = result.stream(timeout=ANSWER)
+        for number in range(3):
+            told = threading.Timer(
+                0.01, lambda n=number: app.engine.run(backend.append(result.key, 0, n, [(b"1", "json")]))
+            )
+            told.start()
+            assert next(stream) == 1
+            told.join()
+    assert looks == [0, 0, 1, 2]  # the first before anything was there
+
+
 def test_a_reader_that_leaves_waits_for_nothing_more(app: Penstock) -> None:
     with rehearse(app):
         result = app.task(name="t")(lambda: 1).delay()

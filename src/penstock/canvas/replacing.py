@@ -59,4 +59,5 @@ def replacement(app: Penstock, message: Message, call: Signature[Any], now: floa
 
 def _earlier(message: Message) -> dict[str, str]:
     """Its retries begin anew; the numbers of its runs do not."""
-    return {EARLIER: str(message.retries + earlier_runs(message))} if message.retries else {}
+    earlier = message.retries + earlier_runs(message)
+    return {EARLIER: str(earlier)} if earlier else {}

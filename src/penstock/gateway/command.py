@@ -44,6 +44,7 @@ tokens_option = click.option(
 @click.option("--max-body", type=int, default=1 << 20, show_default=True, metavar="BYTES")
 @click.option("--rate", type=float, metavar="N", help="Requests a second of one client. [default: no limit]")
 @click.option("--burst", type=int, default=50, show_default=True, metavar="N", help="With --rate: at once.")
+@click.option("--timeout", type=float, default=15.0, show_default=True, metavar="S", help="For a request to come.")
 @click.option("--max-connections", type=click.IntRange(1), default=10_000, show_default=True, metavar="N")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
 @click.option("--tls-key", metavar="FILE", help="Its private key, PEM.")
@@ -63,6 +64,7 @@ def gateway(
     max_body: int,
     rate: float | None,
     burst: int,
+    timeout: float,
     max_connections: int,
     tls_cert: str | None,
     tls_key: str | None,
@@ -105,7 +107,13 @@ def gateway(
     show_log(loglevel)
     name_log("gateway")
     settings = GatewaySettings(
-        expose=expose or ("*",), wait=wait, max_wait=max_wait, max_body=max_body, rate=rate, burst=burst
+        expose=expose or ("*",),
+        wait=wait,
+        max_wait=max_wait,
+        max_body=max_body,
+        body_timeout=timeout,
+        rate=rate,
+        burst=burst,
     )
     try:
         from penstock.gateway.serving import Place, serve
@@ -119,7 +127,7 @@ def gateway(
         )
     served = asgi_app(app, anybody if tokens is None else TokenFile(tokens), settings)
     _ = app.engine  # what is wrong with it is said now, not at the first request
-    place = Place(host, port, max_connections, grace, tls_cert, tls_key)
+    place = Place(host, port, timeout, max_connections, grace, tls_cert, tls_key)
     ctx.exit(serve(served, place, lambda line: click.echo(line, err=True)))
 
 

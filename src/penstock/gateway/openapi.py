@@ -24,7 +24,7 @@ def described(title: str, tasks: Mapping[str, Exposed], settings: GatewaySetting
     """The document. `root` is where the gateway is mounted."""
     types = Types(_annotations(tasks.values()))
     paths: Document = {f"/v1/tasks/{name}": {"post": _call(name, one, types, settings)} for name, one in tasks.items()}
-    paths |= _fixed(settings)
+    paths |= _fixed(tasks, settings)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": penstock.__version__},
@@ -85,7 +85,7 @@ def _call(name: str, one: Exposed, types: Types, settings: GatewaySettings) -> D
         "responses": {
             "200": _response("it has ended", _task_with(types.of(signature.return_annotation))),
             "202": {**_response("accepted", ref("Task")), "headers": {"Location": {"schema": {"type": "string"}}}},
-            **_problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 501, 503, 504),
+            **_problems(400, 401, 403, 404, 408, 409, 413, 414, 415, 422, 429, 501, 503, 504),
         },
     }
 
@@ -143,9 +143,9 @@ def _path(name: str) -> Document:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _fixed(settings: GatewaySettings) -> Document:
+def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
     """What is the same for all tasks."""
-    task_id, usual = [_path("id")], (401, 403, 404, 422, 429, 503)
+    task_id, usual = [_path("id")], (400, 401, 403, 404, 414, 422, 429, 503)
     look = {
         "operationId": "look",
         "parameters": [*task_id, *_waits(settings)],
@@ -166,15 +166,15 @@ def _fixed(settings: GatewaySettings) -> Document:
     }
     follow = {
         "operationId": "follow",
-        "parameters": task_id,
+        "parameters": [*task_id, _query("offset", {"type": "integer", "minimum": 0})],
         "responses": {
-            "200": _response("its events", {"type": "string"}, "text/event-stream"),
+            "200": _response("its events", EVENT, "text/event-stream"),
             **_problems(*usual),
         },
     }
     one = {
         "type": "object",
-        "properties": {"task": {"type": "string"}, "args": {"type": "array"}, "kwargs": {"type": "object"}},
+        "properties": {"task": {"enum": list(names)}, "args": {"type": "array"}, "kwargs": {"type": "object"}},
         "required": ["task"],
         "additionalProperties": False,
     }
@@ -188,7 +188,7 @@ def _fixed(settings: GatewaySettings) -> Document:
                 {"type": "object", "properties": {"calls": calls}, "required": ["calls"], "additionalProperties": False}
             ),
         },
-        "responses": {"202": _response("accepted", ANY), **_problems(400, 408, 413, 415, 501, 504, *usual)},
+        "responses": {"202": _response("accepted", ANY), **_problems(408, 409, 413, 415, 501, 504, *usual)},
     }
     backlog = {
         "operationId": "backlog",
@@ -197,7 +197,7 @@ def _fixed(settings: GatewaySettings) -> Document:
     }
     info = {
         "operationId": "info",
-        "responses": {"200": _response("this gateway", ANY), **_problems(401, 422, 429, 503)},
+        "responses": {"200": _response("this gateway", ANY), **_problems(400, 401, 414, 422, 429, 503)},
     }
     return {
         "/v1/tasks/{id}": {"get": look, "delete": revoke},
@@ -209,6 +209,7 @@ def _fixed(settings: GatewaySettings) -> Document:
 
 
 ANY: Document = {"type": "object"}
+EVENT: Document = {"type": "object", "properties": {"event": {"enum": ["state", "part", "end", "error"]}}}
 KEY: Document = {
     "name": "Idempotency-Key",
     "in": "header",

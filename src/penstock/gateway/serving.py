@@ -19,10 +19,6 @@ from penstock.gateway.asgi import AsgiGateway
 log = logging.getLogger("penstock.gateway")
 MAX_HEAD = 64 << 10
 """Bytes of a request up to its body."""
-RECEIVE = 15.0
-"""Seconds in which a request must have come, from the opening of its connection or its first byte."""
-SEND = 20.0
-"""Seconds that a client may leave its answer unread, once its buffers are full."""
 KEEP_ALIVE = 15
 """Seconds without a request after which a connection is closed."""
 SPARE = 256
@@ -30,10 +26,12 @@ SPARE = 256
 
 
 class Place(Struct, frozen=True):
-    """Where to listen, and how the end is. `grace` is in seconds."""
+    """Where to listen, and what is cut off; times in seconds. `timeout`: a request must have come by then, from the
+    opening of its connection or its first byte; and so long may its answer be left unread, once buffers are full."""
 
     host: str
     port: int
+    timeout: float = 15.0
     max_connections: int = 10_000
     grace: float = 30.0
     tls_cert: str | None = None
@@ -47,7 +45,7 @@ def serve(gateway: AsgiGateway, place: Place, say: Callable[[str], None]) -> int
         gateway,
         host=place.host,
         port=place.port,
-        http=_protocol(most),
+        http=_protocol(most, place.timeout),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -93,11 +91,12 @@ class _Server(uvicorn.Server):
         self.force_exit, self.should_exit = self.should_exit, True
 
 
-def _protocol(most: int) -> type[HttpToolsProtocol]:
+def _protocol(most: int, seconds: float) -> type[HttpToolsProtocol]:
     """The protocol of one connection, of which there are up to `most`."""
 
     class Bounded(_Bounded):
         max_connections = most
+        timeout = seconds
 
     return Bounded
 
@@ -106,6 +105,7 @@ class _Bounded(HttpToolsProtocol):
     """uvicorn waits for ever for what a client begins and does not finish."""
 
     max_connections: int
+    timeout: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -147,7 +147,7 @@ class _Bounded(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._sending is None:
-            self._sending = self.loop.call_later(SEND, self.transport.abort)
+            self._sending = self.loop.call_later(self.timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -164,7 +164,7 @@ class _Bounded(HttpToolsProtocol):
 
     def _expect_request(self) -> None:
         if self._receiving is None:
-            self._receiving = self.loop.call_later(RECEIVE, self._too_slow)
+            self._receiving = self.loop.call_later(self.timeout, self._too_slow)
 
     def _received(self) -> None:
         if self._receiving is not None:

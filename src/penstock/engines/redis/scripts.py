@@ -8,7 +8,7 @@ from importlib.resources import files
 from msgspec import Struct
 
 LANES = ("prelude", "limiting", "limits", "lanes")
-BASE = (*LANES, "keys", "streams", "ending")
+BASE = (*LANES, "keys", "streams", "ending", "revoking")
 VERBS = {
     "publish": ("lone", *BASE, "accepting"),
     "follow_up": (*BASE, "accepting"),

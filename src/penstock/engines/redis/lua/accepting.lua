@@ -22,37 +22,6 @@ end
 -- Of guards { 'U', key, until, ttl, on conflict }: whether it takes the key from whoever holds it.
 local function takes_over(guard) return guard[5] == 'replace' or guard[5] == 'cancel' end
 
--- What a `Unique` that takes over makes of the holder: it ends if it waits; else it goes on, or is told to end.
-local function displace(id, how)
-  local value = call('HGET', P .. ':m', id)
-  if not value then return end
-  local lane = lane_of(value)
-  if lift(lane, id) then
-    finish_revoked(lane, id)
-  elseif how == 'cancel' then
-    revoke_leased(id, '1')
-  end
-end
-
--- The same on paper: what of the batch so far, or from before, would be displaced by `m`. A waiting one leaves its keys.
-local function plan_displacement(batch, m, id)
-  local mine = batch.fresh[id]
-  local value = mine and mine.value or call('HGET', P .. ':m', id)
-  if batch.gone[id] or not value then return end
-  local lane = lane_of(value)
-  if not mine and not waits(lane, id) then return end
-  batch.gone[id] = { lane = lane, bytes = #value }
-  m.displaced[#m.displaced + 1] = batch.gone[id]
-  local uniques = extra(id).u or {}
-  for _, guard in ipairs(mine and mine.guards or {}) do
-    if guard[1] == 'U' then uniques[#uniques + 1] = { guard[2], guard[3] } end
-  end
-  for _, one in ipairs(uniques) do
-    local name = unique_key(lane, one[1])
-    if one[2] ~= 'ttl' and batch.holder(name) == id then batch.held[name] = false end
-  end
-end
-
 -- A batch as it would be with the messages accepted so far: `fresh` by id, keys `held` (false: free), tasks `gone`.
 local function new_batch()
   local batch = { fresh = {}, held = {}, gone = {} }
@@ -86,7 +55,7 @@ local function refusal(m, batch)
     if guard[1] == 'U' then
       local name = unique_key(m.lane, guard[2])
       local holder = batch.holder(name)
-      if holder and holder ~= m.id then plan_displacement(batch, m, holder) end
+      if holder and holder ~= m.id then revoking().plan_displacement(batch, m, holder) end
       batch.held[name] = m.id
     end
   end
@@ -97,7 +66,7 @@ local function enter(m)
   local queue, uniques = queue_of(m.lane), {}
   for _, guard in ipairs(m.guards) do
     local holder = guard[1] == 'U' and takes_over(guard) and call('GET', unique_key(m.lane, guard[2]))
-    if holder then displace(holder, guard[5]) end
+    if holder then revoking().displace(holder, guard[5]) end
   end
   for _, guard in ipairs(m.guards) do
     if guard[1] == 'D' then hold(P .. ':dd:' .. namespace_of(m.lane) .. '/' .. guard[2], m.id, tonumber(guard[3])) end
@@ -112,7 +81,7 @@ local function enter(m)
   count(queue, 'enqueued', 1)
   count(queue, 'bytes', #m.value)
   local _, _, _, name = split(m.lane)
-  if name then renew(name, m.value) end
+  if name then limits().renew(name, m.value) end
   if call('HEXISTS', P .. ':rv', m.id) == 1 then
     finish_revoked(m.lane, m.id)
   else

@@ -26,7 +26,7 @@ local function expire_results(most)
     for i, record in ipairs(records) do
       if record then bytes = bytes + #record + #ids[i] + OVERHEAD end
     end
-    bytes = bytes + expire_parts(ids, records, over)
+    if has_parts() then bytes = bytes + streams().expire(ids, records, over) end
     if #ids > 0 then many('HDEL', P .. ':o', ids) end
     call('DECRBY', P .. ':ob', bytes)
     gone = gone + #ids
@@ -39,13 +39,6 @@ local function reopen(id, old)
   call('HDEL', P .. ':o', id)
   call('HINCRBY', P .. ':stale', id, 1)
   call('DECRBY', P .. ':ob', #old + #id + OVERHEAD)
-end
-
--- Whoever waits for parts of this task looks again.
-local function tell_of_parts(id)
-  for client in string.gmatch(call('HGET', P .. ':pi', id) or '', '%S+') do
-    call('PUBLISH', P .. ':c:' .. client, 'p' .. id)
-  end
 end
 
 -- One message per client that waits for some of these, with the outcomes in it.
@@ -82,18 +75,18 @@ local function store(ids, records, was_known)
     end
   end
   if #list == 0 then return fresh end
-  unlist(batch)
   many('HSET', P .. ':o', list)
   if #batch > 1 then call('RPUSH', P .. ':od', cmsgpack.pack(batch)) end
   if call('INCRBY', P .. ':ob', bytes) > KEEP_BYTES then expire_results(4) end
-  if call('EXISTS', P .. ':in', P .. ':pi') > 0 then
+  if call('EXISTS', P .. ':in', P .. ':pi', P .. ':ps') > 0 then
+    if has_parts() then streams().unlist(batch) end
     local new_ids, new_records = {}, {}
     for i, id in ipairs(ids) do
       if fresh[i] then new_ids[#new_ids + 1], new_records[#new_records + 1] = id, records[i] end
     end
     tell(new_ids, new_records)
     for i, id in ipairs(new_ids) do
-      if new_records[i] ~= '' then tell_of_parts(id) end
+      if new_records[i] ~= '' then streams().tell(id) end
     end
   end
   return fresh
@@ -114,13 +107,6 @@ local function finish(lane, ids, records, bytes)
 end
 
 local function revoked(lane) return 'V' .. seconds(now) .. ' ' .. lane end
-
--- Its worker is told when it extends the lease.
-local function revoke_leased(id, terminate)
-  local extras = extra(id)
-  extras.v = (extras.v == '1') and '1' or terminate
-  keep_extra(id, extras)
-end
 
 local function finish_revoked(lane, id)
   finish(lane, { id }, { revoked(lane) }, call('HSTRLEN', P .. ':m', id))

@@ -72,7 +72,7 @@ function verbs.retry_dead()
     if value then
       local lane, old = lane_of(value), call('HGET', P .. ':o', id)
       if old then reopen(id, old) end
-      call('DECRBY', P .. ':ob', drop_parts({ id }))
+      call('DECRBY', P .. ':ob', streams().drop({ id }))
       if fresh ~= '' then value = lane .. fresh end
       call('HSET', P .. ':m', id, value)
       count(queue_of(lane), 'enqueued', 1)

@@ -11,12 +11,10 @@ local function ring(queue)
   end
 end
 
--- At the end of a script: its counters, and whoever waits for what was shut and may still go.
+-- At the end of a script.
 local function conclude()
   write_counts()
-  for queue in pairs(reopened) do
-    if call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end
-  end
+  if limits_made then limits_made.ring_reopened(ring) end
 end
 
 -- Let tasks wait in their lane for a worker. `pairs` = place, id, place, id…
@@ -41,30 +39,10 @@ local function close_if_empty(lane)
     local partitions = P .. ':lp:' .. queue .. '/' .. entry
     call('ZREM', partitions, partition)
     if call('EXISTS', partitions) == 1 then return true end
-    unshut(queue, entry)
+    limits().unshut(queue, entry)
   end
   call('ZREM', P .. ':lanes:' .. queue, entry)
   return true
-end
-
--- Whether a task of this lane waits, ready or delayed.
-local function waits(lane, id)
-  return call('ZSCORE', P .. ':r:' .. lane, id) or call('ZSCORE', P .. ':due:' .. queue_of(lane), id)
-end
-
--- Take a waiting task out of where it waits; false when it does not wait.
-local function lift(lane, id)
-  local queue = queue_of(lane)
-  if call('ZREM', P .. ':r:' .. lane, id) == 1 then
-    count(queue, 'ready', -1)
-    close_if_empty(lane)
-    return true
-  end
-  if call('ZREM', P .. ':due:' .. queue, id) == 1 then
-    count(queue, 'delayed', -1)
-    return true
-  end
-  return false
 end
 
 -- Let a task wait until `due`.
@@ -89,7 +67,8 @@ end
 -- What is due queues up behind what is ready, in the order of the due times, and what was shut until now is open.
 -- Returns how many were due.
 local function promote(queue, most)
-  reopen_due(queue, most)
+  local opening = call('ZRANGEBYSCORE', P .. ':shut:' .. queue, '-inf', seconds(now), 'LIMIT', 0, most)
+  if #opening > 0 then limits().reopen_these(queue, opening) end
   local key = P .. ':due:' .. queue
   local ids = call('ZRANGEBYSCORE', key, '-inf', seconds(now), 'LIMIT', 0, most)
   if #ids == 0 then return 0 end

@@ -89,7 +89,7 @@ function verbs.forget()
       call('HSET', P .. ':o', id, '')
       call('DECRBY', P .. ':ob', size)
     end
-    call('DECRBY', P .. ':ob', drop_parts({ id }))
+    call('DECRBY', P .. ':ob', streams().drop({ id }))
   end
   return 1
 end
@@ -98,7 +98,7 @@ function verbs.note()
   local id, progress = take(), take()
   local value = call('HGET', P .. ':m', id)
   if not value then return 0 end
-  if waits(lane_of(value), id) then return 0 end
+  if revoking().waits(lane_of(value), id) then return 0 end
   call('HSET', P .. ':pg', id, progress)
   return 1
 end
@@ -108,7 +108,7 @@ function verbs.append()
   local most, most_bytes, id, run, mark = take_number(), take_number(), take(), take_number(), take()
   local records, list = take_list(), P .. ':pl:' .. id
   if has_ended(id) then return 0 end
-  local stream = stream_of(id)
+  local stream = streams().of(id)
   if not stream then
     local is_here = call('HEXISTS', P .. ':m', id) == 1 or call('HEXISTS', P .. ':o', id) == 1
     if not is_here then call('RPUSH', P .. ':od', cmsgpack.pack({ now, id })) end
@@ -126,16 +126,16 @@ function verbs.append()
     kept = kept - 1
   end
   stream.run, stream.mark, stream.first, stream.added = run, mark, stream.last - kept, now
-  keep_stream(id, stream)
+  streams().keep(id, stream)
   if call('INCRBY', P .. ':ob', stream.bytes - before) > KEEP_BYTES then expire_results(4) end
-  tell_of_parts(id)
+  streams().tell(id)
   return 1
 end
 
 -- First and next index, whether no more come, where those that follow begin, and up to `limit` parts.
 function verbs.parts()
   local id, offset, limit = take(), take_number(), take_number()
-  local stream = stream_of(id)
+  local stream = streams().of(id)
   if not stream then return { 0, 0, (has_ended(id) or call('HEXISTS', P .. ':m', id) == 0) and 1 or 0, 0, {} } end
   if offset < 0 then offset = offset + stream.last end
   local from = math.max(offset, stream.first)
@@ -149,7 +149,7 @@ function verbs.attend()
   local client, ids, found = take(), take_list(), {}
   add_channel(P .. ':pi', ids, client)
   for _, id in ipairs(ids) do
-    if stream_of(id) or has_ended(id) then found[#found + 1] = id end
+    if streams().of(id) or has_ended(id) then found[#found + 1] = id end
   end
   return found
 end

@@ -9,11 +9,11 @@ local function revoke(id, terminate)
     return 'remembered'
   end
   local lane = lane_of(value)
-  if lift(lane, id) then
+  if revoking().lift(lane, id) then
     finish_revoked(lane, id)
     return 'removed'
   end
-  revoke_leased(id, terminate)
+  revoking().revoke_leased(id, terminate)
   return 'running'
 end
 

@@ -35,17 +35,16 @@ if take() == '1' then
   for _, queue in ipairs(want.queues) do promote(queue, 1000) end
   local is_more
   taken, is_more = claim(nonce, want)
-  local function first_of(key) return tonumber(call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')[2]) or math.huge end
   local first = is_more and now or math.huge
   for _, queue in ipairs(want.queues) do
+    local opens = tonumber(call('ZRANGE', P .. ':shut:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     if #taken == 0 and wait > 0 then
       call('ZADD', P .. ':wait:' .. queue, seconds(now + wait), waiter)
-      first = math.min(first, first_of(':due:' .. queue), alarm(queue, first_of(':shut:' .. queue), waiter))
+      if opens < math.huge then first = math.min(first, limits().alarm(queue, opens, waiter)) end
+      first = math.min(first, tonumber(call('ZRANGE', P .. ':due:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge)
     elseif #taken > 0 then
-      if was_waiting then drop_alarm(queue, waiter) end
-      if call('EXISTS', P .. ':lanes:' .. queue) == 1 or first_of(':shut:' .. queue) < math.huge then
-        ring(queue) -- more than this one can take, or that somebody else must wake up for
-      end
+      local must_know = opens < math.huge and not limits().is_watched(queue, opens, waiter)
+      if must_know or call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end -- more than this one can take
     end
   end
   if first < math.huge then due = seconds(first - now) end
