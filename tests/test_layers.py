@@ -22,7 +22,7 @@ LAYERS: dict[str, int] = {
         ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware", "protocol"), 1
     ),
     # 0: values, pure
-    **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors"), 0),
+    **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors", "durations"), 0),
     **dict.fromkeys(("limiting", "guarding"), 0),
     **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking", "public_ids", "outcome_runs"), 0),
 }

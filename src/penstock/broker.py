@@ -412,6 +412,21 @@ def check_queues(features: Features, queues: Sequence[Queue]) -> None:
                 f"queue {queue.name!r}: the {features.engine} engine cannot make publishers wait: leave out "
                 "overflow='block', and try again after QueueFull.retry_after"
             )
+        if queue.governed and not (features.bound == "exact" and features.coordination):
+            raise Unsupported(
+                f"queue {queue.name!r}: the {features.engine} engine keeps no bound that workers could change for all "
+                "publishers: leave out max_latency and max_age, and give it a max_length, or use another engine "
+                "(sqlite, penstock, redis, postgresql)"
+            )
+
+
+async def to_declare(inspect: Inspectable, queues: Sequence[Queue]) -> Sequence[Queue]:
+    """What an engine declares when it opens: all but the governed queues that are there, whose bounds their workers
+    have set."""
+    if not any(queue.governed for queue in queues):
+        return queues
+    there = {found.name for found in await inspect.queues()}
+    return [queue for queue in queues if not (queue.governed and queue.name in there)]
 
 
 def check_batch(features: Features, batch: Sequence[Message]) -> None:

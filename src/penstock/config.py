@@ -88,6 +88,7 @@ class Settings(TypedDict, total=False):
     timezone: str
     beat_schedule: Mapping[str, Mapping[str, Any]]
     beat_lease: float
+    pressure_grace: float
 
 
 class Config(Struct, kw_only=True):
@@ -103,7 +104,8 @@ class Config(Struct, kw_only=True):
     `penstock.eager`); `result_exceptions` are rebuilt as their own class when
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
     `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
-    not heard of for `beat_lease` leads no longer.
+    not heard of for `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known
+    rate sets the bound of a queue with `max_latency`; then its `max_length` does.
 
     `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
     comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
@@ -159,6 +161,7 @@ class Config(Struct, kw_only=True):
     timezone: str = "UTC"
     beat_schedule: Mapping[str, Written] = {}
     beat_lease: float = 10.0
+    pressure_grace: float = 300.0
 
     def __post_init__(self) -> None:
         for name, (fits, rule) in _RULES.items():
@@ -467,6 +470,7 @@ _RULES: dict[str, Rule] = {
     "task_inherit_parent_priority": _SWITCH,
     "timezone": (lambda value: isinstance(value, str) and value != "", "a name such as 'Europe/Berlin'"),
     "beat_lease": (_lease, "0.5 to 3600 seconds"),
+    "pressure_grace": (_positive, "seconds above 0"),
     "task_create_missing_queues": _SWITCH,
     "task_ignore_result": _SWITCH,
     "task_acks_late": _SWITCH,

@@ -100,6 +100,11 @@ class Crew(Protocol):
         """`slot` has run `count` tasks since it last said so."""
         ...
 
+    def took(self, slot: Slot, seconds: float, tasks: int) -> None:
+        """What has just run in `slot` took so long, and stands for so many tasks: a sample for back pressure. Of short
+        tasks, not all need to be told."""
+        ...
+
     def prepare(self, slot: Slot, delivery: Delivery, now: float) -> Settlement | None:
         """Load the slot; a settlement means that there is nothing to run. `now` is monotonic."""
         ...

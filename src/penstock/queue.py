@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from penstock.durations import seconds
 from penstock.errors import ConfigError
 from penstock.message import MAX_NAME
 
@@ -40,8 +42,9 @@ class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
     refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
     made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. `alias` is
-    another name that this app calls it by; `exchange` and `routing_key` bind it. Raises `ConfigError` for a
-    bad name or bound."""
+    another name that this app calls it by; `exchange` and `routing_key` bind it. With `max_latency`, in seconds or as
+    text ("2s"), its workers lower its length to what they do in that time; with `max_age` it refuses new work while
+    the oldest task that is ready is older, and expires none. Raises `ConfigError` for a bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH
@@ -50,6 +53,8 @@ class Queue(Struct, frozen=True):
     alias: str = ""
     exchange: Exchange | None = None
     routing_key: str = ""
+    max_latency: float | str | None = None
+    max_age: float | str | None = None
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
@@ -67,6 +72,29 @@ class Queue(Struct, frozen=True):
             raise ConfigError(f"queue {self.name!r}: routing_key={self.routing_key!r} needs an exchange")
         if self.overflow not in ("reject", "block"):
             raise ConfigError(f"queue {self.name!r}: overflow must be 'reject' or 'block', not {self.overflow!r}")
+        for setting in ("max_latency", "max_age"):
+            given = getattr(self, setting)
+            if given is not None:
+                force_setattr(self, setting, seconds(f"queue {self.name!r}: {setting}", given))
+
+    @property
+    def latency(self) -> float | None:
+        """`max_latency` in seconds."""
+        return self.max_latency  # type: ignore[return-value]  # text was made a number
+
+    @property
+    def age(self) -> float | None:
+        """`max_age` in seconds."""
+        return self.max_age  # type: ignore[return-value]  # text was made a number
+
+    @property
+    def governed(self) -> bool:
+        """Its bound is not only what is declared: its workers change it."""
+        return self.max_latency is not None or self.max_age is not None
+
+    def bounded(self, tasks: int) -> Queue:
+        """The same for an engine, which knows nothing but bounds, with another length."""
+        return Queue(self.name, tasks, self.max_bytes, self.overflow)
 
 
 def check_name(what: str, name: object, *, empty: bool = False) -> None:

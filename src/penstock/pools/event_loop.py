@@ -30,6 +30,8 @@ AHEAD = 512
 """Jobs that may wait in this process beyond the free slots, while they take next to no time."""
 SHORT = 0.001
 """Seconds of one job on average below which it pays to reserve ahead."""
+STRIDE = 16
+"""Of so many short jobs of a slot, the time of one is noted."""
 THREADS = 32
 """Most threads for plain functions."""
 PULLER_PAUSE = 1.0
@@ -145,14 +147,14 @@ class EventLoop:
         crew, slot, task = self._crew, self._crew.slot(number), self._tasks[number]
         next_delivery, finish, prepare = crew.waiting.popleft, crew.finished.append, crew.prepare
         slot.interrupt = lambda delivery: self._loop.call_soon_threadsafe(self._cancel, task, slot, delivery)
-        count, unchanged = 0, True
+        count, noted, unchanged = 0, 1, True
         turn = now = monotonic()
         while unchanged and not crew.stopped():
             try:
                 delivery = next_delivery()
             except IndexError:
                 crew.ran(number, count)
-                count = 0
+                count, noted = 0, noted - count
                 await self._wait_for_more()
                 turn = now = monotonic()
                 continue
@@ -182,6 +184,10 @@ class EventLoop:
                 while task.cancelling():
                     task.uncancel()
                 unchanged = copy_context() == before
+                if count >= noted:
+                    stride = STRIDE if self._average < SHORT else 1
+                    noted = count + stride
+                    crew.took(slot, ended - now, stride)
                 self._average += (ended - now - self._average) * 0.1
                 now = ended
             if early:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.worker.child import own_signals
 from penstock.worker.log import name_log
 from penstock.worker.marks import Mark
+from penstock.worker.tally import Tally
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -28,7 +29,7 @@ def check_beat(app: Penstock) -> None:
     _new_beat(app)
 
 
-def run_beat(app: Penstock, _worker: str, _mark: Mark, commands: int) -> int:
+def run_beat(app: Penstock, _worker: str, _mark: Mark, _tally: Tally, commands: int) -> int:
     """What a child does that is a beat. Whatever the supervisor says, or its death, ends it; if it was to be replaced,
     it is."""
     stopping = own_signals()

@@ -18,6 +18,7 @@ from penstock.worker.crew import Crew
 from penstock.worker.log import name_log
 from penstock.worker.marks import Mark
 from penstock.worker.settings import Settled
+from penstock.worker.tally import Tally
 from penstock.worker.watch import COLD, WARM
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 EXIT_RECYCLE = 73
 """It has run enough, or grown too large, and is to be replaced."""
 
-Run = Callable[[str, Mark, int], int]
-"""What a child does, given its id as a worker, its mark, and where it hears its supervisor. Returns its exit code."""
+Run = Callable[[str, Mark, Tally, int], int]
+"""What a child does, given its id as a worker, its mark and its tally, and where it hears its supervisor. Returns its
+exit code."""
 
 log = logging.getLogger("penstock.worker")
 
@@ -35,11 +37,14 @@ log = logging.getLogger("penstock.worker")
 class Child:
     """A running child, as its supervisor sees it."""
 
-    def __init__(self, number: int, worker: str, pid: int, mark: Mark, commands: int, started: float) -> None:
+    def __init__(
+        self, number: int, worker: str, pid: int, mark: Mark, tally: Tally, commands: int, started: float
+    ) -> None:
         self.number = number
         self.worker = worker
         self.pid = pid
         self.mark = mark
+        self.tally = tally
         self.commands = commands
         self.started = started
 
@@ -76,18 +81,18 @@ def fork_child(run: Run, number: int, siblings: Sequence[int], now: float) -> Ch
     """Start a child that does `run`. `siblings` are the supervisor's ends of the other children's pipes, which a child
     must not hold open: it could not see the supervisor's death."""
     reading, writing = os.pipe()
-    worker, mark = secrets.token_hex(16), Mark()
+    worker, mark, tally = secrets.token_hex(16), Mark(), Tally()
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         os.close(reading)
-        return Child(number, worker, pid, mark, writing, now)
+        return Child(number, worker, pid, mark, tally, writing, now)
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         for descriptor in (writing, *siblings):
             os.close(descriptor)
-        code = run(worker, mark, reading)
+        code = run(worker, mark, tally, reading)
     except BaseException:
         log.exception("child %d failed", number)
     finally:
@@ -105,12 +110,13 @@ def run_crew(
     number: int,
     worker: str,
     mark: Mark,
+    tally: Tally,
     commands: int,
 ) -> int:
     """What a child does that runs tasks."""
     stopping = own_signals()
     name_log(f"child-{number}")
-    crew = Crew(app, settings, worker, traits, mark, commands=commands)
+    crew = Crew(app, settings, worker, traits, mark, tally, commands=commands)
     signal.signal(signal.SIGTERM, lambda *_: crew.stop())
     signal.signal(signal.SIGQUIT, lambda *_: crew.cold())
     if stopping:

@@ -28,6 +28,7 @@ from penstock.worker.packing import runner_of
 from penstock.worker.plan import Plans
 from penstock.worker.settings import Settled
 from penstock.worker.slot import Batch, Slot
+from penstock.worker.tally import Sampling, Tally
 from penstock.worker.watch import Watchdog
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Crew:
         worker: str,
         traits: Traits,
         mark: Mark,
+        tally: Tally,
         commands: int | None = None,
         upkeep: Callable[[float], None] | None = None,
     ) -> None:
@@ -72,9 +74,12 @@ class Crew:
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits)
+        self._sampling = Sampling(tally)
         self._early = Early(engine, results, committer)
         self._inline = [
-            Inline(self.bench, slot, self._runner, self._early, clock, mark) for slot in self._slots if not shared
+            Inline(self.bench, slot, self._runner, self._early, clock, mark, self._sampling)
+            for slot in self._slots
+            if not shared
         ]
         # Straight through, once per task. `Any`: the contract's `Slot` is always one of ours.
         self.prepare: Any = self._runner.prepare
@@ -90,6 +95,7 @@ class Crew:
             clock,
             killable=traits.hard_limit,
             commands=commands,
+            sampling=self._sampling.tick,
             upkeep=upkeep,
         )
 
@@ -181,6 +187,10 @@ class Crew:
     def ran(self, slot: int, count: int) -> None:
         self.bench.rest(slot)
         self.bench.ran(count)
+
+    def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
+        ours = cast(Slot, slot)
+        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks))
 
     def start(self, slot: AnySlot) -> tuple[bool, Callable[[], Any]]:
         ours = cast(Slot, slot)

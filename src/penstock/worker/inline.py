@@ -16,6 +16,7 @@ from penstock.worker.marks import Mark
 from penstock.worker.reserve import Credit
 from penstock.worker.run import Runner
 from penstock.worker.slot import Slot
+from penstock.worker.tally import AT_ONCE, Sampling
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +32,9 @@ class Inline:
     A coroutine task occupies the slot, and runs on this thread's own loop, which lives as long as the slot does.
     """
 
-    def __init__(self, bench: Bench, slot: Slot, runner: Runner, early: Early, clock: Clock, mark: Mark) -> None:
+    def __init__(
+        self, bench: Bench, slot: Slot, runner: Runner, early: Early, clock: Clock, mark: Mark, sampling: Sampling
+    ) -> None:
         self._bench = bench
         self._slot = slot
         self._batch = slot.batch
@@ -39,6 +42,10 @@ class Inline:
         self._early = early
         self._monotonic = clock.monotonic
         self._mark = mark
+        self._note = sampling.note
+        self._batches = 0
+        self._overhead = 0.0
+        """Seconds of settling and reserving for each task: this thread's, too."""
         self._credit = Credit()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.armed = Armed()
@@ -51,8 +58,11 @@ class Inline:
         try:
             while not bench.warm:
                 settled = batch.take()
+                asked = self._monotonic()
                 deliveries = bench.pull(settled, self._credit.want, 0.0 if settled else wait)
                 if deliveries:
+                    if settled:  # else it has waited for work
+                        self._overhead = (self._monotonic() - asked) / len(deliveries)
                     batch.waiting.extend(deliveries)
                     self._run_batch()
                     wait = 0.0
@@ -73,7 +83,10 @@ class Inline:
         bench.watch()
         now = began = monotonic()
         runner.tick(now)
-        count = 0
+        # Each of a few, and from batch to batch others, is noted for as many as come until the next.
+        stride = max(1, len(self._batch.waiting) // AT_ONCE)
+        count, noted = 0, 1 + self._batches % stride
+        self._batches += 1
         while not bench.warm:
             try:
                 delivery = next_delivery()
@@ -108,6 +121,9 @@ class Inline:
             else:
                 now = monotonic()
                 settlement = succeed(slot, value, now)
+            if count >= noted:
+                noted = count + stride
+                self._note((slot.request.message.queue, plan.name, now - slot.started + self._overhead, stride))
             if plan.early:
                 self._early.conclude(slot, settlement)
             else:

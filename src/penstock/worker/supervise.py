@@ -22,6 +22,7 @@ from penstock.delivery import Dead, Settlement
 from penstock.errors import BrokerError, TimeLimitExceeded
 from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
+from penstock.pressure.keeper import Keeper, Local
 from penstock.worker.beating import run_beat
 from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
 from penstock.worker.crew import committer_of
@@ -80,7 +81,8 @@ class Supervisor:
         self._due = dict.fromkeys(numbers, 0.0)
         self._start_due(self._monotonic())
         results = self._app.results if self._app.keeps_results else None
-        self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive)
+        pressure = Keeper(self._app, self._settings.queues, self._sampled)
+        self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive, pressure)
         rescue = Rescue(self._app.engine, self._children.get)
         rescue.start()
         poll = select.poll()
@@ -195,6 +197,12 @@ class Supervisor:
     def _patience(self) -> float:
         soonest = min(self._due.values(), default=float("inf")) - self._monotonic()
         return max(0.0, min(TICK, soonest))
+
+    def _sampled(self) -> Local:
+        now = self._monotonic()
+        live = [child for child in self._children.values() if child.number != BEAT and not child.stopped()]
+        samples = [found for child in live if (found := child.tally.read(now)) is not None]
+        return Local(len(live) * (1 if self._traits.processes else self._settings.concurrency), samples)
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]

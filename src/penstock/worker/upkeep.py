@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from penstock.engine import Engine
 from penstock.errors import PenstockError
+from penstock.pressure.keeper import Keeper
 from penstock.worker.outage import Outage, bounded
 
 REAP_INTERVAL = 1.0
@@ -20,15 +21,22 @@ log = logging.getLogger("penstock.worker")
 
 class Upkeep:
     def __init__(
-        self, engine: Engine, results: Engine | None, lease: float, alive: Callable[[], Sequence[str]]
+        self,
+        engine: Engine,
+        results: Engine | None,
+        lease: float,
+        alive: Callable[[], Sequence[str]],
+        pressure: Keeper | None = None,
     ) -> None:
         """`alive` tells the ids of the workers whose leases are to be kept."""
         self._engine = engine
         self._results = results if results is not engine else None
         self._lease = lease
         self._alive = alive
+        self._pressure = pressure
         self._renewed = self._reaped = float("-inf")
         self._outage, self._results_outage = Outage("upkeep"), Outage("upkeep of the results")
+        self._pressure_outage = Outage("back pressure")
 
     def tick(self, now: float) -> None:
         """`now` is monotonic. Errors of the engine are logged; the next tick tries again."""
@@ -45,6 +53,7 @@ class Upkeep:
                     log.info("%d tasks of dead or silent workers were taken back", taken)
                 self._outage.over()  # only who has called can tell
                 self._expire_results()
+                self._press(now)
         except PenstockError as error:
             self._outage.go_on(error)
         except Exception:  # whatever it is, the children must not lose their supervisor over it
@@ -63,3 +72,13 @@ class Upkeep:
             self._results_outage.over()
         except PenstockError as error:
             self._results_outage.go_on(error)
+
+    def _press(self, now: float) -> None:
+        """Its troubles, such as rights that are missing, are its own."""
+        if self._pressure is None:
+            return
+        try:
+            self._call(self._pressure.tick(now))
+            self._pressure_outage.over()
+        except PenstockError as error:
+            self._pressure_outage.go_on(error)

@@ -55,16 +55,19 @@ class Watchdog:
         *,
         killable: bool,
         commands: int | None,
+        sampling: Callable[[float], None],
         upkeep: Callable[[float], None] | None = None,
     ) -> None:
         """`killable`: this process may be ended in the middle of a function. `commands` is the pipe from the
-        supervisor. `upkeep` is called about every second where there is no supervisor to do it."""
+        supervisor. `sampling` is called at each look; `upkeep` about every second where there is no supervisor to
+        do it."""
         self._bench = bench
         self._runner = runner
         self._armed = armed
         self._clock = clock
         self._killable = killable
         self._commands = commands
+        self._sampling = sampling
         self._upkeep = upkeep
         self._closed = False
         self._cold = False
@@ -108,6 +111,7 @@ class Watchdog:
                 if self._cold:
                     self._end([], EXIT_COLD)
                 now = self._clock.monotonic()
+                self._sampling(now)
                 if self._upkeep is not None:
                     self._upkeep(now)
                 if self._bench.warm:

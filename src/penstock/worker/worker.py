@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import ConfigError
 from penstock.pool import Traits, load
+from penstock.pressure.keeper import Keeper, Local
 from penstock.worker.banner import banner
 from penstock.worker.beating import beating, check_beat
 from penstock.worker.crew import Crew
@@ -21,6 +22,7 @@ from penstock.worker.marks import Mark
 from penstock.worker.plan import Plan
 from penstock.worker.settings import WorkerOptions
 from penstock.worker.supervise import Supervisor
+from penstock.worker.tally import Tally
 from penstock.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -79,8 +81,16 @@ class Worker:
     def _run_here(self) -> int:
         worker = secrets.token_hex(16)
         app = self._app
-        upkeep = Upkeep(app.engine, app.results if app.keeps_results else None, self._settings.lease, lambda: [worker])
-        crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), upkeep=upkeep.tick)
+        tally, slots = Tally(), 1 if self._traits.processes else self._settings.concurrency
+
+        def local() -> Local:
+            samples = tally.read(app.clock.monotonic())
+            return Local(slots, [samples] if samples is not None else [])
+
+        results = app.results if app.keeps_results else None
+        pressure = Keeper(app, self._settings.queues, local)
+        upkeep = Upkeep(app.engine, results, self._settings.lease, lambda: [worker], pressure)
+        crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), tally, upkeep=upkeep.tick)
         if self._stopped:
             crew.stop()
         if threading.current_thread() is threading.main_thread():

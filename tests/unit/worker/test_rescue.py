@@ -14,6 +14,7 @@ from penstock.engine import Engine
 from penstock.worker import rescue
 from penstock.worker.child import Child
 from penstock.worker.marks import Mark
+from penstock.worker.tally import Tally
 
 
 class Holding:
@@ -29,7 +30,7 @@ class Holding:
 def test_only_a_stopped_holder_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescue, "TICK", 0.02)
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    child = Child(1, "w", sleeper.pid, Mark(), -1, 0.0)
+    child = Child(1, "w", sleeper.pid, Mark(), Tally(), -1, 0.0)
     watch = rescue.Rescue(cast(Engine, Holding(sleeper.pid)), {sleeper.pid: child}.get)
     watch.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from penstock.broker import to_declare
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import Starts
 from penstock.engines.postgres.coordinating import PostgresCoordinator
@@ -50,7 +51,7 @@ class PostgresEngine(NetworkEngine):
         self.broker.features = features(self._core.durability)
         self.transactional = PostgresTransactional(self.settings, self._core.ids, self._learn)
         if self.settings.queues:
-            await self.inspect.declare(self.settings.queues)
+            await self.inspect.declare(await to_declare(self.inspect, self.settings.queues))
 
     async def _learn(self, messages: Sequence[Message]) -> None:
         publisher = self.core.publisher

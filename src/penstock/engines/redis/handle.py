@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from penstock.broker import to_declare
 from penstock.clock import Clock
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.patience import Deadline
@@ -52,7 +53,8 @@ class RedisEngine(NetworkEngine):
         try:
             self._judge(self.link.server)
             if self.settings.queues:
-                await self.inspect.declare(self.settings.queues, patience=deadline.left())
+                queues = await to_declare(self.inspect, self.settings.queues)
+                await self.inspect.declare(queues, patience=deadline.left())
         except BaseException:
             await self.link.close()
             raise

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from penstock.broker import to_declare
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import PairStarts
 from penstock.engines.server.backend_face import ServerBackend
@@ -71,7 +72,7 @@ class ServerEngine(NetworkEngine):
         try:
             self._judge()
             if self.settings.queues:
-                await self.inspect.declare(self.settings.queues)
+                await self.inspect.declare(await to_declare(self.inspect, self.settings.queues))
         except BaseException:
             await self.keeper.close()
             raise

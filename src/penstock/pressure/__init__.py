@@ -1,0 +1,1 @@
+"""Back pressure: how long a queue may be, so that what it accepts is done in time."""

@@ -1,0 +1,198 @@
+"""How long tasks ran: exponentially weighted sums and a histogram for each queue and task. Pure.
+
+All are sums that fade together, so that a mean is a weighted one (EWMA) whose weights halve every `HALF_LIFE` seconds
+of work, and so that samples of many processes are merged by adding them. They fade only while new ones come: what is
+idle stays as it was known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import isfinite, log2, sqrt
+
+import msgspec
+from msgspec import Struct
+
+HALF_LIFE = 5.0
+"""Seconds after which a sample counts half: a task that becomes slow must be known before its queue is too long."""
+FIRST, BUCKETS = 1e-5, 48
+"""The upper bound of the first bucket in seconds. Each next one is the square root of two times as large; the last has
+all above 80 seconds."""
+MOST = 64
+"""Names of tasks that are kept apart; those that come later are one, without a name, for each queue."""
+LONGEST = 1e18
+"""What no sum of ours is above."""
+_OTHERS = ""
+
+Key = tuple[str, str]
+"""A queue and a task."""
+
+
+def bucket(seconds: float) -> int:
+    return 0 if seconds <= FIRST else min(BUCKETS - 1, int(2.0 * log2(seconds / FIRST)) + 1)
+
+
+def upper(number: int) -> float:
+    """The bound of a bucket in seconds."""
+    return float(FIRST * 2.0 ** (number / 2.0))
+
+
+class Times(Struct, array_like=True):
+    """Of one task: `count`, `seconds` and their squares as they have faded, and the count by bucket."""
+
+    count: float = 0.0
+    seconds: float = 0.0
+    squares: float = 0.0
+    buckets: dict[int, float] = {}
+    longest: float = 0.0
+    """Of the samples that were ever added."""
+
+    def add(self, seconds: float, weight: float = 1.0) -> None:
+        self.count += weight
+        self.seconds += seconds * weight
+        self.squares += seconds * seconds * weight
+        self.longest = max(self.longest, seconds)
+        number = bucket(seconds)
+        self.buckets[number] = self.buckets.get(number, 0.0) + weight
+
+    def merge(self, other: Times) -> None:
+        self.count += other.count
+        self.seconds += other.seconds
+        self.squares += other.squares
+        self.longest = max(self.longest, other.longest)
+        for number, count in other.buckets.items():
+            self.buckets[number] = self.buckets.get(number, 0.0) + count
+
+    def fade(self, factor: float) -> None:
+        self.count *= factor
+        self.seconds *= factor
+        self.squares *= factor
+        self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
+
+    @property
+    def mean(self) -> float | None:
+        return self.seconds / self.count if self.count > 0 else None
+
+    @property
+    def variation(self) -> float:
+        """The standard deviation as a part of the mean."""
+        mean = self.mean
+        return sqrt(max(0.0, self.squares / self.count / mean**2 - 1.0)) if mean else 0.0
+
+    def quantile(self, part: float) -> float | None:
+        """The bound of the bucket in which that part of them is reached; never above the longest."""
+        total, seen = sum(self.buckets.values()), 0.0
+        for number in sorted(self.buckets):
+            seen += self.buckets[number]
+            if seen >= part * total:
+                return min(upper(number), self.longest)
+        return None
+
+    def sane(self) -> bool:
+        """Whether it can have been measured: what others wrote is not believed blindly."""
+        numbers = (self.count, self.seconds, self.squares, self.longest, *self.buckets.values())
+        return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
+            0 <= number < BUCKETS for number in self.buckets
+        )
+
+
+class Samples(Struct, array_like=True):
+    """Of a process, or of many. `busy`: threads that each queue took, on average of the last seconds."""
+
+    entries: list[tuple[str, str, Times]] = []
+    busy: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[tuple[Key, Times]]:
+        return (((queue, task), times) for queue, task, times in self.entries)
+
+    def of_queue(self, queue: str) -> Times:
+        """All tasks of a queue together."""
+        return total(times for (name, _), times in self if name == queue)
+
+    def of_tasks(self) -> dict[str, Times]:
+        """By task, in whichever queue."""
+        found: dict[str, Times] = {}
+        for (_, task), times in self:
+            found.setdefault(task, Times()).merge(times)
+        return found
+
+
+def total(many: Iterable[Times]) -> Times:
+    found = Times()
+    for one in many:
+        found.merge(one)
+    return found
+
+
+def merged(many: Iterable[Samples], before: Samples | None = None) -> Samples:
+    """All of them; tasks of `before` that none of them knows are kept as they were."""
+    found: dict[Key, Times] = {}
+    busy: dict[str, float] = {}
+    for samples in many:
+        for key, times in samples:
+            found.setdefault(_kept(key, found), Times()).merge(times)
+        for queue, threads in samples.busy.items():
+            busy[queue] = busy.get(queue, 0.0) + threads
+    for key, times in before or ():
+        if key not in found and len(found) < MOST:
+            found[key] = times
+    return Samples([(queue, task, times) for (queue, task), times in found.items()], busy)
+
+
+class Window:
+    """The samples of this process."""
+
+    def __init__(self) -> None:
+        self._times: dict[Key, Times] = {}
+        self._busy: dict[str, float] = {}
+
+    def pass_on(self, fresh: Iterable[tuple[str, str, float, float]], elapsed: float) -> None:
+        """`fresh` are (queue, task, seconds, weight) of the last `elapsed` seconds."""
+        if elapsed <= 0:
+            return
+        factor = 0.5 ** (elapsed / HALF_LIFE)
+        spent: dict[str, float] = {}
+        fresh = list(fresh)
+        if fresh:
+            for times in self._times.values():
+                times.fade(factor)
+        for queue, task, seconds, weight in fresh:
+            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight)
+            spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
+        for queue in self._busy.keys() | spent.keys():
+            faded = self._busy.get(queue, 0.0) * factor + spent.get(queue, 0.0) / elapsed * (1.0 - factor)
+            self._busy[queue] = faded
+        self._busy = {queue: threads for queue, threads in self._busy.items() if threads > 1e-4}
+
+    @property
+    def samples(self) -> Samples:
+        return Samples([(queue, task, times) for (queue, task), times in self._times.items()], dict(self._busy))
+
+
+def _kept(key: Key, known: dict[Key, Times]) -> Key:
+    """Under which key it is kept: there is a bound, whatever names come."""
+    if key in known or len(known) < MOST:
+        return key
+    others = (key[0], _OTHERS)
+    return others if others in known or len(known) < 2 * MOST else (_OTHERS, _OTHERS)
+
+
+def packed(samples: Samples) -> bytes:
+    return msgspec.msgpack.encode(samples)
+
+
+def unpacked(data: bytes) -> Samples | None:
+    """`None` for what is damaged, or cannot have been measured."""
+    try:
+        samples = msgspec.msgpack.decode(data, type=Samples)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    return samples if is_sane(samples) else None
+
+
+def is_sane(samples: Samples) -> bool:
+    return (
+        len(samples.entries) <= 3 * MOST
+        and all(times.sane() for _, times in samples)
+        and all(isfinite(one) and 0 <= one <= LONGEST for one in samples.busy.values())
+    )

@@ -1,0 +1,120 @@
+"""Sampled times: what they come to, and that nothing strange gets in."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+import pytest
+
+from penstock.pressure.samples import (
+    BUCKETS,
+    FIRST,
+    HALF_LIFE,
+    MOST,
+    Samples,
+    Times,
+    Window,
+    bucket,
+    merged,
+    packed,
+    unpacked,
+    upper,
+)
+
+
+def window(*fresh: tuple[str, str, float, float]) -> Window:
+    made = Window()
+    made.pass_on(fresh, 1.0)
+    return made
+
+
+def test_buckets_hold_what_they_say() -> None:
+    random = Random(1)
+    for seconds in [FIRST, 0.0, *(10 ** random.uniform(-6, 1.8) for _ in range(1_000))]:
+        number = bucket(seconds)
+        assert seconds <= upper(number) * (1 + 1e-9)
+        assert number == 0 or seconds >= upper(number - 1) * (1 - 1e-9)
+    assert bucket(1e9) == BUCKETS - 1
+
+
+def test_means_and_quantiles() -> None:
+    times = Times()
+    assert times.mean is None
+    assert times.quantile(0.5) is None
+    for hundredth in range(1, 101):
+        times.add(hundredth / 100)
+    assert times.mean == pytest.approx(0.505)
+    median = times.quantile(0.5)
+    assert median is not None
+    assert 0.5 <= median <= 0.71
+    assert times.quantile(1.0) == 1.0
+    assert times.variation == pytest.approx(0.5716, rel=1e-3)
+
+
+def test_a_weight_stands_for_as_many() -> None:
+    many, one = Times(), Times()
+    for _ in range(8):
+        many.add(0.1)
+    one.add(0.1, 8.0)
+    assert (many.count, many.buckets) == (one.count, one.buckets)
+    assert many.mean == pytest.approx(one.mean)
+
+
+def test_what_is_new_counts_more_and_what_is_idle_does_not_fade() -> None:
+    made = window(*[("q", "t", 0.1, 1.0)] * 100)
+    made.pass_on([], 3_600.0)
+    assert made.samples.of_queue("q").count == 100
+    made.pass_on([("q", "t", 0.3, 1.0)] * 50, HALF_LIFE)
+    assert made.samples.of_queue("q").mean == pytest.approx(0.2)
+
+
+def test_busy_threads_follow_the_time_spent() -> None:
+    made = Window()
+    for _ in range(60):
+        made.pass_on([("q", "t", 0.5, 1.0)] * 4, 1.0)
+    assert made.samples.busy["q"] == pytest.approx(2.0, rel=0.01)
+    made.pass_on([], 1_000.0)
+    assert made.samples.busy == {}
+
+
+def test_merging_adds_and_keeps_what_was_known() -> None:
+    one, other = window(("q", "a", 0.1, 1.0)).samples, window(("q", "a", 0.3, 1.0), ("q", "b", 1.0, 2.0)).samples
+    before = window(("q", "old", 5.0, 1.0), ("q", "a", 9.0, 1.0)).samples
+    both = merged([one, other], before)
+    assert both.of_tasks()["a"].mean == pytest.approx(0.2)
+    assert both.of_tasks()["old"].mean == pytest.approx(5.0)
+    assert both.of_queue("other").mean is None
+    assert one.of_tasks()["a"].mean == pytest.approx(0.1), "merging changes nothing of what is merged"
+
+
+def test_names_are_bounded() -> None:
+    made = window(*((f"q{number % 300}", f"t{number}", 0.1, 1.0) for number in range(10_000)))
+    assert len(made.samples.entries) <= 2 * MOST + 1
+    assert sum(times.count for _, times in made.samples) == pytest.approx(10_000)
+    assert unpacked(packed(merged([made.samples] * 5))) is not None
+
+
+def test_packed_form_is_small_and_comes_back() -> None:
+    made = window(*(("q", f"tasks.task_{number % 20}", 0.01 * number, 1.0) for number in range(200)))
+    data = packed(made.samples)
+    assert len(data) < 4_000
+    assert unpacked(data) == made.samples
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"{}",
+        packed(Samples([("q", "t", Times(float("nan"), 1.0))])),
+        packed(Samples([("q", "t", Times(1.0, -1.0))])),
+        packed(Samples([("q", "t", Times(1.0, 1.0, 1.0, {BUCKETS: 1.0}))])),
+        packed(Samples([("q", "t", Times())] * 1_000)),
+        packed(Samples([], {"q": float("inf")})),
+        msgspec.msgpack.encode([[["q", "t"]], {}]),
+    ],
+)
+def test_what_cannot_have_been_measured_is_not_believed(data: bytes) -> None:
+    assert unpacked(data) is None
