@@ -19,7 +19,7 @@ import pytest
 
 from penstock import Penstock
 from tests.absent import not_tested
-from tests.acceptance.processes import wait_until
+from tests.acceptance.processes import REPOSITORY, wait_until
 from tests.acceptance.shell import Shell
 
 TASKS = """
@@ -54,12 +54,13 @@ CROWD = 1_000
 class Site:
     """A project with a worker and a gateway."""
 
-    def __init__(self, folder: Path) -> None:
-        self.shell = Shell(folder, TASKS)
+    def __init__(self, folder: Path, code: str = TASKS, name: str = "tasks", scope: str = "call:tasks.*") -> None:
+        self.shell = Shell(folder, code)
+        (folder / f"{name}.py").write_text(code)
         self.tokens = folder / "tokens.json"
-        self.token = self.add_token("--scope", "call:tasks.*", "--scope", "read", "--scope", "revoke")
+        self.token = self.add_token("--scope", scope, "--scope", "read", "--scope", "revoke")
         command = ("--port", "0", "--tokens", self.tokens, "--timeout", TIMEOUT, "--max-body", 10_000)
-        self.process = self.shell.start("-A", "tasks", "gateway", *command)
+        self.process = self.shell.start("-A", name, "gateway", *command)
         self.url = self._listening()
         self.port = int(self.url.rpartition(":")[2])
 
@@ -124,6 +125,25 @@ def test_tasks_are_called_by_curl_and_httpx(site: Site) -> None:
         assert client.post("/v1/tasks/tasks.add", json={"args": [1, 2]}).status_code == 403
         site.shell("gateway", "token", "remove", read_only.split("_")[1], "--tokens", site.tokens)
         wait_until(lambda: client.get("/v1/info").status_code == 401, 10, "the token is not taken any more")
+
+
+def test_the_example_takes_orders(tmp_path: Path) -> None:
+    site = Site(tmp_path, (REPOSITORY / "examples/reports.py").read_text(), "reports", "call:reports.*")
+    try:
+        site.shell.start("-A", "reports", "worker", "-P", "threads")
+        with site.client() as client:
+            order = {"order": {"customer": "ada", "months": [1, 2]}}
+            task = client.post("/v1/tasks/reports.render", json={"kwargs": order})
+            with client.stream("GET", f"{task.headers['location']}/events") as events:
+                lines = [line for line in events.iter_lines() if line.startswith("event: ") and "state" not in line]
+            assert lines == ["event: part", "event: part", "event: end"]
+            assert client.get(task.headers["location"]).json()["result"] == "01: 3 orders\n02: 6 orders"
+            order["order"]["months"] = [1, 13]
+            wrong = client.post("/v1/tasks/reports.render", json={"kwargs": order}).json()
+            assert wrong["errors"][0]["field"] == "kwargs.order.months[1]"
+            assert client.post("/v1/tasks/internal.audit", json={}).status_code == 403
+    finally:
+        site.close()
 
 
 def test_slow_clients_stop_nobody_and_are_cut_off(site: Site, measured: Callable[[str], None]) -> None:

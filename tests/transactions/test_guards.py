@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import psycopg
+import pytest
 
 from penstock import Penstock, State, Unique
 from penstock.broker import Demand
-from penstock.delivery import Delivery
+from penstock.delivery import ACK, Delivery, Settlement
+from penstock.effects import ReleaseKey
 from tests.transactions.shop import depth
 from tests.transactions.test_beside_others import wait_until_blocked
 
@@ -103,4 +106,24 @@ def test_two_transactions_replace_one_after_the_other(
     connection.commit()
     thread.join(10)
     assert [one.state for one in (first, second, found[0])] == [State.REVOKED, State.REVOKED, State.PENDING]
+    assert depth(app) == 1
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_the_end_of_the_holder_does_not_wait_for_who_takes_its_key(
+    app: Penstock, connection: psycopg.Connection[Any], commits: bool
+) -> None:
+    """And the key is free afterwards, also when that is rolled back."""
+    ship = app.tasks["ship"]
+    ship.apply_async((1,), unique=NEWEST)
+    [running] = take(app)
+    heir = ship.apply_async((1,), unique=NEWEST, connection=connection)
+    started = time.monotonic()
+    settlement = Settlement(running.receipt, ACK, effects=(ReleaseKey("ship:1"),))
+    app.engine.run(app.broker.step([settlement], None))
+    app.engine.run(app.engine.coordinator.reap())
+    assert time.monotonic() - started < 2
+    connection.commit() if commits else connection.rollback()
+    again = ship.apply_async((1,), unique="ship:{order}")
+    assert (again.id == heir.id) is commits
     assert depth(app) == 1

@@ -64,8 +64,9 @@ class Stepper:
         self._gather = f"SELECT {schema}.gather($1, $2, $3, $4)"
         self._put = f"SELECT {schema}.put($1, $2, $3)"
         self._free = (
-            f"DELETE FROM {schema}.unique_key u USING {schema}.lane l, {schema}.queue q WHERE l.id = $1"
-            " AND q.id = l.queue AND u.namespace = q.namespace AND u.name = $2 AND u.id = $3 AND NOT u.kept"
+            f"DELETE FROM {schema}.unique_key WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM {schema}.unique_key u,"
+            f" {schema}.lane l, {schema}.queue q WHERE l.id = $1 AND q.id = l.queue AND u.namespace = q.namespace"
+            " AND u.name = $2 AND u.id = $3 AND NOT u.kept FOR UPDATE OF u SKIP LOCKED))"
         )
 
     async def step(

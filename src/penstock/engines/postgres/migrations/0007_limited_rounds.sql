@@ -223,7 +223,7 @@ BEGIN
             INSERT INTO penstock.delta VALUES (q, -1, -old_size, 0, 1);
         ELSIF p_verdicts[n] = 'r' THEN
             INSERT INTO penstock.task VALUES (l.pos[at_], p_ids[n], l.attempts[at_], body_);
-            UPDATE penstock.unique_key u SET started = false WHERE u.id = p_ids[n];
+            UPDATE penstock.unique_key u SET started = false WHERE u.id = p_ids[n] AND u.started;
             PERFORM penstock.ring(q, 1);
         ELSIF p_verdicts[n] = 'l' THEN
             IF p_whens[n] > now_ THEN
@@ -283,7 +283,7 @@ BEGIN
         INSERT INTO penstock.task
             SELECT u.p, u.i, u.a + (u.i = ANY (p_charged))::integer, u.b
             FROM unnest(l.pos, l.ids, l.attempts, l.bodies) u (p, i, a, b) WHERE u.i <> 0 AND NOT u.i = ANY (dropped);
-        UPDATE penstock.unique_key u SET started = false WHERE u.id = ANY (l.ids);
+        UPDATE penstock.unique_key u SET started = false WHERE u.id = ANY (l.ids) AND u.started;
         DELETE FROM penstock.progress p WHERE p.id = ANY (l.ids);
         IF cardinality(dropped) > 0 THEN
             INSERT INTO penstock.delta SELECT q, -count(*), -sum(octet_length(u.b)), 0, count(*)

@@ -3,6 +3,22 @@
 -- `kept`: only time frees it.
 ALTER TABLE penstock.unique_key ADD kept boolean NOT NULL DEFAULT false;
 
+-- Tasks that have ended, and whose keys somebody was about to take, in a transaction that may stay open for long, and be
+-- rolled back: those keys are free, whatever becomes of it.
+CREATE TABLE penstock.keyless (id bigint PRIMARY KEY);
+
+-- Free the keys of these tasks, waiting for nobody.
+CREATE FUNCTION penstock.free_keys(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH mine AS (
+        SELECT u.namespace, u.name FROM penstock.unique_key u WHERE u.id = ANY (p_ids) AND NOT u.kept
+        FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM penstock.unique_key u USING mine m WHERE u.namespace = m.namespace AND u.name = m.name;
+    INSERT INTO penstock.keyless
+        SELECT DISTINCT u.id FROM penstock.unique_key u WHERE u.id = ANY (p_ids) AND NOT u.kept ON CONFLICT DO NOTHING;
+END $$;
+
 -- The lane of these names, and of a limit if there is one: p_limit is [key, rate, burst, concurrency, lowest cost, varied].
 -- A limit that is there is left as it is (see `set_limits`), but not removed before this transaction ends.
 DROP FUNCTION penstock.route;
@@ -45,7 +61,8 @@ DECLARE
     holder bigint;
 BEGIN
     SELECT u.id INTO holder FROM penstock.unique_key u WHERE u.namespace = p_namespace AND u.name = p_name
-        AND NOT u.started AND (u.until IS NULL OR u.until > penstock.now());
+        AND NOT u.started AND (u.until IS NULL OR u.until > penstock.now())
+        AND NOT EXISTS (SELECT FROM penstock.keyless k WHERE k.id = u.id);
     -- What is claimed at this moment is seen as leased then: removing waits for the claim. The task is locked before its
     -- key, as claims do it.
     IF FOUND AND penstock.remove(ARRAY[holder]) = 0 AND p_cancel THEN
@@ -172,7 +189,8 @@ BEGIN
                         IF FOUND THEN answer := 'duplicate'; END IF;
                     ELSIF g ->> 0 = 'unique' AND g ->> 5 NOT IN ('replace', 'cancel') THEN
                         SELECT u.id INTO holder FROM penstock.unique_key u WHERE u.namespace = g ->> 1
-                            AND u.name = g ->> 2 AND NOT u.started AND (u.until IS NULL OR u.until > now_);
+                            AND u.name = g ->> 2 AND NOT u.started AND (u.until IS NULL OR u.until > now_)
+                            AND NOT EXISTS (SELECT FROM penstock.keyless k WHERE k.id = u.id);
                         IF FOUND THEN answer := 'conflict'; END IF;
                     END IF;
                     IF answer IS NOT NULL THEN
@@ -200,13 +218,17 @@ BEGIN
                             ON CONFLICT (namespace, name) DO UPDATE SET id = excluded.id, until = excluded.until
                             WHERE d.until <= now_;
                     ELSIF g ->> 0 = 'unique' THEN
+                        IF p_bound = 'none' THEN
+                            DELETE FROM penstock.keyless k WHERE k.id = me;  -- a further try of a task that had ended
+                        END IF;
                         holder := CASE WHEN g ->> 5 IN ('replace', 'cancel')
                             THEN penstock.displace(g ->> 1, g ->> 2, g ->> 5 = 'cancel') END;
                         INSERT INTO penstock.unique_key AS u VALUES (
                             g ->> 1, g ->> 2, me, now_ + (g ->> 3)::double precision, g ->> 4 = 'start', false, g ->> 4 = 'ttl')
                             ON CONFLICT (namespace, name) DO UPDATE SET id = excluded.id, until = excluded.until,
                                 on_start = excluded.on_start, started = false, kept = excluded.kept
-                            WHERE u.started OR u.until <= now_ OR u.id = holder;
+                            WHERE u.started OR u.until <= now_ OR u.id = holder
+                                OR EXISTS (SELECT FROM penstock.keyless k WHERE k.id = u.id);
                     ELSIF g ->> 0 = 'limit' THEN
                         INSERT INTO penstock.cost VALUES (me, (g ->> 3)::double precision)
                             ON CONFLICT (id) DO UPDATE SET cost = excluded.cost;

@@ -116,7 +116,7 @@ END $$;
 CREATE OR REPLACE FUNCTION penstock.clear(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM penstock.unique_key) THEN
-        DELETE FROM penstock.unique_key u WHERE u.id = ANY (p_ids) AND NOT u.kept;
+        PERFORM penstock.free_keys(p_ids);
     END IF;
     IF EXISTS (SELECT FROM penstock.progress) THEN
         DELETE FROM penstock.progress p WHERE p.id = ANY (p_ids);
@@ -166,8 +166,14 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT;
     DELETE FROM penstock.sent s WHERE s.first IN (
         SELECT x.first FROM penstock.sent x WHERE x.at < now_ - 600 ORDER BY x.at LIMIT 5000);
-    DELETE FROM penstock.unique_key u WHERE u.until <= now_;
-    DELETE FROM penstock.dedup d WHERE d.until <= now_;
+    DELETE FROM penstock.unique_key u WHERE u.ctid = ANY (ARRAY(
+        SELECT x.ctid FROM penstock.unique_key x WHERE x.until <= now_ FOR UPDATE SKIP LOCKED));
+    IF EXISTS (SELECT FROM penstock.keyless) THEN
+        PERFORM penstock.free_keys(ARRAY(SELECT k.id FROM penstock.keyless k));
+        DELETE FROM penstock.keyless k WHERE NOT EXISTS (SELECT FROM penstock.unique_key u WHERE u.id = k.id);
+    END IF;
+    DELETE FROM penstock.dedup d WHERE d.ctid = ANY (ARRAY(
+        SELECT x.ctid FROM penstock.dedup x WHERE x.until <= now_ FOR UPDATE SKIP LOCKED));
     PERFORM penstock.forget_limits();
     DELETE FROM penstock.gathering g WHERE g.closed < now_ - 86400;
     DELETE FROM penstock.revoked_name v WHERE v.at < now_ - p_expires;
