@@ -7,11 +7,12 @@ import random
 import threading
 from collections.abc import Callable
 
+from penstock.broker import Accepted
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt
 from penstock.errors import MessageTooLarge
 from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Outcome, Parts, State
-from penstock.testing.conformance.expect import HANG, Violation, equal, expect
-from penstock.testing.conformance.kit import Kit
+from penstock.testing.conformance.expect import HANG, Violation, equal, expect, instance
+from penstock.testing.conformance.kit import PUBLISH_TIMEOUT, Kit
 from penstock.testing.conformance.worker import Worker, success
 
 RESULTS_ARE_KEPT = 24 * 3600.0
@@ -196,6 +197,29 @@ async def check_acknowledged_before_it_runs(kit: Kit) -> None:
     found = await stream.parts()
     equal((found.end, found.ended), (2, True), "end and ended when its outcome is stored")
     equal(await stream.append(b"2"), False, "answer to an append after that")
+
+
+async def check_acknowledged_early_and_tried_again(kit: Kit) -> None:
+    if not await streams(kit):
+        return
+    queue, worker, chosen = await kit.queue(), await kit.worker(), kit.name("chosen")
+    await kit.accept(kit.message(queue, id=chosen))
+    stream = Stream(kit, worker, await worker.take_one(queue))
+    await worker.finish(stream.delivery)
+    await stream.add(b"0", b"1")
+    [answer] = await kit.call(kit.broker.follow_up([kit.message(queue, id=chosen, retries=1)], PUBLISH_TIMEOUT))
+    instance(answer, Accepted, "answer to a further try of what was acknowledged without an outcome")
+    again = Stream(kit, worker, await worker.take_one(queue))
+    await worker.finish(again.delivery)
+    await again.add(b"2", run=1)
+    found = await look(kit, chosen)
+    wanted = [(0, 0, b"0"), (1, 0, b"1"), (2, 1, b"2")]
+    equal(
+        [(part.index, part.run, part.value) for part in found.parts], wanted, "parts (index, run, value) of both runs"
+    )
+    expect(not found.ended, "a task that is tried again has not ended")
+    await kit.backend_call(kit.backend.store([(chosen, success(kit))]))
+    expect((await look(kit, chosen)).ended, "it has ended when its outcome is stored")
 
 
 async def check_a_later_run_goes_on_after_them(kit: Kit) -> None:
@@ -463,6 +487,7 @@ CHECKS = (
     check_parts_stay_with_the_result,
     check_an_outcome_that_is_stored_ends_them,
     check_acknowledged_before_it_runs,
+    check_acknowledged_early_and_tried_again,
     check_a_later_run_goes_on_after_them,
     check_an_earlier_run_adds_nothing,
     check_what_is_repeated_adds_nothing,
