@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "namespaces": ("penstock.cli.manage_namespaces:namespaces", "Namespaces of a broker."),
         "doctor": ("penstock.cli.doctor:doctor", "Check the set-up, and say what to fix."),
         "broker": ("penstock.cli.run_broker:broker", "Serve the queues to other processes and machines."),
+        "gateway": ("penstock.gateway.command:gateway", "Serve tasks over HTTP."),
         "service": ("penstock.cli.service:service", "Run a broker or a worker in the background, as a service."),
         "demo": ("penstock.cli.demo.command:demo", "See it work, on your own machine."),
     }

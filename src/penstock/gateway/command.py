@@ -1,0 +1,188 @@
+"""`penstock gateway`, and its tokens."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from penstock.app import Penstock
+from penstock.errors import ConfigError
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Target(Protocol):
+    """What `penstock -A` names."""
+
+    def app(self) -> Penstock: ...
+
+
+tokens_option = click.option(
+    "--tokens",
+    "tokens",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PENSTOCK_GATEWAY_TOKENS",
+    metavar="FILE",
+    help="The file of tokens; see penstock gateway token add.",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, metavar="PORT")
+@tokens_option
+@click.option("--insecure-no-auth", is_flag=True, help="Let everybody on this machine do everything. For a trial.")
+@click.option(
+    "--expose", multiple=True, metavar="GLOB", help="Tasks that may be called; may be given often. [default: *]"
+)
+@click.option("--wait", type=float, default=0.0, show_default=True, metavar="S", help="How long calls wait unasked.")
+@click.option("--max-wait", type=float, default=45.0, show_default=True, metavar="S", help="The longest wait.")
+@click.option("--max-body", type=int, default=1 << 20, show_default=True, metavar="BYTES")
+@click.option("--rate", type=float, metavar="N", help="Requests a second of one client. [default: no limit]")
+@click.option("--burst", type=int, default=50, show_default=True, metavar="N", help="With --rate: at once.")
+@click.option("--timeout", type=float, default=15.0, show_default=True, metavar="S", help="For a request to come.")
+@click.option("--max-connections", type=click.IntRange(1), default=10_000, show_default=True, metavar="N")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its private key, PEM.")
+@click.option("--allow-plain", is_flag=True, help="Listen without TLS where others than this machine reach it.")
+@click.option("--grace", type=float, default=30.0, show_default=True, metavar="S", help="Seconds to end in order.")
+@click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@click.pass_context
+def gateway(
+    ctx: click.Context,
+    host: str,
+    port: int,
+    tokens: Path | None,
+    insecure_no_auth: bool,
+    expose: tuple[str, ...],
+    wait: float,
+    max_wait: float,
+    max_body: int,
+    rate: float | None,
+    burst: int,
+    timeout: float,
+    max_connections: int,
+    tls_cert: str | None,
+    tls_key: str | None,
+    allow_plain: bool,
+    grace: float,
+    loglevel: str,
+) -> None:
+    """Serve tasks over HTTP, to who has a token.
+
+    TERM or Ctrl-C ends in order: what waits is answered, what runs is finished; a second one at once.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together", ctx)
+    from penstock.gateway.anybody import anybody, is_loopback
+    from penstock.gateway.asgi import asgi_app
+    from penstock.gateway.settings import GatewaySettings
+    from penstock.gateway.tokens import TokenFile
+    from penstock.worker.log import name_log, show_log
+
+    if (tokens is None) == (not insecure_no_auth):
+        raise click.UsageError(
+            "give --tokens FILE (make it with penstock gateway token add); or, for a trial on this machine only, "
+            "--insecure-no-auth, and not both",
+            ctx,
+        )
+    if insecure_no_auth and not is_loopback(host):
+        raise click.UsageError(
+            f"--insecure-no-auth lets everybody who reaches {host} run your tasks: it is only for --host 127.0.0.1", ctx
+        )
+    if not is_loopback(host) and tls_cert is None and not allow_plain:
+        raise click.UsageError(
+            f"tokens would cross the network in plain to {host}: give --tls-cert and --tls-key, or --allow-plain where "
+            "a proxy in front has TLS",
+            ctx,
+        )
+    target: Target = ctx.obj
+    app = target.app()
+    show_log(loglevel)
+    name_log("gateway")
+    settings = GatewaySettings(
+        expose=expose or ("*",),
+        wait=wait,
+        max_wait=max_wait,
+        max_body=max_body,
+        body_timeout=timeout,
+        rate=rate,
+        burst=burst,
+    )
+    try:
+        from penstock.gateway.serving import Place, serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the gateway needs a server that is not installed ({error.name}): pip install 'penstock[gateway]'"
+        ) from error
+    if insecure_no_auth:
+        click.secho(
+            "NO TOKENS: everybody on this machine can run every task of this app", fg="red", bold=True, err=True
+        )
+    served = asgi_app(app, anybody if tokens is None else TokenFile(tokens), settings)
+    _ = app.engine  # what is wrong with it is said now, not at the first request
+    place = Place(host, port, timeout, max_connections, grace, tls_cert, tls_key)
+    ctx.exit(serve(served, place, lambda line: click.echo(line, err=True)))
+
+
+@gateway.group()
+def token() -> None:
+    """Tokens for the gateway's clients."""
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="call:GLOB, read, revoke, inspect; may be given often."
+)
+@click.option(
+    "--expires", default="30d", show_default=True, metavar="TIME", help="How long it lives: 90m, 12h, 30d, 2w."
+)
+@tokens_option
+@click.pass_context
+def add(ctx: click.Context, name: str, scopes: tuple[str, ...], expires: str, tokens: Path | None) -> None:
+    """Make a token for the client NAME, and print it, this once."""
+    from penstock.server.access.tokens import read_life
+
+    made, text = _file(ctx, tokens).add(name, scopes, read_life(expires))
+    click.echo(f"a token of {made.name!r} until {_moment(made.expires)}, which is shown this once:", err=True)
+    click.echo(text)
+
+
+@token.command(name="list")
+@tokens_option
+@click.pass_context
+def list_(ctx: click.Context, tokens: Path | None) -> None:
+    """List tokens, without their secrets."""
+    now = time.time()
+    for one in _file(ctx, tokens).all():
+        state = f"until {_moment(one.expires)}" if one.expires > now else "expired"
+        click.echo(f"{one.id}  {one.name!r}  {state}  {' '.join(one.scopes)!r}")
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+@tokens_option
+@click.pass_context
+def remove(ctx: click.Context, token_id: str, tokens: Path | None) -> None:
+    """Remove a token, in force within a second. ID is the middle of pst_ID_SECRET."""
+    gone = _file(ctx, tokens).remove(token_id)
+    click.echo(f"removed the token of {gone.name!r}")
+
+
+def _file(ctx: click.Context, tokens: Path | None):  # type: ignore[no-untyped-def]
+    if tokens is None:
+        raise click.UsageError("give --tokens FILE, where the gateway's tokens are kept", ctx)
+    from penstock.gateway.tokens import TokenFile
+
+    return TokenFile(tokens)
+
+
+def _moment(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,52 @@
+"""`POST /v1/batches`: many calls in one publish, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.broker import Answer as BrokerAnswer
+from penstock.errors import AlreadyQueued
+from penstock.gateway.answering import Answer, answer_json
+from penstock.gateway.calls import read_batch
+from penstock.gateway.gateway import Asked, Context
+from penstock.gateway.problems import Refused, problem, refusal
+from penstock.gateway.repeats import mark
+from penstock.gateway.routes.calling import accepted
+from penstock.gateway.routes.common import links, read_json
+from penstock.gateway.steps import Plan, on
+from penstock.message import Message
+
+
+def call_many(context: Context, asked: Asked) -> Plan[Answer]:
+    """202, with the id of each. A unique task that is there already has an error in its place."""
+    app, settings, caller = context.app, context.settings, asked.caller
+    asked.request.arguments(())
+    calls = read_batch((yield from read_json(context, asked))).calls
+    features = app.engine.broker.features
+    most = min(settings.max_calls, features.max_batch) if features.whole_batches else 1
+    if not 1 <= len(calls) <= most:
+        raise Refused.field("calls", f"has {len(calls):,} calls; from 1 to {most:,} go into one batch here")
+    messages = [
+        context.tasks.message(one.task, caller.scopes, one.args, one.kwargs, f"calls[{place}].")[1]
+        for place, one in enumerate(calls)
+    ]
+    key = asked.request.headers.get("idempotency-key")
+    repeats = mark(messages, key, caller.name, features, settings.idempotency, first=1)
+    answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
+    here = links(asked)
+    shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
+    for repeat, one in zip(repeats, shown, strict=False):
+        repeat.check(one.get("id", ""))
+    return answer_json(202, {"tasks": shown})
+
+
+def _shown(context: Context, message: Message, answer: BrokerAnswer, here: str) -> dict[str, Any]:
+    client = context.app.client
+    try:
+        task_id = context.app.broker.public_id(client.key_of(message, answer))
+    except AlreadyQueued as error:
+        refused = refusal(error)
+        assert refused is not None  # the table has it
+        return {"error": problem(refused)}
+    return accepted(task_id, here)

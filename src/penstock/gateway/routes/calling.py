@@ -1,0 +1,48 @@
+"""`POST /v1/tasks/{name}`: call a task."""
+
+from __future__ import annotations
+
+from penstock.gateway.answering import Answer, answer_json
+from penstock.gateway.asking import flag, seconds
+from penstock.gateway.calls import read_call
+from penstock.gateway.gateway import Asked, Context
+from penstock.gateway.repeats import mark
+from penstock.gateway.routes.common import links, read_json, reported, until_end
+from penstock.gateway.scopes import INSPECT, READ
+from penstock.gateway.showing import address, links_of, shown
+from penstock.gateway.steps import Plan, Step
+from penstock.outcome import Report
+from penstock.result import AsyncResult
+
+
+def call(context: Context, asked: Asked) -> Plan[Answer]:
+    """202 and where to look, or the result where it is there in time."""
+    app, settings, caller = context.app, context.settings, asked.caller
+    given = asked.request.arguments(("wait", "async"))
+    wait = 0.0 if flag(given, "async") else seconds(given, "wait", settings.wait, settings.max_wait)
+    context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
+    body = read_call((yield from read_json(context, asked)))
+    task, message = context.tasks.message(asked.name, caller.scopes, body.args, body.kwargs)
+    key = asked.request.headers.get("idempotency-key")
+    repeats = mark([message], key, caller.name, app.engine.broker.features, settings.idempotency)
+    client = app.client
+    result: AsyncResult[object] = yield Step(lambda: client.send(task, message), lambda: client.asend(task, message))
+    task_id, here = result.id, links(asked)
+    for repeat in repeats:
+        repeat.check(task_id)
+    location = {"location": address(here, task_id)}
+    if wait and caller.scopes.may(READ):
+        yield until_end(result, wait)
+        report: Report = yield reported(result)
+        if report.state.terminal:
+            return answer_json(200, shown(app, report, here, caller.scopes.may(INSPECT)), location)
+    return answer_json(202, accepted(task_id, here), location)
+
+
+def accepted(task_id: str, here: str) -> dict[str, object]:
+    """A task that was just published."""
+    return {
+        "id": task_id,
+        "state": "PENDING",
+        "links": links_of(here, task_id),
+    }

@@ -1,0 +1,262 @@
+"""`penstock gateway` as it is typed, asked by curl and httpx, by slow clients and by too many; and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from penstock import Penstock
+from tests.absent import not_tested
+from tests.acceptance.processes import REPOSITORY, wait_until
+from tests.acceptance.shell import Shell
+
+TASKS = """
+import time
+from penstock import Penstock
+
+app = Penstock("tasks")
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task
+def big(size: int) -> str:
+    return "x" * size
+
+
+@app.task(bind=True)
+def steps(self, count: int) -> str:
+    for step in range(count):
+        self.progress(step, count)
+        time.sleep(0.3)
+    return "done"
+"""
+TIMEOUT = 2.0
+"""Of slow clients, in seconds."""
+CROWD = 1_000
+
+
+class Site:
+    """A project with a worker and a gateway."""
+
+    def __init__(self, folder: Path, code: str = TASKS, name: str = "tasks", scope: str = "call:tasks.*") -> None:
+        self.shell = Shell(folder, code)
+        (folder / f"{name}.py").write_text(code)
+        self.tokens = folder / "tokens.json"
+        self.token = self.add_token("--scope", scope, "--scope", "read", "--scope", "revoke")
+        command = ("--port", "0", "--tokens", self.tokens, "--timeout", TIMEOUT, "--max-body", 10_000)
+        self.process = self.shell.start("-A", name, "gateway", *command)
+        self.url = self._listening()
+        self.port = int(self.url.rpartition(":")[2])
+
+    def add_token(self, *words: str) -> str:
+        return self.shell("gateway", "token", "add", "ada", "--tokens", self.tokens, *words).strip()
+
+    def _listening(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            found = re.search(r"listening on (http://\S+)", line)
+            if found:
+                return found[1]
+        raise AssertionError("the gateway did not start")
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        headers = {"authorization": f"Bearer {token or self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.shell.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
+
+
+def test_tasks_are_called_by_curl_and_httpx(site: Site) -> None:
+    curl = shutil.which("curl") or not_tested("curl is not installed")
+    site.shell.worker("-P", "threads")
+
+    def curled(path: str, *words: str) -> Any:
+        command = [curl, "-s", "--noproxy", "*", "-m", "30", *words, site.url + path]
+        return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    mine = ("-H", f"Authorization: Bearer {site.token}")
+    body = ("-H", "Content-Type: application/json", "-d", '{"args": [2, 3]}')
+    assert curled("/v1/tasks/tasks.add", *body)["status"] == 401
+    assert curled("/v1/tasks/tasks.add?wait=20", *mine, *body)["result"] == 5
+    accepted = curled("/v1/tasks/tasks.add", *mine, *body)
+    assert curled(accepted["links"]["self"] + "?wait=20", *mine)["state"] == "SUCCESS"
+
+    with site.client() as client:
+        task = client.post("/v1/tasks/tasks.steps", json={"args": [4]})
+        with client.stream("GET", f"{task.headers['location']}/events") as events:
+            lines = list(events.iter_lines())
+        said = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        assert any(one.get("progress") for one in said), said
+        assert said[-1]["result"] == "done"
+        assert client.post("/v1/tasks/tasks.add", json={"args": ["x" * 20_000]}).status_code == 413
+        assert (
+            client.post("/v1/tasks/tasks.add", content=b"", headers={"content-type": "text/plain"}).status_code == 415
+        )
+
+    read_only = site.add_token("--scope", "read")
+    with site.client(read_only) as client:
+        wait_until(lambda: client.get("/v1/info").status_code == 200, 10, "the new token is known")
+        assert client.post("/v1/tasks/tasks.add", json={"args": [1, 2]}).status_code == 403
+        site.shell("gateway", "token", "remove", read_only.split("_")[1], "--tokens", site.tokens)
+        wait_until(lambda: client.get("/v1/info").status_code == 401, 10, "the token is not taken any more")
+
+
+def test_the_example_takes_orders(tmp_path: Path) -> None:
+    site = Site(tmp_path, (REPOSITORY / "examples/reports.py").read_text(), "reports", "call:reports.*")
+    try:
+        site.shell.start("-A", "reports", "worker", "-P", "threads")
+        with site.client() as client:
+            order = {"order": {"customer": "ada", "months": [1, 2]}}
+            task = client.post("/v1/tasks/reports.render", json={"kwargs": order})
+            with client.stream("GET", f"{task.headers['location']}/events") as events:
+                lines = [line for line in events.iter_lines() if line.startswith("event: ") and "state" not in line]
+            assert lines == ["event: part", "event: part", "event: end"]
+            assert client.get(task.headers["location"]).json()["result"] == "01: 3 orders\n02: 6 orders"
+            order["order"]["months"] = [1, 13]
+            wrong = client.post("/v1/tasks/reports.render", json={"kwargs": order}).json()
+            assert wrong["errors"][0]["field"] == "kwargs.order.months[1]"
+            assert client.post("/v1/tasks/internal.audit", json={}).status_code == 403
+    finally:
+        site.close()
+
+
+def test_slow_clients_stop_nobody_and_are_cut_off(site: Site, measured: Callable[[str], None]) -> None:
+    site.shell.worker("-P", "threads")
+    with site.client() as client:
+        big = client.post("/v1/tasks/tasks.big?wait=20", json={"args": [8 << 20]}).headers["location"]
+    begun = [b"", b"POST /v1/tasks/tasks.add HTTP/1.1\r\nhost: x\r\n"]
+    crowd = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(CROWD)]
+    opened = time.monotonic()
+    for number, half_open in enumerate(crowd):
+        half_open.sendall(begun[number % 2])
+    unread = socket.create_connection(("127.0.0.1", site.port))
+    unread.sendall(f"GET {big} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {site.token}\r\n\r\n".encode())
+    with site.client() as client:
+        took = []
+        for number in range(20):
+            began = time.monotonic()
+            assert client.post("/v1/tasks/tasks.add", json={"args": [number, 1]}).status_code == 202
+            took.append(time.monotonic() - began)
+        while_open = time.monotonic() - opened
+    measured(f"{CROWD} half-open clients; a POST took {sorted(took)[10] * 1e3:.1f} ms at the median of 20")
+    assert sorted(took)[10] < 1.0
+    for half_open in crowd:
+        half_open.settimeout(20)
+        assert gone(half_open)
+    assert time.monotonic() - opened < while_open + TIMEOUT + 15
+    unread.settimeout(20)
+    time.sleep(max(0.0, opened + TIMEOUT + 2 - time.monotonic()))  # its buffers are full for so long
+    assert not complete(unread), "who does not read has been sent all of it"
+
+
+def gone(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+    finally:
+        client.close()
+
+
+def complete(client: socket.socket) -> bool:
+    """Whether the whole of an answer of over 8 MiB is still to be had."""
+    read = 0
+    try:
+        while part := client.recv(1 << 16):
+            read += len(part)
+    except ConnectionError:
+        pass
+    finally:
+        client.close()
+    return read > 8 << 20
+
+
+def test_a_head_without_end_is_refused(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+        client.sendall(b"GET /v1/info HTTP/1.1\r\n")
+        heard = b""
+        try:
+            for _ in range(200):
+                client.sendall(b"x-more: " + b"x" * 1_000 + b"\r\n")
+            heard = client.recv(1_000)
+        except ConnectionError:
+            return
+    assert heard.startswith(b"HTTP/1.1 431")
+
+
+def test_it_ends_in_order_under_load(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was accepted is in the broker, who waits is answered, and nobody is told of an error of the server's."""
+    accepted: list[str] = []
+    strange: list[int] = []
+    waited: list[int] = []
+
+    def call() -> None:
+        with site.client() as client:
+            try:
+                while True:
+                    reply = client.post("/v1/tasks/tasks.add", json={"args": [1, 2]})
+                    accepted.append(reply.json()["id"]) if reply.status_code == 202 else strange.append(
+                        reply.status_code
+                    )
+            except httpx.TransportError:
+                return
+
+    def wait() -> None:
+        with site.client() as client:
+            reply = client.post("/v1/tasks/tasks.add?wait=40", json={"args": [1, 2]})
+            accepted.append(reply.json()["id"])
+            waited.append(reply.status_code)
+
+    threads = [threading.Thread(target=target) for target in (call, call, call, wait, wait)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(accepted) > 50, 30, "calls are accepted")
+    began = time.monotonic()
+    site.process.send_signal(signal.SIGTERM)
+    assert site.process.wait(30) == 0
+    assert time.monotonic() - began < 20
+    for thread in threads:
+        thread.join(30)
+    assert (strange, waited) == ([], [202, 202])
+    (queue,) = site.shell.folder.glob("**/*.db")
+    app = Penstock("tasks", broker=f"sqlite:///{queue}")
+    try:
+        assert {app.AsyncResult(task_id).state for task_id in accepted} == {"PENDING"}
+    finally:
+        app.close()
+
+
+def test_without_tokens_it_serves_this_machine_only(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, TASKS)
+    shell("-A", "tasks", "gateway", code=2)
+    assert "--tokens FILE" in shell.error
+    shell("-A", "tasks", "gateway", "--insecure-no-auth", "--host", "0.0.0.0", code=2)
+    assert "only for --host 127.0.0.1" in shell.error
+    shell("-A", "tasks", "gateway", "--tokens", "t.json", "--host", "0.0.0.0", code=2)
+    assert "--allow-plain" in shell.error
