@@ -20,6 +20,7 @@ from penstock import (
     State,
     TaskRevoked,
     TimeLimitExceeded,
+    chain,
 )
 from penstock.contrib.rehearsal import rehearse
 from penstock.outcome import MOST_PARTS
@@ -199,6 +200,22 @@ def test_a_coroutine_ends_at_its_limit_and_keeps_what_it_published(app: Penstock
         assert next(stream) == "before"
         with pytest.raises(TimeLimitExceeded):
             next(stream)
+
+
+def test_a_canvas_in_the_place_of_a_task_ends_its_stream(app: Penstock) -> None:
+    other = app.task(name="other")(_text)
+
+    @app.task(bind=True)
+    def first(self: Any) -> Iterator[str]:
+        yield "first"
+        raise self.replace(chain(other.si(), other.si()))
+
+    with rehearse(app) as tasks:
+        result = first.delay()
+        tasks.run_one()
+        assert list(result.stream(timeout=ANSWER)) == ["first"]
+        tasks.run_all()
+        assert list(result.stream(timeout=ANSWER)) == ["first"]
 
 
 def test_a_failure_comes_at_the_end(app: Penstock) -> None:
