@@ -28,7 +28,7 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     if not 1 <= len(calls) <= most:
         raise Refused.field("calls", f"has {len(calls):,} calls; from 1 to {most:,} go into one batch here")
     messages = [
-        context.tasks.message(one.task, caller.scopes, one.args, one.kwargs, f"calls[{place}].")[1]
+        context.tasks.find(one.task, caller.scopes).message(one.args, one.kwargs, f"calls[{place}].")
         for place, one in enumerate(calls)
     ]
     key = asked.request.headers.get("idempotency-key")

@@ -20,9 +20,9 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
     app, settings, caller = context.app, context.settings, asked.caller
     given = asked.request.arguments(("wait", "async"))
     wait = 0.0 if flag(given, "async") else seconds(given, "wait", settings.wait, settings.max_wait)
-    context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
+    found = context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
     body = read_call((yield from read_json(context, asked)))
-    task, message = context.tasks.message(asked.name, caller.scopes, body.args, body.kwargs)
+    task, message = found.task, found.message(body.args, body.kwargs)
     key = asked.request.headers.get("idempotency-key")
     repeats = mark([message], key, caller.name, app.engine.broker.features, settings.idempotency)
     client = app.client
