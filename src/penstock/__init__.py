@@ -14,8 +14,11 @@ from __future__ import annotations
 from penstock.app import Penstock
 from penstock.canvas.calls import Signature, chain, chord, group
 from penstock.canvas.chunks import chunks
-from penstock.canvas.results import GroupResult, ResultSet
+from penstock.canvas.plain import maybe_signature
+from penstock.canvas.results import GroupResult, ResultSet, result_from_tuple
+from penstock.canvas.stamping import StampingVisitor
 from penstock.completed import as_completed
+from penstock.eager_result import EagerResult
 from penstock.errors import (
     AccessRefused,
     AlreadyQueued,
@@ -56,7 +59,7 @@ from penstock.errors import (
 from penstock.outcome import Progress, State
 from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
-from penstock.result import AsyncResult, EagerResult
+from penstock.result import AsyncResult
 from penstock.schedules import crontab, once, schedule, solar
 from penstock.task import Task
 from penstock.unique import Unique, debounce, singleton, throttle
@@ -98,6 +101,7 @@ __all__ = [
     "SignatureError",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "StampingVisitor",
     "State",
     "StoreError",
     "StoreFull",
@@ -118,7 +122,9 @@ __all__ = [
     "crontab",
     "debounce",
     "group",
+    "maybe_signature",
     "once",
+    "result_from_tuple",
     "schedule",
     "singleton",
     "solar",

@@ -17,7 +17,7 @@ from penstock.codec import failure
 from penstock.coordinator import Revoked
 from penstock.engine import Engine
 from penstock.errors import TaskRevoked, Unsupported
-from penstock.message import graph_key, graph_of
+from penstock.message import beginning_id, graph_key, graph_of
 from penstock.outcome import Outcome, Progress, Report, State
 
 MARK = "penstock.revoked"
@@ -124,7 +124,7 @@ def reports(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequen
     found, stored, gone = list(found), dict[str, bool](), []
     for place, graph in unseen.items():
         if graph not in stored:
-            stored[graph] = (yield holder, holder.coordinator.get(graph_key(graph))) is not None
+            stored[graph] = yield from _is_going(engine, results, holder, graph)
         if stored[graph]:
             found[place] = Report(found[place].id, State.PENDING)
         else:
@@ -134,6 +134,17 @@ def reports(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequen
     for place, report in zip(gone, again, strict=True):
         found[place] = report
     return found
+
+
+def _is_going(engine: Engine, results: Engine, holder: Engine, graph: str) -> Plan[bool]:
+    """Whether there is a graph, or the message that will begin it."""
+    if (yield holder, holder.coordinator.get(graph_key(graph))) is not None:
+        return True
+    [begin] = yield from seen(engine, results, [beginning_id(graph)])
+    if begin.state is not State.UNKNOWN:
+        return not begin.state.terminal
+    # It may have begun between the two looks.
+    return (yield holder, holder.coordinator.get(graph_key(graph))) is not None
 
 
 def seen(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[Sequence[Report]]:

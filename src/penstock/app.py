@@ -15,14 +15,16 @@ from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
 from penstock.broker import Dispatch, Observer, check_queues
-from penstock.canvas.calls import Canvas, Signature, refuse_links, short_text
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import STARMAP, starmap_in
+from penstock.canvas.linked import refuse_links, short_text
 from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
 from penstock.coordinator import Coordinator
 from penstock.decorating import BoundDecorator, Decorator
+from penstock.definition import name_of, place_of, same_definition
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
 from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
@@ -35,7 +37,7 @@ from penstock.schedules import ScheduleLike
 from penstock.sources import REDIRECTED, Layer, checked
 from penstock.spelling import hint
 from penstock.spread import Spread, SpreadSettings, plan
-from penstock.task import CoroutineTask, Task, class_options, name_of, place_of, same_definition
+from penstock.task import CoroutineTask, Task, class_options
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable
@@ -142,7 +144,9 @@ class Penstock(Configured):
         for option in given:
             if option not in TaskOptions.__struct_fields__:
                 known = (*TaskOptions.__struct_fields__, "name", "base", "bind")
-                raise ConfigError(f"task {name!r}: unknown option {option!r}{hint(option, known)}")
+                from penstock.celery_options import unknown_task_option  # only on the way to an error
+
+                raise ConfigError(f"task {name!r}: {unknown_task_option(option, known)}")
         other = self._tasks.get(name)
         if other is not None and not same_definition(other.function, function):
             raise ConfigError(
@@ -208,24 +212,25 @@ class Penstock(Configured):
         check_name("task", name)
         return Signature(name, tuple(args), kwargs or {}, options, immutable, self)
 
-    def send(self, canvas: Canvas[R]) -> R:
+    def send(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """Publish a signature's call, or whatever is composed of some; see `penstock.canvas.publish`. Returns the
-        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with."""
+        `AsyncResult` of its last task, or the `GroupResult` of those that it ends with. `connection`: see
+        `Task.apply_async`."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, self.client.send(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, self.client.send(task, message, connection))
+        from penstock.canvas.publish import send
 
-        return cast(R, apart.drive(publish(self, canvas)))
+        return cast(R, send(self, canvas, connection))
 
-    async def asend(self, canvas: Canvas[R]) -> R:
+    async def asend(self, canvas: Canvas[R], connection: object | None = None) -> R:
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
-            call = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, await self.client.asend(*call))
-        from penstock.canvas.publish import publish
+            task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
+            return cast(R, await self.client.asend(task, message, connection))
+        from penstock.canvas.publish import asend
 
-        return cast(R, await apart.adrive(publish(self, canvas)))
+        return cast(R, await asend(self, canvas, connection))
 
     def spread(
         self, call: Task[..., Any] | Signature[Any], items: Iterable[Any], **how: Unpack[SpreadSettings]

@@ -9,7 +9,8 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from penstock.canvas.calls import Signature, refuse_links
+from penstock.canvas.calls import Signature
+from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(self.client.enlist(messages, self._connection))
         elif messages:
-            self._published(self.client.engine.run(self.client.publish(messages)))
+            self._published(self.client.engine_of(messages).run(self.client.publish(messages)))
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
@@ -77,7 +78,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(await self.client.aenlist(messages, self._connection))
         elif messages:
-            self._published(await self.client.engine.arun(self.client.publish(messages)))
+            self._published(await self.client.engine_of(messages).arun(self.client.publish(messages)))
 
     def _end(self, error: BaseException | None) -> list[Message]:
         self.closed = True

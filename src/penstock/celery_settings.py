@@ -1,4 +1,5 @@
-"""Settings of Celery that are none here: what to use instead, and what its old upper-case names are called now."""
+"""Settings of Celery, and arguments of its app, that are none here: what to use instead, and what its old upper-case
+names are called now."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ _ALWAYS = "it is always so"
 _NOTHING_WAITS = "nothing waits in a worker's memory"
 _LOGGING = "set up the logging module in your own module, or penstock worker --loglevel"
 _NO_EVENTS = "there are no event messages: see penstock watch, and observers"
+_NO_CURRENT = "there is no current app: import the one that you mean"
 _CONTROL = "there are no control queues: commands ask the broker"
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
@@ -94,6 +96,23 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
 )
 """Lower-case name → the remedy."""
 
+ARGUMENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "backend": "write result_backend, or leave results to the broker",
+        "changes": "write settings as keywords, or call app.configure(…)",
+        **dict.fromkeys(("config_source", "config_source_silent"), "call app.config_from_object(…)"),
+        "set_as_current": _NO_CURRENT,
+        "fixups": "Django is looked after where it is used: config_from_object, autodiscover_tasks, delay_on_commit",
+        "loader": "call app.config_from_object(…) and app.autodiscover_tasks(…)",
+        "task_cls": "write base=… at the tasks",
+        "tasks": "tasks are made by @app.task",
+        "autofinalize": "tasks are there at once",
+        "strict_typing": "arguments are always checked",
+        **dict.fromkeys(("amqp", "events", "log", "control"), "there is no such part: see the page Coming from Celery"),
+    }
+)
+"""Argument of Celery's app → the remedy."""
+
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "redis_": _URL,
@@ -160,8 +179,9 @@ def new_name(name: str, known: Collection[str]) -> str | None:
 
 
 def instead(name: str) -> str | None:
-    """What takes the place of a setting of Celery that is none here; `None` for a name that Celery has not either."""
-    if name in INSTEAD:
-        return INSTEAD[name]
+    """What takes the place of a setting of Celery, or an argument of its app, that is none here; `None` for a name that
+    Celery has not either."""
+    if name in INSTEAD or name in ARGUMENTS:
+        return INSTEAD.get(name) or ARGUMENTS[name]
     longest = max((start for start in FAMILIES if name.startswith(start)), key=len, default=None)
     return None if longest is None else FAMILIES[longest]

@@ -25,17 +25,14 @@ from penstock.errors import (
     Unsupported,
 )
 from penstock.exchanges import Copies, needs_workers
+from penstock.keyed import keyed
 from penstock.keys import Given
-from penstock.keys import Key as PartitionKey
-from penstock.limit import TaskLimit
 from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
-from penstock.queue import check_name
 from penstock.request import Request, current
 from penstock.result import AsyncResult
-from penstock.unique import Unique as UniqueTask
 from penstock.unique import unique_of
 
 if TYPE_CHECKING:
@@ -209,7 +206,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = self.engine.run(self.publish([message]))
+        (answer,) = self.engine_of([message]).run(self.publish([message]))
         result = self.result(task, message, self.key_of(message, answer))
         result.published_now()
         return result
@@ -227,7 +224,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.engine.arun(self.publish([message]))
+        (answer,) = await self.engine_of([message]).arun(self.publish([message]))
         result = self.result(task, message, self.key_of(message, answer))
         result.published_now()
         return result
@@ -238,7 +235,7 @@ class Client:
             return [self.send(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
-                many.published(chunk, self.engine.run(self.publish(chunk)))
+                many.published(chunk, self.engine_of(chunk).run(self.publish(chunk)))
         return many.results
 
     async def asend_many(
@@ -249,7 +246,7 @@ class Client:
             return [await self.asend(task, message) for message in many.messages()]
         for chunk in many.chunks(self.most):
             with many.counting():
-                many.published(chunk, await self.engine.arun(self.publish(chunk)))
+                many.published(chunk, await self.engine_of(chunk).arun(self.publish(chunk)))
         return many.results
 
     @property
@@ -260,6 +257,17 @@ class Client:
         if app.result_url is not None:
             app.results  # noqa: B018
         return app.engine
+
+    def engine_of(self, messages: Sequence[Message]) -> Engine:
+        """`engine` for these: where nobody wants a result, its server need not be there."""
+        return self.engine if self._need_results(messages) else self._app.engine
+
+    def _need_results(self, messages: Sequence[Message]) -> bool:
+        """Results are elsewhere, and one of these is to have one."""
+        app = self._app
+        if app.result_url is None:
+            return False
+        return not all(self.ignores_result(app.tasks.get(message.task), message) for message in messages)
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
@@ -273,7 +281,7 @@ class Client:
         messages = self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
-        if self._app.result_url is not None:
+        if self._need_results(messages):
             await self._prepare_results(timeout)
             timeout = max(0.0, deadline - clock.monotonic())
         answers = await self._app.broker.publish(messages, timeout)
@@ -320,11 +328,11 @@ class Client:
         result = self.result(task, message, message.id)
 
         def publish() -> None:
-            (answer,) = self.engine.run(self.publish([message]))
+            (answer,) = self.engine_of([message]).run(self.publish([message]))
             result.published_as(self.key_of(message, answer))
 
         async def apublish() -> None:
-            (answer,) = await self.engine.arun(self.publish([message]))
+            (answer,) = await self.engine_of([message]).arun(self.publish([message]))
             result.published_as(self.key_of(message, answer))
 
         after_commit(connection, publish, apublish)
@@ -333,7 +341,7 @@ class Client:
     def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
         """As the middleware wants them, with the ids that results need, and signed for an app with keys."""
         messages = self._dressed(messages)
-        if self._app.result_url is not None:
+        if self._need_results(messages):
             self._name(messages)
         trust = self._app.pipeline.trust
         if trust is not None:
@@ -439,26 +447,6 @@ class Client:
                 return answer.key
             raise AlreadyQueued(answer.unique, None if answer.key is None else self._app.broker.public_id(answer.key))
         raise BrokerError(f"the broker answered {answer!r}")
-
-
-def keyed(
-    message: Message,
-    given: Given,
-    unique: UniqueTask | None,
-    limit: TaskLimit | None,
-    partition: PartitionKey | None,
-    cost: float | None,
-) -> None:
-    """Give the message what is made of its call's arguments. Raises `ConfigError`."""
-    if unique is not None:
-        message.guards = (unique.guard(given),)
-        if unique.delay is not None and message.eta is None:
-            message.eta = message.sent + unique.delay
-    if limit is not None and (guard := limit.guard(given, cost)) is not None:
-        message.guards = (*message.guards, guard)
-    if partition is not None and not message.partition:
-        message.partition = given.key("partition", partition) or ""
-        check_name("partition", message.partition, empty=True)
 
 
 def _worker_options(call: CallOptions, parent: Request | None) -> Options | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from penstock import apart
+from penstock import apart, replaced
 from penstock.backend import Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.errors import BrokerError, ConfigError, ResultTimeout, ResultUnavailable
@@ -63,6 +63,9 @@ class as_completed(Generic[R]):
                 rung.clear()  # before looking: who comes later rings again
                 while not news.empty():
                     yield from watch.told(news.get())
+                if watch.moved and subscription is not None:
+                    subscription.close()
+                    subscription = watch.subscribe(notify)
                 left = LONG if deadline is None else deadline - time.monotonic()
                 if (
                     watch.waiting
@@ -106,6 +109,9 @@ class as_completed(Generic[R]):
                     raise watch.timed_out(self._timeout) from None
                 for result in watch.told(reports):
                     yield result
+                if watch.moved and subscription is not None:
+                    subscription.close()
+                    subscription = watch.subscribe(notify)
         finally:
             if subscription is not None:
                 subscription.close()
@@ -117,7 +123,7 @@ class as_completed(Generic[R]):
 
 
 def _reports(app: Penstock, results: Sequence[AsyncResult[Any]]) -> apart.Plan[Sequence[Report]]:
-    return apart.reports(app.engine, app.results, [result.key for result in results])
+    return replaced.reports(app, results)
 
 
 class Watch(Generic[R]):
@@ -128,17 +134,23 @@ class Watch(Generic[R]):
         unknown_ends = not app.keeps_results or apart.knows_waiting(app.engine, app.results)
         self.finished: list[AsyncResult[R]] = []
         self.waiting: dict[str, list[AsyncResult[R]]] = {}
+        self.moved = False
+        """Some are now those of other tasks: who is subscribed has to `subscribe` anew."""
         for result, report in zip(results, reports, strict=True):
             if result._noted(report).state.terminal or (report.state is State.UNKNOWN and unknown_ends):
                 self.finished.append(result)
             else:
-                self.waiting.setdefault(result.id, []).append(result)
+                self._wait_for(result)
+
+    def _wait_for(self, result: AsyncResult[R]) -> None:
+        self.waiting.setdefault(self._app.broker.public_id(result.at), []).append(result)
 
     def subscribe(self, notify: Callable[[News], None]) -> Subscription | None:
         """`None`: there is nothing to wait for."""
+        self.moved = False
         if not self.waiting:
             return None
-        app, keys = self._app, [results[0].key for results in self.waiting.values()]
+        app, keys = self._app, [results[0].at for results in self.waiting.values()]
         return app.backend.subscribe(apart.stored_keys(app.engine, app.results, keys), notify, notify)
 
     def told(self, reports: News) -> list[AsyncResult[R]]:
@@ -149,8 +161,12 @@ class Watch(Generic[R]):
         ended: list[AsyncResult[R]] = []
         for report in reports:
             for result in self.waiting.pop(report.id, ()):
-                result._noted(report)
-                ended.append(result)
+                if replaced.follow(result, report):
+                    self._wait_for(result)
+                    self.moved = True
+                else:
+                    result._noted(report)
+                    ended.append(result)
         return ended
 
     def timed_out(self, timeout: float | None) -> ResultTimeout:

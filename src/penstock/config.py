@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NoReturn, TypedDict
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ from penstock.codec.compression import compression_of
 from penstock.codec.formats import DEFAULT_ACCEPT, accepted
 from penstock.errors import ConfigError, UnknownQueue
 from penstock.exchanges import bound, several
-from penstock.keys import Key
+from penstock.keys import KeyLike
 from penstock.limit import TaskLimit, rate_of
 from penstock.message import DEFAULT_QUEUE, NORMAL
 from penstock.options import (
@@ -90,8 +90,8 @@ class Settings(TypedDict, total=False):
     beat_lease: float
 
 
-class Config(Struct, frozen=True, kw_only=True):
-    """The settings of an app. Times in seconds. Celery's names mean what they mean there.
+class Config(Struct, kw_only=True):
+    """The settings of an app, frozen. Times in seconds. Celery's names mean what they mean there.
 
     `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
     URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
@@ -210,6 +210,13 @@ class Config(Struct, frozen=True, kw_only=True):
             raise AttributeError(f"app.conf is frozen, and has no {name}(): call app.configure(…)")
         raise AttributeError(unknown(name, self.__struct_fields__))
 
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
+        # msgspec's own `frozen` would not say what to do instead.
+        raise AttributeError(f"app.conf is frozen: call app.configure({name}=…), or give {name} when the app is made")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("app.conf is frozen: a setting cannot be taken away")
+
     @property
     def queues(self) -> tuple[Queue, ...]:
         """The declared queues, the default one among them."""
@@ -275,7 +282,7 @@ class Config(Struct, frozen=True, kw_only=True):
         compression_of(chosen.compression)
         return chosen
 
-    def limit_of(self, task: str) -> tuple[TaskLimit | None, Key | None]:
+    def limit_of(self, task: str) -> tuple[TaskLimit | None, KeyLike | None]:
         """The limit and the partitions of a task that is not known here, as far as settings say something of them."""
         if not self.task_annotations and self.task_default_rate_limit is None:
             return None, None

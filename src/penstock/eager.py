@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Features
+from penstock.canvas.replacing import fits
 from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
-from penstock.errors import UnknownTask
+from penstock.eager_result import EagerResult
+from penstock.errors import ConfigError, UnknownTask
 from penstock.outcome import Report, State
 from penstock.partials import Collected
-from penstock.result import EagerResult
-from penstock.retry import Decision, GiveUp, Refuse
+from penstock.retry import Decision, GiveUp, Instead, Refuse
 from penstock.worker.alone import Alone
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.run import Runner
@@ -28,6 +29,7 @@ from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
     from penstock.broker import Key
+    from penstock.canvas.calls import Canvas
     from penstock.clock import Clock
     from penstock.delivery import Receipt
     from penstock.message import Message
@@ -201,6 +203,9 @@ class EagerRunner(Runner):
             self.error = error
         elif isinstance(decision, GiveUp):
             self.error = decision.error
+        elif isinstance(decision, Instead) and not fits(cast("Canvas[Any]", decision.call)):
+            refused = ConfigError("a canvas in the place of a task needs a worker, as every canvas does")
+            return self.decided(slot, delivery, GiveUp(refused, False), refused, now)
         return super().decided(slot, delivery, decision, error, now)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 from penstock.task import Task
 
 if TYPE_CHECKING:
-    from penstock.options import CallSettings
+    from penstock.canvas.linked import LinkedSettings
     from penstock.result import AsyncResult
     from penstock.stream import AsyncStream, Stream
 
@@ -30,7 +30,7 @@ class StreamingTask(Task[P, R], Generic[P, R, Y]):
             kwargs: Mapping[str, Any] | None = None,
             *,
             connection: object | None = None,
-            **options: Unpack[CallSettings],
+            **options: Unpack[LinkedSettings],
         ) -> StreamedResult[R, Y]: ...
         async def aapply_async(
             self,
@@ -38,7 +38,7 @@ class StreamingTask(Task[P, R], Generic[P, R, Y]):
             kwargs: Mapping[str, Any] | None = None,
             *,
             connection: object | None = None,
-            **options: Unpack[CallSettings],
+            **options: Unpack[LinkedSettings],
         ) -> StreamedResult[R, Y]: ...
         def AsyncResult(self, task_id: str) -> StreamedResult[R, Y]: ...
 

@@ -11,7 +11,7 @@ from penstock.codec import Arguments
 from penstock.errors import ConfigError
 from penstock.message import MAX_NAME
 
-Key = str | Callable[..., str | None]
+KeyLike = str | Callable[..., str | None]
 """A template over the arguments, such as `"import:{user_id}"`, or a function of them that returns a string."""
 
 
@@ -43,7 +43,7 @@ class Given(Struct, frozen=True):
             )
         return function(*self.args, **self.kwargs)
 
-    def key(self, what: str, key: Key) -> str | None:
+    def key(self, what: str, key: KeyLike) -> str | None:
         """At most `MAX_NAME` bytes; a longer one becomes its digest. `None` if a function says so. Raises `ConfigError`
         when it cannot be made of the arguments."""
         if isinstance(key, str):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from penstock import message
 from penstock.errors import ConfigError
 from penstock.guarding import check_limit
-from penstock.keys import Given, Key
+from penstock.keys import Given, KeyLike
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 Cost = float | Callable[..., float]
@@ -22,7 +22,7 @@ class TaskLimit(Struct, frozen=True):
     rate: float | None
     burst: float
     concurrency: int | None
-    key: Key | None
+    key: KeyLike | None
     cost: Cost
 
     def guard(self, given: Given, cost: float | None) -> message.Limit | None:
@@ -37,7 +37,7 @@ class TaskLimit(Struct, frozen=True):
 
 
 def limit_of(
-    rate: str | float | None, burst: float, concurrency: int | None, key: Key | None, cost: Cost
+    rate: str | float | None, burst: float, concurrency: int | None, key: KeyLike | None, cost: Cost
 ) -> TaskLimit | None:
     """What the options of a task come to; `None` if they limit nothing. Raises `ConfigError`."""
     limit = TaskLimit(rate_of(rate), burst, concurrency, key, cost)

@@ -93,7 +93,8 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
 
     With a `head`, the message's body holds gathered values only: the arguments are `head`, the values and `tail`, or,
     where that is `None`, `head` alone. With a `fate`, it is not run any more: it ends so, and what follows it, too.
-    With `instead` it stands in for a revoked task, whose outcome is stored already.
+    With `instead` it stands in for a revoked task, whose outcome is stored already. With a `bridge` it is not run: it
+    ends a node of this graph with what came of another graph: its "value", or "values", as `[value, [more, …]]`.
     """
 
     graph: str
@@ -102,6 +103,7 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
     tail: bytes | None = None
     fate: Fate | None = None
     instead: bool = False
+    bridge: str = ""
 
     def body(self, body: bytes) -> bytes:
         """The encoded arguments of a message with this body."""
@@ -179,6 +181,11 @@ def graph_key(graph: str) -> str:
 def node_id(graph: str, node: int) -> str:
     """The public id of a node whose task is published by those before it."""
     return f"{graph}.{node}"
+
+
+def beginning_id(graph: str) -> str:
+    """The public id of the message that begins all of a graph, where there is one."""
+    return f"{graph}.begin"
 
 
 def graph_of(task_id: str) -> tuple[str, int] | None:

@@ -13,12 +13,11 @@ from typing import Any, TypedDict, TypeVar
 from msgspec import Struct
 
 from penstock.errors import ConfigError
-from penstock.keys import Key, check_key
+from penstock.keys import KeyLike, check_key
 from penstock.limit import Cost, TaskLimit, check_cost, limit_of
 from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
 from penstock.queue import check_name
 from penstock.retry import MAX_SNOOZES, RetryPolicy
-from penstock.spelling import hint
 from penstock.unique import Unique
 
 UniqueLike = Unique | str | bool | Callable[..., str]
@@ -57,9 +56,9 @@ class TaskSettings(TypedDict, total=False):
     rate_limit: str | float | None
     rate_burst: float
     concurrency_limit: int | None
-    limit_key: Key | None
+    limit_key: KeyLike | None
     cost: Cost
-    partition: Key | None
+    partition: KeyLike | None
     max_snoozes: int
     throws: Errors
 
@@ -96,9 +95,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     rate_limit: str | float | None = None
     rate_burst: float = 1.0
     concurrency_limit: int | None = None
-    limit_key: Key | None = None
+    limit_key: KeyLike | None = None
     cost: Cost = 1.0
-    partition: Key | None = None
+    partition: KeyLike | None = None
     max_snoozes: int = MAX_SNOOZES
     throws: Errors = ()
 
@@ -248,8 +247,10 @@ def read_options(kind: type[S], given: Mapping[str, Any]) -> S:
         if name == "connection":
             raise ConfigError("a connection is not part of a call: give it to apply_async, send_task or app.batch")
         if name not in known:
-            what = "task" if kind is TaskOptions else "call"
-            raise ConfigError(f"unknown {what} option {name!r}{hint(name, known)}")
+            from penstock import celery_options  # only on the way to an error
+
+            say = celery_options.unknown_task_option if kind is TaskOptions else celery_options.unknown_call_option
+            raise ConfigError(say(name, known))
     return kind(**given)
 
 

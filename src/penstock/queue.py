@@ -57,11 +57,14 @@ class Queue(Struct, frozen=True):
         check_name("routing key", self.routing_key, empty=True)
         if self.exchange is not None and not isinstance(self.exchange, Exchange):
             raise ConfigError(f"queue {self.name!r}: exchange must be an Exchange, not {self.exchange!r}")
+        bounds: tuple[tuple[str, object], ...] = (("max_length", self.max_length), ("max_bytes", self.max_bytes))
+        for setting, value in bounds:
+            if isinstance(value, Exchange):
+                raise ConfigError(f"queue {self.name!r}: an exchange is given by name, exchange={value!r}")
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
         if self.routing_key and self.exchange is None:
             raise ConfigError(f"queue {self.name!r}: routing_key={self.routing_key!r} needs an exchange")
-        for setting, value in (("max_length", self.max_length), ("max_bytes", self.max_bytes)):
-            if value < 1:
-                raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
         if self.overflow not in ("reject", "block"):
             raise ConfigError(f"queue {self.name!r}: overflow must be 'reject' or 'block', not {self.overflow!r}")
 

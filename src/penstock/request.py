@@ -34,6 +34,8 @@ class Request(Struct, gc=False):
     """When progress was last noted, in monotonic seconds."""
     sink: Any = None
     """Where what it publishes goes, once it has published something (see `penstock.partials`)."""
+    added: tuple[Any, ...] = ()
+    """What `add_to_chord` has been given."""
 
     @property
     def id(self) -> str:

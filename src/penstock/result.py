@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from penstock import apart
+from penstock import apart, replaced
 from penstock.backend import Lost, Notify, Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Key
@@ -19,8 +19,11 @@ from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnava
 from penstock.message import Place, graph_of
 from penstock.outcome import Outcome, Part, Report, State
 from penstock.stream import AsyncStream, Stream, newest
+from penstock.tree import Node
 
 if TYPE_CHECKING:
+    import asyncio
+
     from penstock.app import Penstock
     from penstock.task import Task
 
@@ -34,14 +37,26 @@ JUST_NOW = 0.01
 """Seconds for which a published task has hardly ended: who waits for it is told of its end, and need not ask first."""
 
 
-class AsyncResult(Generic[R]):
+class AsyncResult(Node, Generic[R]):
     """The result of one call, by its id. It holds no connection; make as many as you like.
 
     Its properties ask the engine each time, until a terminal state was seen. In a running loop use `await r.areport()`,
     which has all of them in one answer.
     """
 
-    __slots__ = ("_app", "_ignored", "_key", "_parent", "_place", "_published", "_seen", "_task")
+    __slots__ = (
+        "_app",
+        "_at",
+        "_children",
+        "_ignored",
+        "_key",
+        "_moves",
+        "_parent",
+        "_place",
+        "_published",
+        "_seen",
+        "_task",
+    )
 
     def __init__(
         self,
@@ -51,10 +66,12 @@ class AsyncResult(Generic[R]):
         task: Task[..., R] | None = None,
         ignored: bool = False,
         parent: Callable[[], Any] | None = None,
+        children: Callable[[], list[Any]] | None = None,
         place: Place | None = None,
     ) -> None:
         """`id`: the public id, or the engine's key of the task. `ignored`: it is known that no result is stored.
-        `place`: where it stands in a canvas; `parent` makes the result of what is before it."""
+        `place`: where it stands in a canvas; `parent` makes the result of what is before it, `children` those of what
+        follows."""
         self._key = id
         self._app = app
         self._task = task
@@ -63,6 +80,9 @@ class AsyncResult(Generic[R]):
         self._published = -math.inf
         self._seen: Report | None = None
         self._parent = parent
+        self._children = children
+        self._at: str | None = None
+        self._moves = 0
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id if self._key is not None else 'not published yet'}>"
@@ -93,6 +113,11 @@ class AsyncResult(Generic[R]):
             )
         return self._key
 
+    @property
+    def at(self) -> Key:
+        """The key of the task whose result is looked for: another one, where a canvas took the place of this."""
+        return self.key if self._at is None else self._at
+
     def published_as(self, key: Key) -> None:
         """The batch is published; for `Batch`."""
         self._key = key
@@ -119,7 +144,7 @@ class AsyncResult(Generic[R]):
         return self._seen
 
     def _reports(self) -> apart.Plan[Sequence[Report]]:
-        return apart.reports(self._app.engine, self._app.results, [self.key])
+        return replaced.reports(self._app, [self])
 
     def _noted(self, report: Report) -> Report:
         if report.state.terminal:
@@ -195,13 +220,17 @@ class AsyncResult(Generic[R]):
 
     @property
     def parent(self) -> Any:
-        """In a chain, the result of what is before this: an `AsyncResult` or `GroupResult`; else `None`."""
         return None if self._parent is None else self._parent()
 
     @property
-    def children(self) -> list[AsyncResult[Any]]:
-        """The calls that this one is made of: none, for a call of a plain task."""
-        return []
+    def children(self) -> list[Any]:
+        return [] if self._children is None else self._children()
+
+    def _entry(self, parent: Any) -> tuple[Any, Any]:
+        place = self._place
+        if place is None or graph_of(self.id) is not None:
+            return (self.id, parent), None
+        return (self.id, parent, [place.graph, place.node]), None
 
     # -- waiting
 
@@ -232,6 +261,12 @@ class AsyncResult(Generic[R]):
         """`report`: the last look, if there was one."""
         # The machine's clock, not the app's: a thread waits in real time.
         deadline = None if timeout is None else time.monotonic() + timeout
+        report = self._wait_there(report, timeout, deadline)
+        while replaced.follow(self, report):
+            report = self._wait_there(None, timeout, deadline)
+        return self._noted(report)
+
+    def _wait_there(self, report: Report | None, timeout: float | None, deadline: float | None) -> Report:
         told, reports = threading.Event(), list[Report]()
         failed: list[BrokerError] = []
 
@@ -250,7 +285,7 @@ class AsyncResult(Generic[R]):
                 left = check if deadline is None else min(check, deadline - time.monotonic())
                 if left > 0 and subscription.wait(told, left):
                     if reports:
-                        return self._noted(reports[0])
+                        return reports[0]
                     raise self._lost(failed[0]) from failed[0]
                 report = self.report()
                 if report.state.terminal:
@@ -265,8 +300,19 @@ class AsyncResult(Generic[R]):
     async def _await(self, report: Report | None, timeout: float | None) -> Report:
         import asyncio  # who awaits has loaded it
 
-        check = self._first_check(report)
         loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        report = await self._await_there(loop, report, timeout, deadline)
+        while replaced.follow(self, report):
+            report = await self._await_there(loop, None, timeout, deadline)
+        return self._noted(report)
+
+    async def _await_there(
+        self, loop: asyncio.AbstractEventLoop, report: Report | None, timeout: float | None, deadline: float | None
+    ) -> Report:
+        import asyncio
+
+        check = self._first_check(report)
         told: asyncio.Future[Report] = loop.create_future()
 
         def tell(news: Report | BrokerError) -> None:
@@ -283,7 +329,6 @@ class AsyncResult(Generic[R]):
                 loop.call_soon_threadsafe(tell, news)
 
         subscription = self._subscribe(lambda news: say(news[0]), say)
-        deadline = None if timeout is None else loop.time() + timeout
         try:
             while True:
                 left = check if deadline is None else max(0.0, min(check, deadline - loop.time()))
@@ -292,7 +337,7 @@ class AsyncResult(Generic[R]):
                     raise self._lost(error) from error
                 report = told.result() if told.done() else await self.areport()
                 if report.state.terminal:
-                    return self._noted(report)
+                    return report
                 self._check_known(report)
                 check = RECHECK
                 if deadline is not None and loop.time() >= deadline:
@@ -314,7 +359,7 @@ class AsyncResult(Generic[R]):
 
     def _subscribe(self, notify: Notify, lost: Lost) -> Subscription:
         app = self._app
-        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.key]), notify, lost)
+        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.at]), notify, lost)
 
     def _lost(self, error: BrokerError) -> ResultUnavailable:
         return ResultUnavailable(f"the result of task {self.id} cannot come any more: {error}")
@@ -409,7 +454,8 @@ class AsyncResult(Generic[R]):
         self._seen = None
 
     def _forgetting(self) -> apart.Plan[None]:
-        return apart.forget(self._app.engine, self._app.results, [self.key])
+        keys = [self.key] if self._at is None else [self.key, self._at]
+        return apart.forget(self._app.engine, self._app.results, keys)
 
     def revoke(self, terminate: bool = False) -> Revoked:
         """End the task for good: at once if it waits, by its worker if it runs (`terminate`: in the middle)."""
@@ -420,79 +466,25 @@ class AsyncResult(Generic[R]):
         return await apart.adrive(self._revocation(terminate))
 
     def _revocation(self, terminate: bool) -> apart.Plan[Revoked]:
+        answer = yield from self._revocation_of(self.at, self._place if self._at is None else None, terminate)
+        if answer is Revoked.ENDED and self._seen is None:
+            before = self._moves
+            yield from self._reports()
+            if self._moves != before:
+                return (yield from self._revocation(terminate))
+        return answer
+
+    def _revocation_of(self, key: Key, place: Place | None, terminate: bool) -> apart.Plan[Revoked]:
         app, now = self._app, self._app.clock.time()
-        if self._place is not None:
+        place = place or _place_of(key)
+        if place is not None:
             from penstock.canvas import revoking  # few need it
 
-            return (yield from revoking.revocation(app, self.key, self._place, now, terminate))
-        [answer] = yield from apart.revocation(app.engine, app.results, [self.key], now, terminate)
+            return (yield from revoking.revocation(app, key, place, now, terminate))
+        [answer] = yield from apart.revocation(app.engine, app.results, [key], now, terminate)
         return answer
 
 
 def _place_of(id: Key | None) -> Place | None:
     found = graph_of(id) if isinstance(id, str) else None
     return None if found is None else Place(*found)
-
-
-class EagerResult(AsyncResult[R]):
-    """The result of a call that ran here: it is there, and nothing needs an engine."""
-
-    __slots__ = ("_parts",)
-
-    def __init__(
-        self, report: Report | None, *, app: Penstock, task: Task[..., R] | None, parts: Sequence[Part] = ()
-    ) -> None:
-        """`report=None`: it will run after a commit."""
-        super().__init__(None, app=app, task=task)
-        self._parts = parts
-        if report is not None:
-            self._key, self._seen = report.id, report
-
-    def ended_as(self, other: EagerResult[R]) -> None:
-        """What it was to run after has happened."""
-        report, self._parts = other.report(), other._parts
-        self._key, self._seen = report.id, report
-
-    @property
-    def _held(self) -> Sequence[Part]:
-        self.report()  # it has run, or says that it has not
-        return self._parts
-
-    def __repr__(self) -> str:
-        return f"<EagerResult {self._key or 'not run yet'}>"
-
-    @property
-    def id(self) -> str:
-        return str(self.key)
-
-    def report(self) -> Report:
-        if self._seen is None:
-            raise ResultUnavailable(
-                "this call runs when the transaction commits that it waits for: there is no end yet"
-            )
-        return self._seen
-
-    async def areport(self) -> Report:
-        return self.report()
-
-    def get(self, timeout: float | None = None, propagate: bool = True) -> R:
-        return self._settled(self.report(), propagate)
-
-    def _trusted(self, report: Report, outcome: Outcome) -> tuple[bytes, str]:
-        # It was made here.
-        return outcome.value, outcome.content_type
-
-    async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
-        return self.get(timeout, propagate)
-
-    def forget(self) -> None:
-        """It is nowhere but here."""
-
-    async def aforget(self) -> None:
-        """It is nowhere but here."""
-
-    def revoke(self, terminate: bool = False) -> Revoked:
-        return Revoked.ENDED
-
-    async def arevoke(self, terminate: bool = False) -> Revoked:
-        return Revoked.ENDED

@@ -46,14 +46,15 @@ class RetryPolicy(Struct, frozen=True):
     max_snoozes: int = MAX_SNOOZES
 
     def __post_init__(self) -> None:
-        if self.max_retries is not None and self.max_retries < 0:
+        if self.max_retries is not None and (type(self.max_retries) is not int or self.max_retries < 0):
             raise ConfigError(f"max_retries must be at least 0, or None for no end, not {self.max_retries!r}")
-        for setting, value in (
+        delays: tuple[tuple[str, object], ...] = (
             ("default_retry_delay", self.default_delay),
             ("retry_backoff", self.backoff),
             ("retry_backoff_max", self.backoff_max),
-        ):
-            if not value >= 0:
+        )
+        for setting, value in delays:
+            if not isinstance(value, int | float) or not value >= 0:
                 raise ConfigError(f"{setting} must be at least 0 seconds, not {value!r}")
 
 

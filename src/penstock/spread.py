@@ -19,7 +19,8 @@ from msgspec import Struct
 from penstock import apart
 from penstock.batch import open_batch
 from penstock.broker import Full
-from penstock.canvas.calls import Signature, refuse_links
+from penstock.canvas.calls import Signature
+from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, PublishError, Unsupported
 from penstock.limit import UNITS, rate_of
 from penstock.limiting import Limiter, admit

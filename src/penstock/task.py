@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
-from penstock.canvas.calls import Signature
+from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
+from penstock.canvas.linked import LinkedSettings
 from penstock.codec import Arguments, Returned, compression_of
-from penstock.errors import ConfigError, Replace, Retry, Snooze
+from penstock.errors import Replace, Retry, Snooze
 from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
@@ -26,7 +26,8 @@ from penstock.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
-    from penstock.result import AsyncResult, EagerResult
+    from penstock.eager_result import EagerResult
+    from penstock.result import AsyncResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,13 +180,16 @@ class Task(Publishes, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
-        """`delay` with options (see `CallOptions`). Raises `ConfigError` for a bad one.
+        """`delay` with options (see `CallOptions`), and with links (see `Canvas.link`). Raises `ConfigError` for a bad
+        one.
 
         `connection` is one of psycopg, SQLAlchemy or Django to the broker's own database: the task exists if and only
         if the transaction commits that it is in. It is known, and its result can be waited for, from then on.
         """
+        if "link" in options or "link_error" in options:
+            return self.app.send(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -195,9 +199,11 @@ class Task(Publishes, Generic[P, R]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         connection: object | None = None,
-        **options: Unpack[CallSettings],
+        **options: Unpack[LinkedSettings],
     ) -> AsyncResult[R]:
         """`apply_async` without blocking the running loop; `connection` is then one that is awaited."""
+        if "link" in options or "link_error" in options:
+            return await self.app.asend(self.signature(args, kwargs, **options), connection)
         client = self.app.client
         return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
 
@@ -241,10 +247,17 @@ class Task(Publishes, Generic[P, R]):
         return Signature(self.name, args, kwargs, immutable=True, app=self.app)
 
     def signature(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        immutable: bool = False,
+        **options: Unpack[LinkedSettings],
     ) -> Signature[R]:
         """This call as a value, with options of `apply_async`."""
-        return Signature(self.name, tuple(args), kwargs or {}, options, app=self.app)
+        call: Signature[R] = Signature(self.name, tuple(args), kwargs or {}, immutable=immutable, app=self.app)
+        return call.set(**options)
+
+    subtask = signature
 
     def map(self, items: Iterable[Any]) -> Signature[list[R]]:
         """One task that calls this function for each of the items; its value is the list of values."""
@@ -318,15 +331,20 @@ class Task(Publishes, Generic[P, R]):
         """
         raise Snooze(seconds)
 
-    def replace(self, call: Signature[Any]) -> Replace:
-        """Raise what runs another call in the place of this one: under its id, in its queue, before what follows it.
-
-        `raise self.replace(…)` tells the reader, too, that the function ends here. Called directly, the other task is
-        not run. Raises `TypeError` for what is no signature: only one task can stand in the place of one.
-        """
-        if not isinstance(call, Signature):
-            raise TypeError(f"replace takes a signature, such as task.s(…), not {type(call).__name__}")
+    def replace(self, call: Canvas[Any]) -> Replace:
+        """Raise what runs another call, or a whole canvas, in the place of this one: what comes of it is the result of
+        this, and goes to what follows. `raise self.replace(…)` tells the reader, too, that the function ends here.
+        Called directly, the other task is not run. Raises `TypeError` for what is no canvas."""
+        if not isinstance(call, Canvas):
+            raise TypeError(f"replace takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         raise Replace(call)
+
+    def add_to_chord(self, call: Canvas[Any]) -> None:
+        """Let the chord that this call is a member of wait for another one, too, whose value goes right after this
+        one's. It is published when this has succeeded. Raises `ConfigError` for what is no member of a chord."""
+        from penstock.canvas.standing import add_member  # few need it
+
+        add_member(self.request, call)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far this call has come, in its own units. At most ten a second are kept. Never fails the task."""
@@ -430,48 +448,3 @@ def class_options(base: type[Task[..., Any]]) -> dict[str, Any]:
             continue
         found.update({name: value for name, value in vars(kind).items() if name in TaskOptions.__struct_fields__})
     return found
-
-
-def name_of(function: Callable[..., Any], app_name: str) -> str:
-    """The name of a task that is given none: `module.function`.
-
-    Run as a script, a module is called `__main__`; the worker will import it by its real name, so that is used.
-    """
-    name = getattr(function, "__name__", None)
-    if name is None or name == "<lambda>":
-        raise ConfigError(f"{function!r} has no name of its own; give it one: @app.task(name='…')")
-    module = function.__module__
-    return f"{_script_name() or app_name if module == '__main__' else module}.{name}"
-
-
-def _script_name() -> str | None:
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    path = getattr(main, "__file__", None)
-    if path is None or path.startswith("<"):
-        return None
-    from pathlib import Path
-
-    file = Path(path).resolve()
-    parts, folder = [file.stem], file.parent
-    while (folder / "__init__.py").exists() and folder != folder.parent:
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    return ".".join(parts)
-
-
-def same_definition(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """The same definition, run again: a reloaded module, or a console where it was typed once more."""
-    first, second = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    if first is None or second is None:
-        return one is other
-    if first.co_filename.startswith("<") and second.co_filename.startswith("<"):
-        return True
-    return bool(first.co_filename == second.co_filename and first.co_firstlineno == second.co_firstlineno)
-
-
-def place_of(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)

@@ -46,6 +46,8 @@ class Loom:
         self.add = task(name="add", bind=True, max_attempts=1000)(self._add)
         self.total = task(name="total", bind=True, max_attempts=1000)(self._total)
         self.fail = task(name="fail", bind=True, max_attempts=1000)(self._fail)
+        self.become = task(name="become", bind=True, max_attempts=1000)(self._become)
+        self.invite = task(name="invite", bind=True, max_attempts=1000)(self._invite)
 
     def _note(self, task: Any) -> None:
         line = f"{task.name} {task.request.id} {task.request.headers.get('pattern', '-')}\n"
@@ -63,6 +65,17 @@ class Loom:
     def _fail(self, task: Any, number: int) -> int:
         self._note(task)
         raise ValueError(f"no {number}")
+
+    def _become(self, task: Any, x: int) -> None:
+        self._note(task)
+        if "Join" in self.app.broker.features.effects:
+            raise task.replace(chord([self.add.s(x, 1), self.add.s(x, 2)], self.total.s()))
+        raise task.replace(chain(self.add.s(x, 1), self.add.s(x), self.add.s(1)))
+
+    def _invite(self, task: Any, x: int) -> int:
+        self._note(task)
+        task.add_to_chord(self.add.s(x, 100))
+        return x
 
     # -- patterns
 
@@ -87,10 +100,17 @@ class Loom:
     def failing_chord(self) -> Pattern:
         return Pattern(chord([self.add.s(1, 1), self.fail.s(7), self.add.s(1, 1)], self.total.s()), "no 7", 3)
 
+    def becoming(self) -> Pattern:
+        value = 6 if "Join" in self.app.broker.features.effects else 5
+        return Pattern(chain(self.add.s(0, 1), self.become.s(), self.add.s(1)), value, 6)
+
+    def inviting(self) -> Pattern:
+        return Pattern(chord([self.invite.s(1), self.add.s(0, 5)], self.total.s()), 107, 4)
+
     def any(self, rng: random.Random, *, gathers: bool) -> Pattern:
-        shapes = [self.chain, self.failing]
+        shapes = [self.chain, self.failing, self.becoming]
         if gathers:
-            shapes += [self.chord, self.nested, self.groups, self.failing_chord]
+            shapes += [self.chord, self.nested, self.groups, self.failing_chord, self.inviting]
         return rng.choice(shapes)()
 
     def is_stored(self, graph: str) -> bool:

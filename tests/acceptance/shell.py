@@ -38,6 +38,14 @@ class Shell:
             assert "\x1b" not in text and "\x07" not in text, repr(text)
         return done.stdout
 
+    def python(self, script: str) -> str:
+        """What a script in the folder printed."""
+        done = subprocess.run(
+            [sys.executable, script], cwd=self.folder, env=self._environ, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
     def start(self, *words: object) -> "subprocess.Popen[str]":
         """A command that goes on; its output goes to a pipe."""
         process = subprocess.Popen(

@@ -43,7 +43,12 @@ class Weaving:
         for _ in range(count):
             pattern = self.loom.any(self.rng, gathers=self.gathers)
             canvas = pattern.canvas.stamp(pattern=str(len(self.published)))
-            self.published.append((canvas.delay(), pattern.value, pattern.starts))
+            if self.rng.random() < 0.3:
+                with self.loom.app.batch():  # one message, which begins it
+                    result = canvas.delay()
+            else:
+                result = canvas.delay()
+            self.published.append((result, pattern.value, pattern.starts))
 
     def kill(self) -> None:
         """One process of the worker, or all of it, at a random moment of its work."""
@@ -84,13 +89,13 @@ def weave(weaving: Weaving, kills: int, measured: Tell, *, knows_ids: bool = Tru
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=(pytest.mark.extended, pytest.mark.timeout(900)))])
 def test_chords_fire_once_whatever_dies(kills: int, stage: Stage, measured: Tell) -> None:
     weave(Weaving(stage, f"sqlite:///{stage.path}"), kills, measured)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=(pytest.mark.extended, pytest.mark.timeout(900)))])
 def test_on_a_server(kills: int, site: Site, stage: Stage, measured: Tell) -> None:
     weaving = Weaving(stage, site.server.url, site.results, f"loom-{kills}")
     weave(weaving, kills, measured, knows_ids=site.knows_ids)

@@ -113,3 +113,21 @@ def test_workers_run_it_after_the_commit_only(
 
 
 # -- what does not depend on the library
+
+
+def test_a_canvas_begins_with_the_commit(app: Penstock, worker: None, url: str, caller: Callable[[Test], None]) -> None:
+    ship = app.tasks["ship"]
+
+    async def test(caller: Caller) -> None:
+        lost = None
+        with pytest.raises(KeyError):
+            async with caller.transaction():
+                lost = await caller.publish(ship, 1, link=ship.s())
+                raise KeyError
+        async with caller.transaction():
+            kept = await caller.publish(ship, 7, link=ship.s())
+            assert await caller.state(kept) is State.UNKNOWN
+        assert (await caller.get(kept), await caller.get(kept.children[0])) == (14, 28)
+        assert lost is not None and await caller.state(lost) is State.UNKNOWN
+
+    caller(test)

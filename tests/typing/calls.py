@@ -54,23 +54,6 @@ def configured(x: int) -> list[int]:
     return [x]
 
 
-@app.task
-def lines(path: str) -> Generator[str, None, int]:
-    yield path
-    return 1
-
-
-@app.task(queue="q")
-def words(text: str) -> Iterator[str]:
-    yield from text.split()
-
-
-@app.task(bind=True)
-async def tokens(self: Task[..., Any], prompt: str) -> AsyncIterator[bytes]:
-    await self.apublish_partial("a part of another kind")
-    yield prompt.encode()
-
-
 @app.task(
     rate_limit="10/s",
     rate_burst=5,
@@ -86,6 +69,23 @@ def limited(x: int) -> None: ...
 @app.task(bind=True, unique=debounce(30, "{x}"))
 def debounced(self: Task[..., Any], x: int) -> None:
     raise self.snooze(7)
+
+
+@app.task
+def lines(path: str) -> Generator[str, None, int]:
+    yield path
+    return 1
+
+
+@app.task(queue="q")
+def words(text: str) -> Iterator[str]:
+    yield from text.split()
+
+
+@app.task(bind=True)
+async def tokens(self: Task[..., Any], prompt: str) -> AsyncIterator[bytes]:
+    await self.apublish_partial("a part of another kind")
+    yield prompt.encode()
 
 
 @app.task(max_retry=5)  # type: ignore[call-overload,untyped-decorator]  # refused

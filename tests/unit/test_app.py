@@ -179,7 +179,7 @@ def test_a_script_names_its_tasks_as_the_worker_will_import_them(tmp_path: Path)
 
 def test_unknown_options_are_errors_with_a_hint() -> None:
     with pytest.raises(
-        ConfigError, match=r"task 'builtins.print': unknown option 'max_retry'; did you mean 'max_retries'"
+        ConfigError, match=r"task 'builtins.print': unknown task option 'max_retry'; did you mean 'max_retries'"
     ):
         Penstock("t").task(max_retry=3)(print)  # type: ignore[call-overload]
 

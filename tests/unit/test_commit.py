@@ -185,6 +185,26 @@ def test_state_that_the_broker_does_not_keep_is_put_beside_the_results() -> None
     assert results.run(results.coordinator.get("other"))[0] == b"o"
 
 
+def test_a_graph_is_there_before_its_tasks_and_goes_after_the_last() -> None:
+    results = open_engine("memory://")
+
+    class Looking(Two):
+        async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+            there = [await results.coordinator.get(key) is not None for key in ("new", "old")]
+            self.said.append(("there", there))
+            return await super().follow_up(batch, timeout)
+
+    two = Looking(knows_ids=False)
+    two.features = replace(two.features, coordination=False)
+    results.run(results.coordinator.put("old", b"g"))
+    committer = OrderedCommitter(cast(Broker, two), results, ManualClock())
+    ends = item(1, ACK, None, Put("old", None), Put("new", b"n", 0), NEXT)
+    with pytest.raises(StopIteration):
+        committer.step([ends], None).send(None)
+    assert ("there", [True, True]) in two.said
+    assert results.run(results.coordinator.get("old")) is None
+
+
 def test_on_a_loop_the_other_engine_is_awaited() -> None:
     two = Two()
     asyncio.run(two.step_of(item(1)))

@@ -49,8 +49,12 @@ def test_bad_settings_name_the_value_and_the_rule(settings: dict[str, Any], erro
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(AttributeError):
-        read_config({}).lease = 5  # type: ignore[misc]
+    conf: Any = read_config({})
+    with pytest.raises(AttributeError, match=r"app.conf is frozen: call app.configure\(lease=…\)"):
+        conf.lease = 5
+    with pytest.raises(AttributeError, match="frozen"):
+        del conf.lease
+    assert conf.lease == 30
 
 
 def test_queues_include_the_default_one() -> None:

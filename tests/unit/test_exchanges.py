@@ -153,6 +153,9 @@ def test_bad_bindings_are_refused(queues: Any, error: str) -> None:
 def test_a_binding_needs_an_exchange_and_a_broadcast_an_end() -> None:
     with pytest.raises(ConfigError, match="routing_key='k' needs an exchange"):
         Queue("a", routing_key="k")
+    as_in_kombu: Any = Exchange("e")
+    with pytest.raises(ConfigError, match="an exchange is given by name, exchange=Exchange"):
+        Queue("a", as_in_kombu, routing_key="k")
     with pytest.raises(ConfigError, match=r"must not contain '.to.' or '.in.'"):
         Broadcast("a.to.b")  # "a" would be published to its queues, too
     with pytest.raises(ConfigError, match="expires must be a number of seconds above 0"):

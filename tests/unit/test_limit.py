@@ -99,7 +99,7 @@ def test_keys_and_costs_of_the_arguments() -> None:
         ({"rate_limit": 5}, {"cost": -1}, "cost of a limited task"),
         ({"partition": "{text}"}, {"args": (7, "a\n")}, "partition name"),
     ],
-    ids=str,
+    ids=["unknown field", "empty", "no string", "no number", "negative", "partition"],
 )
 def test_keys_and_costs_that_cannot_be_made(options: dict[str, Any], call: dict[str, Any], error: str) -> None:
     app, _ = fake_app()

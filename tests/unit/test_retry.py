@@ -100,9 +100,18 @@ def test_delays_double_up_to_the_maximum() -> None:
     assert delay(RetryPolicy(backoff=True), 3, half) == 4.0
 
 
-@pytest.mark.parametrize("bad", [{"max_retries": -1}, {"default_delay": -1}, {"backoff_max": float("nan")}])
-def test_a_policy_that_makes_no_sense_is_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"max_retries": -1},
+        {"max_retries": "3"},
+        {"default_delay": -1},
+        {"backoff_max": float("nan")},
+        {"backoff": "fast"},
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="must be at least 0"):
         RetryPolicy(**bad)  # type: ignore[arg-type]  # the point of the test
 
 

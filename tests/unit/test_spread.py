@@ -177,7 +177,7 @@ def test_an_outage_is_raised_and_the_next_run_goes_on(app: Penstock, monkeypatch
         (iter(()), {"rate": "60/m"}, 1.0),
         ([], {"over": 5}, 0.2),
     ],
-    ids=lambda one: str(one)[:30],
+    ids=lambda one: str(one)[:30] if isinstance(one, float | dict) else type(one).__name__,
 )
 def test_paces(items: Any, how: dict[str, Any], pace: float) -> None:
     assert pace_of(items, how.get("over"), how.get("rate"), how.get("total")) == pytest.approx(pace)
@@ -197,7 +197,7 @@ def test_paces(items: Any, how: dict[str, Any], pace: float) -> None:
         ((), {"name": "s" * 151, "rate": 1}, "over 150 bytes"),
         ((), {"name": "s", "rate": 1, "overr": 1}, "did you mean"),
     ],
-    ids=lambda one: str(one)[:40],
+    ids=lambda one: str(one)[:40] if isinstance(one, str | dict) else type(one).__name__,
 )
 def test_bad_spreads(app: Penstock, items: Any, how: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):

@@ -17,7 +17,8 @@ from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, record_of
 from penstock.beat.vouching import check_vouched, is_vouched, vouched
 from penstock.beat.written import line_of, read_written
-from penstock.canvas.calls import Signature, refuse_links
+from penstock.canvas.calls import Signature
+from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import unpack
 from penstock.schedules import ScheduleLike

@@ -6,18 +6,25 @@ Nothing here talks to anything: a canvas is looked through, checked and publishe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from penstock.errors import ConfigError
-from penstock.options import CallSettings
+from penstock.canvas.linked import Calls, LinkedSettings, refuse_links
+from penstock.errors import ConfigError, UnknownTask
+from penstock.queue import check_name
+from penstock.spelling import hint
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
     from penstock.canvas.results import GroupResult  # noqa: F401  # named in a string below
+    from penstock.canvas.stamping import StampingVisitor
+    from penstock.eager_result import EagerResult
     from penstock.result import AsyncResult
+    from penstock.task import Task
 
 R = TypeVar("R")
 C = TypeVar("C", bound="Canvas[Any]")
+S = TypeVar("S", bound="Signature[Any]")
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -45,21 +52,26 @@ class Canvas(Generic[R]):
         return await self.app.asend(self.partial(args, kwargs) if args or kwargs else self)
 
     def apply_async(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
+        **options: Unpack[LinkedSettings],
     ) -> R:
-        """`delay` with options, over those that it has."""
-        return self.app.send(self._with(tuple(args), kwargs or NOTHING, options))
+        """`delay` with options, over those that it has, and with more links. `connection`: see `Task.apply_async`."""
+        return self.app.send(self.clone(args, kwargs, **options), connection)
 
     async def aapply_async(
-        self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[CallSettings]
+        self,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        connection: object | None = None,
+        **options: Unpack[LinkedSettings],
     ) -> R:
         """`apply_async` without blocking the running loop."""
-        return await self.app.asend(self._with(tuple(args), kwargs or NOTHING, options))
-
-    def _with(self: C, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> C:
-        made = self.partial(args, kwargs) if args or kwargs else self.clone()
-        made.options = {**made.options, **options}
-        return made
+        return await self.app.asend(self.clone(args, kwargs, **options), connection)
 
     @property
     def app(self) -> Penstock:
@@ -82,26 +94,63 @@ class Canvas(Generic[R]):
         """A copy whose first tasks have these arguments before, and these names over, their own."""
         raise NotImplementedError
 
-    def clone(self: C) -> C:
-        """A copy: links and options of the one are no longer those of the other. Parts stay shared."""
+    def clone(
+        self: C, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[LinkedSettings]
+    ) -> C:
+        """A copy, with arguments before its own (see `partial`), options over its own, and more links. Links and
+        options of the one are no longer those of the other; parts stay shared."""
+        args = tuple(args)
+        made = self.partial(args, kwargs or NOTHING) if args or kwargs else self._copy()
+        return made.set(**options) if options else made
+
+    def _copy(self: C) -> C:
         made = object.__new__(type(self))
         for kind in type(self).__mro__:
             for name in getattr(kind, "__slots__", ()):
                 setattr(made, name, getattr(self, name))
         return made
 
-    def set(self: C, **options: Unpack[CallSettings]) -> C:
-        """Set options of `apply_async`; returns itself."""
+    def set(self: C, **options: Unpack[LinkedSettings]) -> C:
+        """Set options of `apply_async`, and add links; returns itself."""
+        self.linked(options.pop("link", ()), options.pop("link_error", ()))
         self.options = {**self.options, **options}
         return self
 
-    def stamp(self: C, **stamps: str) -> C:
-        """Headers for every one of its tasks, also those that replace them: `self.request.headers`; returns itself."""
-        self.options = {**self.options, "headers": {**(self.options.get("headers") or {}), **stamps}}
+    def stamp(self: C, visitor: StampingVisitor | None = None, **stamps: str) -> C:
+        """Headers for every one of its tasks, also those that replace them: `self.request.headers`; and those that the
+        visitor gives each part. Returns itself."""
+        if visitor is not None:
+            self._visited(visitor)
+        if stamps:
+            self.options = {**self.options, "headers": {**(self.options.get("headers") or {}), **stamps}}
+        return self
+
+    def _visited(self, visitor: StampingVisitor) -> None:
+        self._visit_parts(visitor)
+        for call in self.links:
+            visitor.on_callback(call)
+            call._visited(visitor)
+        for error in self.errors:
+            visitor.on_errback(error)
+            error._visited(visitor)
+
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        for part in self.parts():
+            part._visited(visitor)
+
+    def linked(self: C, link: Calls, link_error: Calls) -> C:
+        """`link` and `link_error` for each of these; returns itself."""
+        for call in (link,) if isinstance(link, Canvas) else link or ():
+            self.link(call)
+        for call in (link_error,) if isinstance(link_error, Canvas) else link_error or ():
+            self.link_error(call)  # type: ignore[arg-type]  # refused there
         return self
 
     def link(self, call: C) -> C:
-        """Call that, too, with the value, when this has succeeded; returns it."""
+        """Call that, too, with the value, when this has succeeded; returns it. Raises `TypeError` for what is no
+        canvas."""
+        if not isinstance(call, Canvas):
+            raise TypeError(f"link takes a signature, such as task.s(…), or a canvas, not {type(call).__name__}")
         self.links = (*self.links, call)
         return call
 
@@ -117,6 +166,36 @@ class Canvas(Generic[R]):
         """`link_error`; returns itself."""
         self.link_error(call)
         return self
+
+    # -- as plain data, also by `dict(canvas)`
+
+    def keys(self) -> Iterable[str]:
+        return self.to_plain().keys()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_plain()[name]
+
+    def to_plain(self) -> dict[str, Any]:
+        """What an argument of a task can be, and `maybe_signature` reads."""
+        data = {"subtask_type": type(self).__name__, **self._own_plain()}
+        if self.options:
+            data["options"] = {name: plain_option(value) for name, value in self.options.items()}
+        if self.links:
+            data["link"] = [call.to_plain() for call in self.links]
+        if self.errors:
+            data["link_error"] = [call.to_plain() for call in self.errors]
+        return data
+
+    def _own_plain(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def from_plain(cls, data: Any) -> Canvas[Any]:
+        """The way back, of an argument that is annotated so. It belongs to no app: `maybe_signature(it, app=app)`."""
+        made = read_plain(data)
+        if not isinstance(made, cls):
+            raise TypeError(f"a {type(made).__name__} is no {cls.__name__}")
+        return made
 
     def __or__(self, other: Canvas[Any]) -> chain | chord:
         if not isinstance(other, Canvas):
@@ -148,6 +227,52 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
         self.immutable = immutable
         self._app = app
 
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        """Run the function, here and now; a coroutine task returns its coroutine. See `Task.__call__`."""
+        made = self.partial(args, kwargs)
+        value: R = made.type(*made.args, **made.kwargs)
+        return value
+
+    def apply(self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None) -> EagerResult[R]:
+        """Run it here and now as a worker would; see `Task.apply`. Raises `ConfigError` for one with links."""
+        refuse_links(self)
+        made = self.clone(args, kwargs)
+        return made.type.apply(made.args, made.kwargs, **made.options)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task
+
+    @property
+    def type(self) -> Task[..., R]:
+        """The task. Raises `UnknownTask` when its app does not know it."""
+        found = self.app.tasks.get(self.task)
+        if found is None:
+            raise UnknownTask(f"no task {self.task!r} is registered in this app{hint(self.task, self.app.tasks)}")
+        return found
+
+    def set(self: S, *, immutable: bool | None = None, **options: Unpack[LinkedSettings]) -> S:
+        """Set options of `apply_async`, add links, make it immutable or not; returns itself."""
+        if immutable is not None:
+            self.immutable = immutable
+        return super().set(**options)
+
+    def set_immutable(self, immutable: bool) -> None:
+        self.immutable = immutable
+
+    def replace(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[LinkedSettings],
+    ) -> Signature[R]:
+        """A copy with these in the place of its own arguments, and options over its own."""
+        made = self.clone(**options)
+        made.args = self.args if args is None else tuple(args)
+        made.kwargs = self.kwargs if kwargs is None else kwargs
+        return made
+
     def _find_app(self) -> Penstock | None:
         return self._app
 
@@ -156,6 +281,12 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
         if not self.immutable:
             made.args, made.kwargs = (*args, *self.args), {**self.kwargs, **kwargs}
         return made
+
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        self.stamp(None, **visitor.stamps(self))
+
+    def _own_plain(self) -> dict[str, Any]:
+        return {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs), "immutable": self.immutable}
 
     def _key(self) -> tuple[Any, ...]:
         return self.task, self.args, dict(self.kwargs), dict(self.options), self.immutable, self.links, self.errors
@@ -168,20 +299,6 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
     def __repr__(self) -> str:
         args = [repr(arg) for arg in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
         return f"{self.task}({', '.join(args)})"
-
-
-def short_text(call: Signature[Any]) -> str:
-    """A call as it would be written, as a name."""
-    text = repr(call)
-    return text if len(text) <= 100 else f"{text[:80]}…"
-
-
-def refuse_links(call: Signature[Any]) -> None:
-    """For those who publish single calls: raise `ConfigError` for links, which nobody would follow."""
-    if call.links or call.errors:
-        raise ConfigError(
-            f"{call!r} has links, which only a canvas follows: let it be a task that publishes that canvas"
-        )
 
 
 class Composed(Canvas[R]):
@@ -208,6 +325,9 @@ class Composed(Canvas[R]):
     def parts(self) -> Iterator[Canvas[Any]]:
         return iter(self.tasks)
 
+    def _own_plain(self) -> dict[str, Any]:
+        return {"tasks": [task.to_plain() for task in self.tasks]}
+
     def __len__(self) -> int:
         return len(self.tasks)
 
@@ -229,6 +349,11 @@ class chain(Composed["AsyncResult[Any]"]):
             for task in self.tasks:
                 flat.extend(task.tasks if type(task) is chain and task.is_plain() else (task,))
             self.tasks = tuple(flat)
+
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        visitor.on_chain_start(self)
+        super()._visit_parts(visitor)
+        visitor.on_chain_end(self)
 
     def is_plain(self) -> bool:
         return not (self.links or self.errors or self.options)
@@ -253,6 +378,20 @@ class group(Composed["GroupResult"]):
         made.tasks = tuple(task.partial(args, kwargs) for task in self.tasks)
         return made
 
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        visitor.on_group_start(self)
+        super()._visit_parts(visitor)
+        visitor.on_group_end(self)
+
+    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
+        """Spread its tasks over time: a `countdown` of `start` seconds for the first, `step` more for each next, and
+        from the beginning again after `stop`. Returns itself."""
+        most = len(self.tasks) if stop is None or step <= 0 else int((stop - start) / step) + 1
+        self.tasks = tuple(
+            task.clone(countdown=start + number % max(1, most) * step) for number, task in enumerate(self.tasks)
+        )
+        return self
+
     def link(self, call: C) -> C:
         raise TypeError("a group has no one value to link to: use group(…) | call, or chord(group, call)")
 
@@ -263,21 +402,37 @@ class chord(Canvas["AsyncResult[Any]"]):
     __slots__ = ("body", "header")
 
     def __init__(
-        self, header: Canvas[Any] | Iterable[Canvas[Any]], body: Canvas[Any] | None = None, **options: Any
+        self,
+        header: Canvas[Any] | Iterable[Canvas[Any]],
+        body: Canvas[Any] | None = None,
+        **options: Unpack[LinkedSettings],
     ) -> None:
-        super().__init__(options)
+        super().__init__()
         self.header: group = header if isinstance(header, group) else group(header)
         self.body = body
+        self.set(**options)
 
-    def __call__(self, body: Canvas[Any]) -> AsyncResult[Any]:
-        made = self.clone()
-        made.body = body
+    def __call__(self, body: Canvas[Any] | None = None, **options: Unpack[LinkedSettings]) -> AsyncResult[Any]:
+        made = self.clone(**options)
+        made.body = self.body if body is None else body
         return made.delay()
 
     def parts(self) -> Iterator[Canvas[Any]]:
         if self.body is None:
             raise ConfigError(f"{self!r} has no body: chord(header, body), or chord(header)(body)")
         return iter((self.header, self.body))
+
+    def _visit_parts(self, visitor: StampingVisitor) -> None:
+        visitor.on_chord_header_start(self)
+        self.header._visited(visitor)
+        visitor.on_chord_header_end(self)
+        if self.body is not None:
+            visitor.on_chord_body(self)
+            self.body._visited(visitor)
+
+    def _own_plain(self) -> dict[str, Any]:
+        body = None if self.body is None else self.body.to_plain()
+        return {"header": self.header.to_plain(), "body": body}
 
     def _find_app(self) -> Penstock | None:
         parts = (self.header,) if self.body is None else (self.header, self.body)
@@ -290,3 +445,50 @@ class chord(Canvas["AsyncResult[Any]"]):
 
     def __repr__(self) -> str:
         return f"chord({self.header!r}, {self.body!r})"
+
+
+DEEPEST = 100
+"""Levels of nesting. Chains are flat, however long."""
+_FIELDS = {
+    "Signature": {"task", "args", "kwargs", "immutable"},
+    "chain": {"tasks"},
+    "group": {"tasks"},
+    "chunks": {"tasks"},
+    "chord": {"header", "body"},
+}
+
+
+def plain_option(value: Any) -> Any:
+    """An option as plain data."""
+    return value.timestamp() if isinstance(value, datetime) else value
+
+
+def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas[Any]:
+    """What `to_plain` made. Raises `ConfigError` for anything else: it may have come from anywhere."""
+    kind = data.get("subtask_type") if isinstance(data, Mapping) else None
+    fields = _FIELDS.get(kind) if isinstance(kind, str) else None
+    if fields is None or level > DEEPEST:
+        raise ConfigError(f"not a canvas (of at most {DEEPEST} levels) as plain data: {str(data)[:100]}")
+    foreign = data.keys() - fields - {"subtask_type", "options", "link", "link_error"}
+    if foreign or not fields <= data.keys():
+        raise ConfigError(f"a {kind} as plain data has {', '.join(sorted(fields))}; not {', '.join(map(str, foreign))}")
+
+    def part(inner: Any) -> Canvas[Any]:
+        return read_plain(inner, app, level + 1)
+
+    made: Canvas[Any]
+    match data:
+        case {"task": str(task), "args": list() | tuple() as args, "kwargs": dict() as kwargs}:
+            check_name("task", task)
+            made = Signature(task, tuple(args), kwargs, immutable=bool(data["immutable"]), app=app)
+        case {"tasks": list() as tasks}:
+            made = (chain if kind == "chain" else group)(*map(part, tasks))
+        case {"header": header, "body": body}:
+            made = chord(part(header), None if body is None else part(body))
+        case _:
+            raise ConfigError(f"a {kind} as plain data with fields of other types: {str(data)[:100]}")
+    options, links, errors = data.get("options", {}), data.get("link", []), data.get("link_error", [])
+    if not (isinstance(options, Mapping) and isinstance(links, list) and isinstance(errors, list)):
+        raise ConfigError(f"a {kind} as plain data: options is a dict, link and link_error are lists")
+    made.options = dict(options)
+    return made.linked(map(part, links), map(part, errors))

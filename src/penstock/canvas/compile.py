@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from penstock.canvas.calls import NOTHING, Canvas, Signature, chain, chord, group
-from penstock.canvas.graph import Edge, Gathering, Go, Graph, Into, Span
+from penstock.canvas.calls import DEEPEST, NOTHING, Canvas, Signature, chain, chord, group
+from penstock.canvas.graph import Call, Edge, Gathering, Go, Graph, Into, Span
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from penstock.canvas.messages import Messages
 
-DEEPEST = 100
-"""Levels of nesting. Chains are flat, however long."""
 WIDEST = 10_000
 """Tasks that may follow one task: they are published in one transaction. A group that comes first may be larger."""
 FIRST_ONLY = frozenset({"countdown", "eta"})
@@ -89,6 +87,24 @@ class Compiler:
         if any(not node.alone for node in self.nodes):
             compiled.graph = self._graph(graph_id, set(piece.entries), messages)
         return compiled
+
+    def within(
+        self, canvas: Canvas[Any], options: Mapping[str, Any], graph_id: str, messages: Messages, bridge: Call | None
+    ) -> tuple[Compiled, int]:
+        """For what a worker publishes while another graph waits for it, or nobody does: all of it is a graph. Returns
+        the node, too, whose value is that of the whole; `bridge` is given that. Raises as `compile`, and `ConfigError`
+        for what is too wide."""
+        piece = self.build(canvas, options, ())
+        if len(piece.entries) > WIDEST:
+            raise ConfigError(f"{len(piece.entries):,} tasks at once, and a task can publish {WIDEST:,}: use chunks")
+        if isinstance(piece.shape, Leaf):
+            end = piece.shape.node
+        else:
+            end = self._relay()
+            self._gather(piece.shape, end)
+        compiled = Compiled(piece.entries, piece.shape, self.nodes)
+        compiled.graph = self._graph(graph_id, set(piece.entries), messages, (end, bridge))
+        return compiled, end
 
     def _top(self, canvas: Canvas[Any]) -> Piece:
         if isinstance(canvas, group) and not canvas.errors:
@@ -207,7 +223,9 @@ class Compiler:
 
     # -- the whole
 
-    def _graph(self, graph_id: str, roots: set[int], messages: Messages) -> Graph:
+    def _graph(
+        self, graph_id: str, roots: set[int], messages: Messages, way_out: tuple[int, Call | None] = (0, None)
+    ) -> Graph:
         ends = [number for number, node in enumerate(self.nodes) if not (node.next or node.alone or node.is_error)]
         last = ends[0]
         if len(ends) > 1:
@@ -225,6 +243,11 @@ class Compiler:
             near = self._task_near(number, before)
             way = calls[near].message if near in calls else messages.root(graph_id, near, self.nodes[near])
             calls[number] = messages.relay(graph_id, self.nodes[number], way)
+        end, bridge = way_out
+        if bridge is not None:  # no node of this graph: it has no part in what the last one is
+            number = self._relay()
+            self._edges(end, [Go(number)])
+            calls[number] = bridge
         gatherings = [
             Gathering(size, then, calls[then].message.content_type, bare) for size, then, bare in self.gatherings
         ]
@@ -261,6 +284,11 @@ def _goes_on(first: Node, node: Node, distance: int, adjacent: bool) -> bool:
     """Whether `node` is followed by the same as `first`, as its member `distance` further on."""
     if not adjacent or node.alone or first.errors != node.errors or len(first.next) != len(node.next):
         return False
+    if len(node.next) == 1:  # what nearly all are; a group may be large
+        one, other = first.next[0], node.next[0]
+        if type(one) is not Into or type(other) is not Into:
+            return False
+        return one.gathering == other.gathering and one.index + distance == other.index
     for one, other in zip(first.next, node.next, strict=True):
         if not (isinstance(one, Into) and isinstance(other, Into) and one.gathering == other.gathering):
             return False

@@ -15,12 +15,12 @@ Ids are made of graph and node, so that whatever is published twice is recognise
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from penstock.canvas.graph import Gathering, Go, Graph, Into, Span
-from penstock.codec import fate_item, inherited, joinable, read_failure, transcoded
+from penstock.codec import fate_item, inherited, joinable, read_failure, together, transcoded
 from penstock.effects import Effect, Join, Publish, Put
 from penstock.errors import MessageTooLarge
 from penstock.message import Fate, Message, Options, Place, graph_key, node_id
@@ -30,16 +30,24 @@ NO_ARGUMENTS = b"[[],{}]"
 
 
 def succeeded(
-    graph: Graph, node: int, value: bytes, content_type: str, name: Callable[[], str], now: float, largest: int
+    graph: Graph,
+    node: int,
+    value: bytes,
+    content_type: str,
+    name: Callable[[], str],
+    now: float,
+    largest: int,
+    more: Sequence[bytes] = (),
 ) -> list[Effect]:
-    """After a value, encoded as `content_type`, of the task whose public id is `name()`. Raises `MessageTooLarge` for
-    one that no message of `largest` bytes can carry, `EncodeError` for one that the next task's format cannot."""
+    """After a value, encoded as `content_type`, of the task whose public id is `name()`; a gathering is given `more`
+    right after it. Raises `MessageTooLarge` for one that no message of `largest` bytes can carry, `EncodeError` for one
+    that the next task's format cannot."""
     span = graph.at(node)
     effects: list[Effect] = []
     for edge in span.next:
         if type(edge) is Into:
             gathering = graph.gatherings[edge.gathering]
-            item = _bare(gathering) if gathering.bare else transcoded(value, content_type, gathering.content_type)
+            item = _bare(gathering) if gathering.bare else _item(gathering, [value, *more], content_type)
             _check_size(graph, gathering.then, item, largest)
             effects.append(_join(graph, edge, span, node, item, now))
         elif type(edge) is Go:
@@ -88,6 +96,11 @@ def _bare(gathering: Gathering) -> bytes:
     return joinable(gathering.content_type).encode(None)
 
 
+def _item(gathering: Gathering, values: Sequence[bytes], content_type: str) -> bytes:
+    items = [transcoded(value, content_type, gathering.content_type) for value in values]
+    return items[0] if len(items) == 1 else together(items, gathering.content_type)
+
+
 def _join(graph: Graph, edge: Into, span: Span, node: int, item: bytes, now: float) -> Join:
     gathering = graph.gatherings[edge.gathering]
     name, index = f"{graph.id}/{edge.gathering}", edge.index + node - span.first
@@ -96,8 +109,11 @@ def _join(graph: Graph, edge: Into, span: Span, node: int, item: bytes, now: flo
 
 def _doomed(graph: Graph, node: int, fate: Fate, after: Message, now: float, parent: str) -> Message:
     """It goes where it is settled soon: to the queue that was just served."""
-    message = graph.call(node).message
-    options = replace(message.options or Options(), place=Place(graph.id, node, fate=fate), parent_id=parent)
+    call = graph.call(node)
+    message, place = call.message, Place(graph.id, node, fate=fate)
+    if call.outer is not None:  # there, this is how the node itself ended
+        place = replace(call.outer, fate=replace(fate, origin=call.outer.node, early=False))
+    options = replace(message.options or Options(), place=place, parent_id=parent)
     return replace(
         message,
         id=node_id(graph.id, node),
@@ -131,10 +147,10 @@ def _close(graph: Graph, node: int) -> list[Effect]:
 
 
 def _check_size(graph: Graph, node: int, item: bytes, largest: int) -> None:
-    size = len(item) + len(graph.call(node).message.body)
+    call = graph.call(node)
+    size = len(call.head or b"") + len(item) + len(call.message.body)
     if size > largest:
-        task = graph.call(node).message.task
         raise MessageTooLarge(
-            f"the value takes {len(item):,} bytes, with which the message of {task!r} after it would be larger than "
-            f"{largest:,}: store the data elsewhere and return its key"
+            f"the value takes {len(item):,} bytes, with which the message of {call.message.task!r} after it "
+            f"would be larger than {largest:,}: store the data elsewhere and return its key"
         )

@@ -26,6 +26,10 @@ KIND = "graph"
 """What a signature says that it is."""
 RELAY = "penstock.relay"
 """The task of a node that only hands on what it is given."""
+BEGIN = "penstock.begin"
+"""The task of a message that holds a whole canvas."""
+VALUE, VALUES = "value", "values"
+"""What a bridge hands over; see `Place.bridge`."""
 END = "penstock.end"
 """The task of the last node of a graph that has several ends."""
 
@@ -67,13 +71,15 @@ class Gathering(Struct, array_like=True, frozen=True):
 class Call(Struct, array_like=True, frozen=True):
     """How a node's task is called. With a `head`, a value goes between it and the message's body.
 
-    `delay` and `lifetime` are in seconds from its publish.
+    `delay` and `lifetime` are in seconds from its publish. With `outer` it is no node of this graph, but ends that one
+    of another, in which all of this graph stands in the place of a task.
     """
 
     message: Message
     head: bytes | None = None
     delay: float | None = None
     lifetime: float | None = None
+    outer: Place | None = None
 
 
 class Stored(Struct, array_like=True):
@@ -147,7 +153,7 @@ class Graph:
             body=body,
             eta=message.eta if call.delay is None else now + call.delay,
             expires=message.expires if call.lifetime is None else now + call.lifetime,
-            options=replace(options, place=place, parent_id=parent),
+            options=replace(options, place=call.outer or place, parent_id=parent),
             sent=now,
         )
 

@@ -160,4 +160,6 @@ def _check_task(task: Task[..., Any]) -> None:
 def _placed(options: Options | None, graph_id: str, place: Place | None) -> Options:
     parent = requests.current.get()
     root = parent.root_id if parent is not None else graph_id
-    return replace(options or Options(), root_id=root, place=place)
+    if options is None:  # as nearly always: and a group may be large
+        return Options(root_id=root, place=place)
+    return replace(options, root_id=root, place=place)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from msgspec.structs import replace
 
-from penstock.errors import ConfigError, UnknownTask
+from penstock.canvas.calls import Canvas, Signature
+from penstock.errors import UnknownTask
 from penstock.message import Message, Options
 from penstock.options import CallOptions, read_options
 from penstock.request import EARLIER, earlier_runs
@@ -15,25 +16,24 @@ from penstock.spelling import hint
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
-    from penstock.canvas.calls import Signature
 
 OPTIONS = frozenset({"countdown", "eta", "expires", "headers", "ignore_result", "time_limit", "soft_time_limit"})
 """What it may have; the rest stays that of the call which it replaces."""
 
 
-def replacement(app: Penstock, message: Message, call: Signature[Any], now: float) -> Message:
-    """`message` with another task and its arguments: with the same id, in the same place.
+def fits(call: Canvas[Any]) -> TypeGuard[Signature[Any]]:
+    """Whether the same message can carry it: one task, where the other was."""
+    return isinstance(call, Signature) and not (call.links or call.errors or call.options.keys() - OPTIONS)
 
-    Raises `UnknownTask`, `ConfigError` for what a replacement cannot have, `TypeError` and `EncodeError` for arguments.
+
+def replacement(app: Penstock, message: Message, call: Signature[Any], now: float) -> Message:
+    """`message` with another task, one that `fits`, and its arguments: with the same id, in the same place.
+
+    Raises `UnknownTask`, `ConfigError` for options, `TypeError` and `EncodeError` for arguments.
     """
     task = app.tasks.get(call.task)
     if task is None:
         raise UnknownTask(f"no task {call.task!r} is registered here{hint(call.task, app.tasks)}")
-    if call.links or call.errors:
-        raise ConfigError(f"{call!r} has links: those of the task that it replaces stay, and it can have no others")
-    foreign = sorted(call.options.keys() - OPTIONS)
-    if foreign:
-        raise ConfigError(f"{call!r} runs where the task that it replaces does: leave out {', '.join(foreign)}")
     options = read_options(CallOptions, call.options)
     ours = message.options or Options()
     place = None if ours.place is None else replace(ours.place, head=None, tail=None)

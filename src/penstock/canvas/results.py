@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
 
-from penstock import apart
+from penstock import apart, replaced
 from penstock.blocking import refuse_in_loop
 from penstock.codec import ROOM
 from penstock.completed import as_completed
@@ -16,7 +16,9 @@ from penstock.coordinator import Revoked
 from penstock.errors import ConfigError, DecodeError, MessageTooLarge, ResultUnavailable, Unsupported
 from penstock.message import Place, graph_of
 from penstock.outcome import State
+from penstock.queue import check_name
 from penstock.result import AsyncResult
+from penstock.tree import Node
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -33,9 +35,19 @@ _KIND = "group"
 class ResultSet:
     """Some results, in an order. Those of groups may be among them; their values are lists."""
 
-    def __init__(self, results: Iterable[Part] = (), *, app: Penstock) -> None:
+    def __init__(self, results: Iterable[Part] = (), *, app: Penstock | None = None) -> None:
+        """`app` may be left out where there are results, which know theirs."""
         self.results: list[Any] = list(results)
-        self._app = app
+        self._given = app
+
+    @property
+    def _app(self) -> Penstock:
+        app: Penstock | None = (
+            self._given if self._given is not None else self.results[0]._app if self.results else None
+        )
+        if app is None:
+            raise ConfigError("no results, and so no app: ResultSet(app=app)")
+        return app
 
     def __len__(self) -> int:
         return len(self.results)
@@ -57,6 +69,16 @@ class ResultSet:
     def remove(self, result: Part) -> None:
         """Raises `ValueError` when it is not there."""
         self.results.remove(result)
+
+    def discard(self, result: Part) -> None:
+        """`remove`, if it is there."""
+        if result in self.results:
+            self.results.remove(result)
+
+    def update(self, results: Iterable[Part]) -> None:
+        """`add` each."""
+        for result in results:
+            self.add(result)
 
     def clear(self) -> None:
         self.results.clear()
@@ -83,7 +105,7 @@ class ResultSet:
         unseen = [leaf for leaf in leaves if leaf._seen is None]
         if unseen:
             app = self._app
-            reports = yield from apart.reports(app.engine, app.results, [leaf.key for leaf in unseen])
+            reports = yield from replaced.reports(app, unseen)
             latest = {id(leaf): leaf._noted(report) for leaf, report in zip(unseen, reports, strict=True)}
             return [(leaf._seen or latest[id(leaf)]).state for leaf in leaves]
         return [leaf._seen.state for leaf in leaves if leaf._seen is not None]
@@ -165,14 +187,14 @@ class ResultSet:
             await leaf.aforget()
 
 
-class GroupResult(ResultSet):
+class GroupResult(ResultSet, Node):
     """The results of a group's members, in their order. With `save` another process can have them, by `id`."""
 
     def __init__(
         self,
         results: Iterable[Part] = (),
         *,
-        app: Penstock,
+        app: Penstock | None = None,
         id: str | None = None,
         parent: Callable[[], Any] | None = None,
     ) -> None:
@@ -182,12 +204,14 @@ class GroupResult(ResultSet):
 
     @property
     def parent(self) -> Any:
-        """The result of what the group was given; `None` where it was given nothing."""
         return None if self._parent is None else self._parent()
 
     @property
     def children(self) -> list[Any]:
         return self.results
+
+    def _entry(self, parent: Any) -> tuple[Any, Any]:
+        return (self.id, parent), [member.as_tuple() for member in self.results]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GroupResult) and self.id == other.id and self.results == other.results
@@ -231,6 +255,41 @@ class GroupResult(ResultSet):
     def _delete(self) -> apart.Plan[None]:
         holder = _holder(self._app)
         yield holder, holder.coordinator.put(_key(self.id), None)
+
+
+def result_from_tuple(data: Any, *, app: Penstock) -> Any:
+    """The result of which `data` is the `as_tuple`, or that after a trip as JSON. Raises `DecodeError` for other
+    data."""
+    line: list[Any] = []
+    while data is not None:
+        match data:
+            case [[str(), parent, *_], _]:
+                line.append(data)
+                data = parent
+            case _:
+                raise DecodeError(f"{str(data)[:100]} is no result as a tuple: ((id, parent), members)")
+    result: Any = None
+    for entry in reversed(line):
+        result = _from_entry(entry, result, app)
+    return result
+
+
+def _from_entry(entry: Any, before: Any, app: Penstock) -> Any:
+    parent = None if before is None else lambda: before
+    match entry:
+        case [[str(id), _], None]:
+            check_name("task id", id)
+            return AsyncResult(id, app=app, parent=parent)
+        case [[str(id), _, [str(graph), int(node)]], None]:
+            check_name("task id", id)
+            return AsyncResult(id, app=app, parent=parent, place=Place(graph, node))
+        case [[str(id), _], [*members]]:
+            try:
+                results = [result_from_tuple(member, app=app) for member in members]
+            except RecursionError:
+                raise DecodeError("a result as a tuple with groups in groups without end") from None
+            return GroupResult(results, app=app, id=id, parent=parent)
+    raise DecodeError(f"{str(entry)[:100]} is no result as a tuple: ((id, parent), members)")
 
 
 def _key(group: str) -> str:

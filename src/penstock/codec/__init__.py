@@ -12,6 +12,9 @@ from penstock.codec.gathered import (
     fate_in,
     fate_item,
     joinable,
+    parted,
+    spread,
+    together,
     transcoded,
 )
 from penstock.codec.pipeline import Pipeline
@@ -43,10 +46,13 @@ __all__ = [
     "inflate",
     "inherited",
     "joinable",
+    "parted",
     "read_failure",
     "rebuild",
     "serializer",
+    "spread",
     "summary",
+    "together",
     "transcoded",
     "unsigned_result",
 ]

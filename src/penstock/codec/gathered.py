@@ -1,14 +1,14 @@
 """Bodies that are put together from encoded parts, without reading them: a value before arguments, and many in a row.
 Only JSON and MessagePack, not compressed, can be put together so.
 
-A gathered array may hold, in place of a value, the fate of a member that gave none. In JSON that is `!"…"`, which no
-encoder writes; in MessagePack an extension of a code that only we use.
+A gathered array may hold, in place of a value, the fate of a member that gave none, or several values of one member.
+In JSON these are `!"…"` and `![…]`, which no encoder writes; in MessagePack extensions of codes that only we use.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,8 +19,8 @@ from penstock.errors import DecodeError
 from penstock.message import Fate
 
 JOINABLE = (JSON, MSGPACK)
-FATE = 80
-"""The code of our extension of MessagePack."""
+FATE, SEVERAL = 80, 81
+"""The codes of our extensions of MessagePack."""
 _FAILURE = "FAILURE"
 _STATES = frozenset({_FAILURE, "REVOKED"})
 _EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
@@ -82,6 +82,50 @@ def fate_item(fate: Fate, content_type: str) -> bytes:
     return _encode(msgspec.msgpack.Ext(FATE, data))
 
 
+def together(items: Sequence[bytes], content_type: str) -> bytes:
+    """What stands for several values of one member in a gathered array."""
+    if content_type == JSON:
+        return b"![" + b",".join(items) + b"]"
+    return _encode(msgspec.msgpack.Ext(SEVERAL, b"".join([_array_head(len(items)), *items])))
+
+
+def spread(body: bytes, content_type: str) -> bytes:
+    """A gathered array without fates, with all values of all members in one row."""
+    if content_type == JSON:
+        return body if b"![" not in body else _json_spread(body)
+    return _msgpack_spread(body)
+
+
+def _json_spread(body: bytes) -> bytes:
+    try:
+        items = [part[2:-1] if part.startswith("![") else part for part in _json_items(body.decode())]
+    except (ValueError, RecursionError):
+        return body  # whoever reads the values says what is wrong with them
+    return f"[{','.join(items)}]".encode()
+
+
+def _msgpack_spread(body: bytes) -> bytes:
+    try:
+        items = [bytes(item) for item in _items(body)]
+    except msgspec.DecodeError:
+        return body
+    row: list[bytes] = []
+    for item in items:
+        several = _extension(item, SEVERAL)
+        row += [item] if several is None else [bytes(one) for one in _items(several)]
+    return body if len(row) == len(items) else b"".join([_array_head(len(row)), *row])
+
+
+def parted(value: bytes, content_type: str) -> tuple[bytes, list[bytes]]:
+    """The value, and what comes after it, of `[value, [more, …]]`. Raises `DecodeError`."""
+    module = msgspec.json if content_type == JSON else msgspec.msgpack
+    try:
+        first, more = module.decode(value, type=tuple[msgspec.Raw, list[msgspec.Raw]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"not a value and others: {error}") from error
+    return bytes(first), [bytes(one) for one in more]
+
+
 def fate_in(body: bytes, content_type: str) -> Fate | None:
     """The fate of a gathered array: that of its first failed member, else of its first without a value."""
     if content_type == JSON and b'!"' not in body:
@@ -91,19 +135,23 @@ def fate_in(body: bytes, content_type: str) -> Fate | None:
 
 
 def _json_fates(body: bytes) -> Iterator[Fate]:
-    import json  # only where something failed, or a text holds our mark: the array as a whole is no JSON then
-
     try:
-        text = body.decode()
-        read, place = json.JSONDecoder().raw_decode, 1
-        while place < len(text) - 1:
-            failed = text[place] == "!"
-            value, place = read(text, place + failed)
-            if failed:
-                yield _read(base64.b64decode(value))
-            place += 1
+        for part in _json_items(body.decode()):
+            if part.startswith('!"'):
+                yield _read(base64.b64decode(part[2:-1]))
     except (ValueError, RecursionError):
         return  # whoever reads the values says what is wrong with them
+
+
+def _json_items(text: str) -> Iterator[str]:
+    """The texts of the items, our marks with them. Raises `ValueError`, `RecursionError`."""
+    import json  # only where a text holds our mark: the array as a whole is no JSON then
+
+    read, place = json.JSONDecoder().raw_decode, 1
+    while place < len(text) - 1:
+        _, end = read(text, place + (text[place] == "!"))
+        yield text[place:end]
+        place = end + 1
 
 
 def _msgpack_fates(body: bytes) -> Iterator[Fate]:
@@ -112,10 +160,17 @@ def _msgpack_fates(body: bytes) -> Iterator[Fate]:
     except msgspec.DecodeError:
         return
     for item in items:
-        if item[0] in _EXTENSIONS:
-            extension = msgspec.msgpack.decode(item, type=msgspec.msgpack.Ext)
-            if extension.code == FATE:
-                yield _read(bytes(extension.data))
+        data = _extension(item, FATE)
+        if data is not None:
+            yield _read(data)
+
+
+def _extension(item: bytes, code: int) -> bytes | None:
+    """What is in our extension of that code; `None` for any other value."""
+    if item[0] not in _EXTENSIONS:
+        return None
+    extension = msgspec.msgpack.decode(item, type=msgspec.msgpack.Ext)
+    return bytes(extension.data) if extension.code == code else None
 
 
 def _read(data: bytes) -> Fate:

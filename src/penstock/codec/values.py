@@ -95,6 +95,8 @@ def dump_custom(value: Any) -> Any:
     """What msgspec does not know: Pydantic models, subclasses of plain types. Raises `EncodeError`, with the remedy if
     known."""
     kind = type(value)
+    if hasattr(kind, "to_plain"):  # a canvas
+        return value.to_plain()
     if is_pydantic(kind):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
     for plain in _PLAIN:
@@ -125,6 +127,8 @@ def rebuild_custom(kind: Any, value: Any) -> Any:
     if is_pydantic(kind):
         return kind.model_validate(value)
     origin = get_origin(kind) or kind
+    if hasattr(origin, "from_plain"):
+        return origin.from_plain(value)
     if isinstance(origin, type):
         if isinstance(value, origin):
             return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from msgspec import Struct
 
 from penstock.broker import Peeked
-from penstock.codec import fate_in
+from penstock.codec import fate_in, spread
 from penstock.options import unix_time
 from penstock.spelling import hint
 from penstock.worker.parts import INNER
@@ -94,7 +94,9 @@ def _body(app: Penstock, message: Message) -> bytes | None:
     if trust is not None and message.signed is not None and message.signed.join:
         values = trust.gathered(message, message.signed)
     lacks = place.head is not None and (not values or fate_in(values, message.content_type) is not None)
-    return None if lacks or place.fate is not None or message.task in INNER else place.body(values)
+    if lacks or place.fate is not None or place.bridge or message.task in INNER:
+        return None
+    return place.body(values if place.head is None else spread(values, message.content_type))
 
 
 def _arguments(

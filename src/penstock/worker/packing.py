@@ -14,6 +14,7 @@ from penstock.errors import MessageTooLarge, PenstockError, SignatureError
 from penstock.message import Message
 from penstock.outcome import State
 from penstock.pool import Traits
+from penstock.replaced import MOVED
 from penstock.retry import GiveUp
 from penstock.worker.plan import Plans
 from penstock.worker.run import Runner, freed, log
@@ -102,8 +103,9 @@ class PackingRunner(Runner):
         they are: brokers write them, too, and have no keys."""
         outcome = settlement.outcome
         if outcome is not None and outcome.state is State.SUCCESS:
+            compression = None if outcome.content_type == MOVED else self._compression
             outcome.value, outcome.content_type = self._pipeline.result_out(
-                self._public_id(delivery.key), outcome.value, outcome.content_type, self._compression
+                self._public_id(delivery.key), outcome.value, outcome.content_type, compression
             )
         return self._signed(delivery, settlement)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from penstock.broker import Key
+from penstock.canvas.beginning import begun
 from penstock.canvas.follow import ended, fate_of, succeeded
-from penstock.canvas.graph import END, RELAY, Graph
-from penstock.codec import check_encoded, check_fate, fate_in
+from penstock.canvas.graph import BEGIN, END, RELAY, VALUES, Graph
+from penstock.codec import check_encoded, check_fate, fate_in, parted, spread
 from penstock.delivery import ACK, Delivery, Settlement
 from penstock.effects import MOST_GATHERED, Effect
 from penstock.errors import DecodeError, MessageTooLarge
 from penstock.message import Fate, Message, Place
 from penstock.outcome import Outcome, State
 
-INNER = frozenset({RELAY, END})
+INNER = frozenset({RELAY, END, BEGIN})
 """Tasks of a canvas that have no function."""
 
 log = logging.getLogger("penstock.worker")
@@ -33,6 +34,8 @@ class Parts:
     def unstarted(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
         """What ends a part that is not to be run: it hands on what it is given, or has to end as that did. `None`: it
         is to be run. Raises `DecodeError`, `EncodeError`, `MessageTooLarge`."""
+        if message.task == BEGIN:
+            return Settlement(delivery.receipt, ACK, None, begun(message, place))
         fate = place.fate
         if fate is None and place.head is not None:
             if not message.body:
@@ -41,33 +44,47 @@ class Parts:
                     "elsewhere, and return its keys"
                 )
             fate = fate_in(message.body, message.content_type)
+            if fate is None:
+                message.body = spread(message.body, message.content_type)
         if fate is not None:
             check_fate(fate)
             return self._ends_as(delivery, message, place, fate, now)
-        return self._hands_on(delivery, message, place, now) if message.task in INNER else None
+        inner = message.task in INNER or place.bridge
+        return self._hands_on(delivery, message, place, now) if inner else None
 
     def _ends_as(self, delivery: Delivery, message: Message, place: Place, fate: Fate, now: float) -> Settlement:
         state = State(fate.state)
-        outcome = None if place.instead or message.task == END else Outcome(state, fate.failure, now)
+        silent = place.instead or place.bridge or message.task == END
+        outcome = None if silent else Outcome(state, fate.failure, now)
         log.info("task %s[%s] is not started: %s", message.task, self._public_id(delivery.key), state)
         return Settlement(delivery.receipt, ACK, outcome, self._without(delivery, message, place, fate, now))
 
     def _hands_on(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement:
         value = place.body(message.body)
         check_encoded(value, message.content_type)  # it is stored as it is
-        effects = self.after(delivery, message, place, value, message.content_type, now)
+        more: Sequence[bytes] = ()
+        if place.bridge == VALUES:
+            value, more = parted(value, message.content_type)
+        effects = self.after(delivery, message, place, value, message.content_type, now, more)
         done = Outcome(State.SUCCESS, value, now, 0.0, 0, message.content_type)
-        return Settlement(delivery.receipt, ACK, None if message.task == END else done, effects)
+        return Settlement(delivery.receipt, ACK, None if message.task == END or place.bridge else done, effects)
 
     def after(
-        self, delivery: Delivery, message: Message, place: Place, value: bytes, content_type: str, now: float
+        self,
+        delivery: Delivery,
+        message: Message,
+        place: Place,
+        value: bytes,
+        content_type: str,
+        now: float,
+        more: Sequence[bytes] = (),
     ) -> tuple[Effect, ...]:
         """What a value brings about. Raises `EncodeError`, `MessageTooLarge`, `DecodeError`."""
         graph = self._graph(delivery, message)
         if graph is None:
             return ()
         name = partial(self._public_id, delivery.key)
-        return tuple(succeeded(graph, place.node, value, content_type, name, now, self._largest))
+        return tuple(succeeded(graph, place.node, value, content_type, name, now, self._largest, more))
 
     def ended(self, delivery: Delivery, message: Message, state: State, why: bytes, now: float) -> tuple[Effect, ...]:
         """What an end without a value brings about: nothing, for a task that is no part of a canvas."""

@@ -27,7 +27,8 @@ from msgspec.structs import replace
 
 from penstock import request as requests
 from penstock.broker import Features, Key
-from penstock.canvas.replacing import replacement
+from penstock.canvas.replacing import fits, replacement
+from penstock.canvas.standing import beside, instead
 from penstock.clock import Clock
 from penstock.codec import failure, summary
 from penstock.delivery import ACK, Dead, Delivery, Receipt, RetryAt, Settlement
@@ -48,6 +49,7 @@ from penstock.hooks import ErrorInfo
 from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
+from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
 from penstock.worker.parts import Parts
@@ -55,7 +57,7 @@ from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
-    from penstock.canvas.calls import Signature
+    from penstock.canvas.calls import Canvas
 
 REQUEUE_DELAY = 1.0
 """Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
@@ -243,7 +245,12 @@ class Runner:
             try:
                 encoded = plan.encode_result(value)
                 if place is not None:
-                    effects = self._parts.after(delivery, message, place, encoded, plan.content_type, now + self._wall)
+                    if request.added:
+                        effects = self._beside(slot, delivery, encoded)
+                    else:
+                        effects = self._parts.after(
+                            delivery, message, place, encoded, plan.content_type, now + self._wall
+                        )
             except Exception as error:
                 return self._raised(slot, error, now)
             if not plan.ignore_result:
@@ -339,12 +346,33 @@ class Runner:
 
     def _instead(self, slot: Slot, delivery: Delivery, decision: Instead, now: float) -> Settlement:
         plan, message, wall = slot.plan, slot.request.message, now + self._wall
+        call = cast("Canvas[Any]", decision.call)
+        if not fits(call):
+            return self._spread_out(slot, delivery, call, now)
         try:
-            other = replacement(plan.task.app, message, cast("Signature[Any]", decision.call), wall)
+            other = replacement(plan.task.app, message, call, wall)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
         log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
         return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
+
+    def _spread_out(self, slot: Slot, delivery: Delivery, canvas: Canvas[Any], now: float) -> Settlement:
+        """A canvas in its place: the task ends, and says where its result will be."""
+        plan, message, name = slot.plan, slot.request.message, self._public_id(delivery.key)
+        try:
+            end, effects = instead(plan.task.app, canvas, message, name)
+        except Exception as error:
+            return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        log.info("task %s[%s] is replaced by %s", plan.name, name, type(canvas).__name__)
+        outcome = None if plan.ignore_result else moved(end, now + self._wall)
+        return Settlement(delivery.receipt, ACK, outcome, effects + freed(message))
+
+    def _beside(self, slot: Slot, delivery: Delivery, value: bytes) -> tuple[Effect, ...]:
+        """What it has added to its chord, after its value."""
+        plan, request = slot.plan, slot.request
+        return beside(
+            plan.task.app, delivery.graph, request.added, request.message, request.id, value, plan.content_type
+        )
 
     def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
         plan, request, error = slot.plan, slot.request, decision.error

@@ -11,9 +11,15 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import ConfigError, MessageTooLarge, ResultUnavailable, State, TaskRevoked, chain, chord, group
+from penstock.broker import LEASE_LOST, Demand
 from penstock.canvas import Canvas
+from penstock.clock import ManualClock
 from penstock.coordinator import Revoked
+from penstock.delivery import ACK, Settlement
 from penstock.message import graph_key
+from penstock.outcome import Outcome
+from penstock.worker.graphs import Graphs
+from penstock.worker.parts import Parts
 from penstock.worker.settings import WorkerOptions
 from penstock.worker.worker import Worker
 from tests.unit.canvas.workshop import Workshop
@@ -295,3 +301,25 @@ def test_a_revoked_running_task_ends_what_follows() -> None:
         worker.stop()
         thread.join()
     assert result.parent.state is State.REVOKED
+
+
+def test_a_lease_that_is_lost_in_the_middle_of_a_chord() -> None:
+    clock = ManualClock()
+    shop = Workshop("memory://", clock=clock)
+    app = shop.app
+    result = chord([shop.give.s(n) for n in range(3)], shop.total.s()).delay()
+    # One member is with a worker that is late: its end comes when another has run that member again.
+    engine, want = app.engine, Demand(("default",), 1, "late", lease=10.0)
+    [late] = engine.run(app.broker.step([], want)).deliveries
+    Graphs(app).attach([late])
+    assert late.message is not None and late.message.options is not None and late.message.options.place is not None
+    parts = Parts(app.broker.public_id, 1 << 20)
+    effects = parts.after(late, late.message, late.message.options.place, b"1000", "json", clock.time())
+    clock.advance(11.0)
+    shop.run()
+    outcome = Outcome(State.SUCCESS, b"1000", clock.time())
+    [answer] = engine.run(app.broker.step([Settlement(late.receipt, ACK, outcome, effects)], None)).settled
+    assert answer is LEASE_LOST
+    shop.run()
+    assert (result.get(timeout=5), shop.count("total"), sorted(result.parent.get(timeout=5))) == (3, 1, [0, 1, 2])
+    assert is_over(shop, result)

@@ -127,16 +127,11 @@ def test_a_graph_that_is_too_large(shop: Workshop, monkeypatch: pytest.MonkeyPat
     refused(shop, chain(shop.give.s(1), shop.pack.si("x" * 1_000)), MessageTooLarge, "besides its first tasks")
 
 
-def test_a_canvas_in_a_batch(shop: Workshop) -> None:
-    with pytest.raises(ConfigError, match=r"outside of app\.batch"), shop.app.batch():
-        chain(shop.give.s(1), shop.give.s()).delay()
-    assert shop.nothing_is_stored()
-    assert shop.app.engine.run(shop.app.broker.depth("default")) == 0
-
-
 def test_what_is_no_canvas(shop: Workshop) -> None:
     with pytest.raises(TypeError, match="chain: part 2 is int"):
         chain(shop.give.s(1), 2)  # type: ignore[arg-type]  # refused
+    with pytest.raises(TypeError, match="link takes a signature"):
+        shop.give.s(1).link(5)  # type: ignore[type-var]  # refused
     with pytest.raises(TypeError, match="link_error takes a signature"):
         shop.give.s(1).link_error(chain(shop.give.s(1)))  # type: ignore[arg-type]  # refused
     with pytest.raises(TypeError, match=r"use group\(…\) | call"):

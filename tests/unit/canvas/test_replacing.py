@@ -18,9 +18,7 @@ def hand_over(shop: Workshop) -> Any:
         shop.made.append(("hand_over", value, to))
         calls = {"add": shop.add.s(value, 100), "fail": shop.fail.s(value), "pack": shop.pack.s(value)}
         calls["nowhere"] = Signature("nowhere")
-        calls["elsewhere"] = shop.add.s(1, 2).set(queue="other")
-        linked = calls["linked"] = shop.add.s(1, 2)
-        linked.link(shop.add.s(1))
+        calls["later"] = shop.add.s(1, 2).set(countdown=-1)
         raise self.replace(calls[to])
 
     return hand_over
@@ -57,8 +55,7 @@ def test_a_replacement_that_fails_ends_what_follows(shop: Workshop, hand_over: A
     ("to", "error", "why"),
     [
         ("nowhere", UnknownTask, "no task 'nowhere' is registered"),
-        ("elsewhere", ConfigError, "leave out queue"),
-        ("linked", ConfigError, "has links"),
+        ("later", ConfigError, "countdown"),
     ],
 )
 def test_a_replacement_that_cannot_be(shop: Workshop, hand_over: Any, to: str, error: Any, why: str) -> None:
@@ -70,9 +67,9 @@ def test_a_replacement_that_cannot_be(shop: Workshop, hand_over: Any, to: str, e
     assert hand_over.apply((1, to)).failed()
 
 
-def test_only_a_signature_takes_the_place(shop: Workshop) -> None:
+def test_only_a_canvas_takes_the_place(shop: Workshop) -> None:
     with pytest.raises(TypeError, match=r"replace takes a signature, such as task\.s"):
-        shop.add.replace(chain(shop.add.s(1, 2)))  # type: ignore[arg-type]  # as users may
+        shop.add.replace([shop.add.s(1, 2)])  # type: ignore[arg-type]  # as users may
 
 
 def test_eagerly(shop: Workshop, hand_over: Any) -> None:

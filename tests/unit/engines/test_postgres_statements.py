@@ -8,7 +8,7 @@ from penstock.broker import Accepted, Conflict, Duplicate, Fenced, Full
 from penstock.engines.postgres import statements
 from penstock.engines.postgres.naming import SHIFT
 from penstock.engines.postgres.statements import Route
-from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
 from penstock.public_ids import PublicIds
 
 IDS = PublicIds(b"s" * 32)
@@ -54,12 +54,34 @@ def test_guards_and_times_are_parameters() -> None:
     guards = (Unique("k", until="start", ttl=3.0), Dedup("d", 5.0), Fence("leader", 8))
     batch = made(message(), message(guards=guards, eta=12.5, namespace=""))
     assert batch.guards is not None
-    assert json.loads(batch.guards) == [
-        [2, "unique", "", "k", 3.0, True, None],
-        [2, "dedup", "", "d", 5.0, False, None],
-        [2, "fence", "", "leader", None, False, 8],
-    ]
+    assert json.loads(batch.guards) == {
+        "2": [["unique", "", "k", 3.0, "start", "skip"], ["dedup", "", "d", 5.0], ["fence", "", "leader", 8]]
+    }
     assert batch.dues == [None, 12.5]
+
+
+def test_a_limit_is_a_lane_and_of_several_messages_the_newest_counts() -> None:
+    limited = [
+        Limit("k", rate=2.0, cost=0.5),
+        Limit("k", rate=3.0, burst=4.0, concurrency=5),
+        Limit("a", concurrency=1),
+    ]
+    lanes = {Route("", "default", 5, "", key): lane for lane, key in enumerate(("k", "a"), 3)}
+    batch = statements.outgoing([message(guards=(one,)) for one in limited], lanes, range(3), IDS.number)
+    assert batch.lanes == [3, 3, 4]
+    assert json.loads(batch.guards or "") == {"1": [["limit", "", "k", 0.5]]}
+    assert json.loads(batch.limits or "") == [
+        [3, "", "a", None, 1.0, 1, 1.0, False],
+        [2, "", "k", 3.0, 4.0, 5, 0.5, True],
+    ]
+
+
+def test_a_limited_message_that_costs_one_is_as_plain_as_others() -> None:
+    batch = statements.outgoing(
+        [message(guards=(Limit("k", 1.0),))], {Route("", "default", 5, "", "k"): 3}, [1], IDS.number
+    )
+    assert batch.guards is None
+    assert batch.plain
 
 
 def test_the_statement_has_no_values_in_its_text() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pytest
 
 from penstock import ConfigError, Queue
 from penstock.broker import Accepted, Conflict, Duplicate, Full
 from penstock.engines.postgres.settings import read_settings
-from penstock.engines.postgres.statements import Route
+from penstock.engines.postgres.statements import Route, route
 from penstock.engines.postgres.transactional import PostgresTransactional
-from penstock.message import Message, Unique
+from penstock.message import Limit, Message, Unique
 from penstock.public_ids import PublicIds
 
 IDS = PublicIds(b"secret")
@@ -28,8 +28,8 @@ def learnt() -> list[set[Route]]:
 
 @pytest.fixture
 def how(learnt: list[set[Route]]) -> PostgresTransactional:
-    async def learn(routes: Iterable[Route]) -> None:
-        learnt.append(set(routes))
+    async def learn(messages: Sequence[Message]) -> None:
+        learnt.append(set(map(route, messages)))
 
     settings = read_settings(
         "postgresql://me:password@db/shop?schema=work",
@@ -55,13 +55,13 @@ def test_parameters_are_of_types_that_every_driver_knows(how: PostgresTransactio
     assert check == IDS.fingerprint
     assert isinstance(envelope, str) and isinstance(bodies, bytes)
     found = json.loads(envelope)
-    assert found["routes"] == [["", "small", 5, "", 5, 500], ["", "default", 5, "", 1_000_000, 1 << 30]]
+    assert found["routes"] == [["", "small", 5, "", 5, 500, None], ["", "default", 5, "", 1_000_000, 1 << 30, None]]
     assert found["lanes"] == [0, 1, 0]
     assert sum(found["sizes"]) == len(bodies)
     assert found["ids"] == [None, None, 77]
     assert found["names"] == [None, "mine", None]
     assert found["dues"] == [None, 5.0, None]
-    assert found["guards"] == [[3, "unique", "", "k", 9.0, False, None]]
+    assert found["guards"] == {"3": [["unique", "", "k", 9.0, "done", "skip"]]}
 
 
 def test_answers_are_those_of_any_publish(how: PostgresTransactional) -> None:
@@ -95,6 +95,19 @@ def test_lanes_are_made_once_and_before(how: PostgresTransactional, learnt: list
     again = how.preparation([message(priority=9)])
     assert again is not None
     again.close()
+
+
+def test_what_messages_say_of_their_limits_is_told_before_and_once(
+    how: PostgresTransactional, learnt: list[set[Route]]
+) -> None:
+    for rate in (1.0, 1.0, 2.0):
+        before = how.preparation([message(guards=(Limit("k", rate),))])
+        if before is not None:
+            asyncio.run(before)
+    assert learnt == [{Route("", "default", 5, "", "k")}] * 2
+    envelope = json.loads(str(how.enlist([message(guards=(Limit("k", 2.0),))]).params[1]))
+    assert envelope["routes"] == [["", "default", 5, "", 1_000_000, 1 << 30, ["k", 2.0, 1.0, None, 1.0, False]]]
+    assert envelope["guards"] is None
 
 
 def test_another_schema_is_told_without_secrets(how: PostgresTransactional) -> None:

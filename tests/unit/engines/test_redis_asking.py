@@ -8,12 +8,12 @@ import pytest
 from penstock.broker import Demand
 from penstock.delivery import ACK, RELEASE, Dead, RetryAt, Settlement, Verdict
 from penstock.effects import Join, Publish
-from penstock.engines.redis.asking import Publishing, Settling, around_body, demand_args
+from penstock.engines.redis.asking import Publishing, Settling, around_body, demand_args, fresh_value
 from penstock.engines.redis.names import Lanes, Mint
-from penstock.engines.redis.pages import letters, pack_outcome, report_of
+from penstock.engines.redis.pages import letters, pack_outcome, pack_part, read, read_part, report_of
 from penstock.errors import ConfigError, EncodeError, StoreError, Unsupported
-from penstock.message import VERSION, Message, Unique, pack, unpack
-from penstock.outcome import Outcome, State
+from penstock.message import VERSION, Limit, Message, Unique, pack, unpack
+from penstock.outcome import Outcome, Part, State
 
 
 def message(**fields: Any) -> Message:
@@ -42,10 +42,51 @@ def test_a_message_keeps_no_id_that_it_was_given() -> None:
     assert unpack(value.partition(b" ")[2]).id == one.ids[0]
 
 
-@pytest.mark.parametrize("fields", [{"eta": 5.0}, {"guards": (Unique("k"),)}, {"attempts": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"eta": 5.0}, {"guards": (Unique("k"),)}, {"guards": (Limit("k"),)}, {"attempts": 1}]
+)
 def test_anything_else_goes_one_by_one(fields: dict[str, Any]) -> None:
     one = asked(message(id="a"), message(id="b", **fields))
     assert one.args[2:4] == [0, 2]
+
+
+def test_a_limited_message_has_a_lane_of_its_key_with_its_terms_behind() -> None:
+    limit = Limit("a key; with / anything", rate=2.5, burst=10.0, cost=0.1)
+    one = asked(message(id="a", partition="p", guards=(limit,)))
+    lane = b"/default/5/p/a%20key%3B%20with%20%2F%20anything"
+    assert one.args[4:6] == ["a", lane]
+    value = one.args[6]
+    assert isinstance(value, bytes)
+    assert value.startswith(lane + b";0.1;2.5;10.0; ")
+    assert one.args[9:] == [1, "L"]
+    found, back, _ = read(value)
+    assert found.startswith(lane)
+    assert back is not None
+    assert back.guards == (limit,)
+
+
+def test_what_takes_the_place_of_a_limited_message_has_its_terms() -> None:
+    limited = message(id="a", guards=(Unique("u"), Limit("k", concurrency=3)))
+    assert fresh_value(limited) == b";1.0;;1.0;3 " + pack(limited)
+    assert fresh_value(message(id="a")) == b" " + pack(message(id="a"))
+
+
+def test_a_unique_key_says_what_becomes_of_its_holder() -> None:
+    assert asked(message(id="a", guards=(Unique("k", "ttl", 5.0, "replace"),))).args[9:] == [
+        1,
+        "U",
+        "k",
+        "ttl",
+        "5.0",
+        "replace",
+    ]
+
+
+def test_parts_come_back() -> None:
+    record = pack_part(3, bytes(range(256)), "json+zstd")
+    assert read_part("id", 7, record) == Part(7, 3, bytes(range(256)), "json+zstd")
+    with pytest.raises(StoreError, match="part 7 of 'id' is damaged"):
+        read_part("id", 7, record[:-1])
 
 
 def test_a_repeated_id_goes_one_by_one() -> None:
@@ -84,8 +125,8 @@ def test_two_ends_of_one_delivery_are_settled_in_turn() -> None:
 
 def test_a_retry_keeps_its_id() -> None:
     item = Settlement(("t", 5, "a", "mine"), RetryAt(1.0, message(id="other")))
-    values = [one for one in Settling([item], {}, Lanes()).args if isinstance(one, bytes) and one[:1] == b"\xdc"]
-    assert [unpack(one).id for one in values] == ["mine"]
+    values = [one for one in Settling([item], {}, Lanes()).args if isinstance(one, bytes) and one[:2] == b" \xdc"]
+    assert [unpack(one[1:]).id for one in values] == ["mine"]
 
 
 def test_a_follow_up_needs_an_id() -> None:

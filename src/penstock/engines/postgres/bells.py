@@ -68,13 +68,14 @@ class Bells:
         self._listening = asyncio.Event()
         self._lost = asyncio.Event()
         self._watched = 0.0
+        self._parts = False
         self._register = (
             f"INSERT INTO {schema}.waiting SELECT $1, q, {schema}.now() + $3 FROM unnest($2::integer[]) q"
             " ON CONFLICT (queue, process) DO UPDATE SET until = excluded.until"
         )
         self._watch = (
-            f"INSERT INTO {schema}.watching SELECT $1, {schema}.now() + $2"
-            " ON CONFLICT (process) DO UPDATE SET until = excluded.until"
+            f"INSERT INTO {schema}.watching SELECT $1, {schema}.now() + $2, $3"
+            " ON CONFLICT (process) DO UPDATE SET until = excluded.until, parts = excluded.parts"
         )
         self._leave = (
             f"WITH w AS (DELETE FROM {schema}.waiting WHERE process = $1)"
@@ -107,11 +108,13 @@ class Bells:
         """Sleepers of this process are woken for some queues."""
         return bool(self._registered)
 
-    async def watch(self) -> None:
-        """Tell this process of outcomes for some time to come."""
+    async def watch(self, *, parts: bool = False) -> None:
+        """Tell this process of outcomes for some time to come; and of parts, since somebody asked for that."""
         await self.listen()
-        if self._watched - time.monotonic() < FALLBACK + 5:
-            await self._links.call(lambda c: c.execute(self._watch, self.process, REGISTERED), 10, repeat=True)
+        if self._watched - time.monotonic() < FALLBACK + 5 or (parts and not self._parts):
+            self._parts = self._parts or parts
+            values = self.process, REGISTERED, self._parts
+            await self._links.call(lambda c: c.execute(self._watch, *values), 10, repeat=True)
             self._watched = time.monotonic() + REGISTERED
 
     def busy(self) -> None:

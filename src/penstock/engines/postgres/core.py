@@ -16,6 +16,7 @@ from penstock.engines.postgres.bells import Bells
 from penstock.engines.postgres.connecting import Connection, Links, close, connect_once
 from penstock.engines.postgres.durability import check_durability
 from penstock.engines.postgres.faults import translate
+from penstock.engines.postgres.hearing import PART, Hearing
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.looking import Lookup
 from penstock.engines.postgres.migrating import migrate
@@ -54,8 +55,9 @@ class Core:
         self.stepper = Stepper(schema, self.lanes, self.numbers, self.publisher)
         self.lookup = Lookup(schema, ids)
         self.watching = Watching(self.links, self.lookup, loop)
-        self.bells = Bells(self.links, schema, os.urandom(16).hex(), channel, self.watching.told)
+        self.bells = Bells(self.links, schema, os.urandom(16).hex(), channel, self._told)
         self.watching.bells = self.bells
+        self.hearing = Hearing(self.links, self.lookup, self.bells, loop)
         self.links.lost = self.bells.server_lost
         self.orphaned: dict[str, float] = {}
         """Workers for whom a claim may have been made of which the answer was lost, and when that was."""
@@ -82,6 +84,11 @@ class Core:
             await close(connection)
         return cls(settings, starts, PublicIds(secret), channel, durability)
 
+    def _told(self, payload: str | None) -> None:
+        self.hearing.told(payload)
+        if payload is None or not payload.startswith(PART):
+            self.watching.told(payload)
+
     async def call(
         self, work: Callable[[Connection], Awaitable[T]], *, repeat: bool = True, seconds: float = CALLING
     ) -> T:
@@ -107,6 +114,7 @@ class Core:
 
     async def close(self) -> None:
         await self.watching.close()
+        await self.hearing.close()
         await self.bells.close()
         await self.links.close()
         await self.replica.close()

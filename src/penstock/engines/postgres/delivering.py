@@ -27,11 +27,14 @@ def features(durability: str) -> Features:
         atomic_settle=True,
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
-        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        streams=True,
         durability="process" if durability == "process" else "power",
     )
 
 
+SOON = 0.01
+"""Seconds: what is due before that is waited for without asking to be woken."""
 LINGERING = 2.0
 """Seconds for which the server may still carry out what a broken connection had sent."""
 
@@ -73,6 +76,11 @@ class PostgresBroker:
     async def _wait(self, core: Core, want: Demand, claimed: Claimed, interrupts: int) -> Claimed:
         """Sleep until something is ready, at most `want.wait` seconds."""
         end = time.monotonic() + want.wait
+        while _is_soon(claimed) and time.monotonic() < end and self._interrupts == interrupts:
+            await asyncio.sleep(_due(claimed, SOON))
+            _, claimed = await self._step(core, (), want)
+            if claimed.deliveries:
+                return claimed
         queues = await core.call(lambda c: core.lanes.make(c, want.namespace, want.queues))
         horizon = Horizon()
         with core.bells.sleeper() as bell:
@@ -81,9 +89,9 @@ class PostgresBroker:
                     horizon = Horizon()
                     nap = 0.0
                 elif claimed.idle is None or not horizon.settled(claimed.idle.oldest, claimed.idle.newest):
-                    nap = horizon.pause()
+                    nap = _due(claimed, horizon.pause())
                 else:
-                    nap = FALLBACK if claimed.idle.due is None else min(FALLBACK, max(claimed.idle.due, 0.001))
+                    nap = _due(claimed, FALLBACK)
                     core.bells.hush(want, nap)
                 left = end - time.monotonic()
                 rung = bool(nap) and await _rung(bell, min(nap, max(left, 0.0)))
@@ -177,6 +185,16 @@ class PostgresBroker:
     def interrupt(self) -> None:
         self._interrupts += 1
         self._engine.thread.soon(self._engine.core.bells.wake)
+
+
+def _due(claimed: Claimed, most: float) -> float:
+    """Seconds until something that was not ready will be, at most `most`."""
+    due = claimed.idle.due if claimed.idle is not None else None
+    return most if due is None else min(most, max(due, 0.001))
+
+
+def _is_soon(claimed: Claimed) -> bool:
+    return claimed.idle is not None and _due(claimed, FALLBACK) < SOON
 
 
 async def _rung(bell: asyncio.Event, seconds: float) -> bool:

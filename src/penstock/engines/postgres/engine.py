@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from penstock.engines.network.engine import NetworkEngine
 from penstock.engines.network.starts import Starts
@@ -12,8 +12,8 @@ from penstock.engines.postgres.delivering import PostgresBroker, features
 from penstock.engines.postgres.inspecting import PostgresInspect
 from penstock.engines.postgres.keeping import PostgresBackend
 from penstock.engines.postgres.settings import Settings
-from penstock.engines.postgres.statements import Route
 from penstock.engines.postgres.transactional import PostgresTransactional
+from penstock.message import Message
 
 
 class PostgresEngine(NetworkEngine):
@@ -52,9 +52,9 @@ class PostgresEngine(NetworkEngine):
         if self.settings.queues:
             await self.inspect.declare(self.settings.queues)
 
-    async def _learn(self, routes: Iterable[Route]) -> None:
-        lanes = self.core.lanes
-        await self.core.call(lambda connection: lanes.learn(connection, routes))
+    async def _learn(self, messages: Sequence[Message]) -> None:
+        publisher = self.core.publisher
+        await self.core.call(lambda connection: publisher.learn(connection, messages))
 
     async def disconnect(self) -> None:
         if self._core is not None:

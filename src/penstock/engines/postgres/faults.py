@@ -45,6 +45,7 @@ STATES: dict[str, tuple[type[PenstockError], str]] = {
     "57P01": (OutcomeUnknown, "{url}: the server was told to end the connection ({error})"),
     "57P02": (OutcomeUnknown, "{url}: the server crashed ({error})"),
     "57P05": (OutcomeUnknown, "{url}: the server ended an idle connection ({error})"),
+    "PS003": (BrokerUnavailable, "{url}: {error}; nothing was done"),
     "40003": (OutcomeUnknown, "{url}: {error}"),
     "08007": (OutcomeUnknown, "{url}: {error}"),
 }
@@ -61,6 +62,8 @@ CLASSES: dict[str, tuple[type[PenstockError], str]] = {
 OTHER = (StoreError, "{url}: {kind}: {error}")
 PASSING = frozenset({"40001", "40P01", "23505"})
 """Nothing was done, and doing it again at once is likely to help."""
+GONE = "PS003"
+"""A lane that was known is not there any more."""
 MOVED = frozenset({"25006", "57P03"})
 """This server does not take writes: another may."""
 

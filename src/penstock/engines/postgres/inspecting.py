@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.keeping import forget_outcomes
@@ -14,6 +12,7 @@ from penstock.engines.postgres.naming import SHIFT
 from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 from penstock.queue import Queue, QueueInfo
+from penstock.retry import afresh
 
 if TYPE_CHECKING:
     from penstock.engines.postgres.engine import PostgresEngine
@@ -153,7 +152,7 @@ class PostgresInspect:
             await forget_outcomes(connection, schema, [row[0] for row in rows])
             for number, lane, body in rows:
                 message, _ = _read(body)
-                fresh = body if message is None else pack(replace(message, attempts=0, retries=0, eta=None))
+                fresh = body if message is None else pack(afresh(message))
                 [place] = await core.numbers.take(connection, 1)
                 await connection.execute(
                     f"INSERT INTO {schema}.task VALUES ($1, $2, 0, $3)", lane << SHIFT | place, number, fresh

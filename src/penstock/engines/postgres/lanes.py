@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.naming import BLOCK
-from penstock.engines.postgres.statements import Route
+from penstock.engines.postgres.statements import LimitRow, Route
 from penstock.message import NORMAL
 from penstock.queue import Queue
 
 FRESH = 1.0
 """Seconds for which reserved numbers are used: later ones of other processes shall not come long before."""
+KNOWN = 300.0
+"""Seconds for which the lanes of limits are known: the server forgets those that nobody used for an hour."""
 
 
 class Lanes:
-    """Names to ids, which never change."""
+    """Names to ids, which never change; but for the lanes of limits, which may go when nobody uses them."""
 
     def __init__(self, schema: str, declared: Sequence[Queue]) -> None:
         self._declared = {queue.name: queue for queue in declared}
-        self._route = f"SELECT queue, lane FROM {schema}.route($1, $2, $3, $4, $5, $6)"
+        self._route = f"SELECT queue, lane FROM {schema}.route($1, $2, $3, $4, $5, $6, $7)"
         self._find = f"SELECT id FROM {schema}.queue WHERE namespace = $1 AND name = $2 AND id > 0"
         self._locate = f"SELECT id, queue FROM {schema}.lane WHERE id = ANY ($1)"
         self.by_route: dict[Route, int] = {}
         self.queue_of: dict[int, int] = {}
         self._queues: dict[tuple[str, str], int] = {}
+        self._limited_until = 0.0
 
-    async def learn(self, connection: Connection, routes: Iterable[Route]) -> None:
-        """Make sure that these lanes are known, and there."""
+    def known(self, routes: set[Route]) -> bool:
+        """All of these, and lately."""
+        if time.monotonic() > self._limited_until:
+            self.forget_limited()
+        return routes <= self.by_route.keys()
+
+    def forget_limited(self) -> None:
+        self.by_route = {route: lane for route, lane in self.by_route.items() if not route.limit}
+        self._limited_until = time.monotonic() + KNOWN
+
+    async def learn(
+        self,
+        connection: Connection,
+        routes: Iterable[Route],
+        limits: Mapping[tuple[str, str], tuple[int, LimitRow]],
+    ) -> None:
+        """Make sure that these lanes are known, and there; `limits` has what theirs are."""
         for route in routes:
             if route not in self.by_route:
                 bounds = self._declared.get(route.queue) or Queue(route.queue)
-                queue, lane = await connection.fetchrow(self._route, *route, bounds.max_length, bounds.max_bytes)
+                limit = json.dumps(limits[route.namespace, route.limit][1]) if route.limit else None
+                queue, lane = await connection.fetchrow(
+                    self._route, *route[:4], bounds.max_length, bounds.max_bytes, limit
+                )
                 self._queues[route.namespace, route.queue] = queue
                 self.queue_of[lane] = queue
                 self.by_route[route] = lane
@@ -57,7 +79,7 @@ class Lanes:
     async def make(self, connection: Connection, namespace: str, names: Sequence[str]) -> list[int]:
         """The ids of all these queues, made where they are missing."""
         missing = [name for name in names if (namespace, name) not in self._queues]
-        await self.learn(connection, [Route(namespace, name, NORMAL, "") for name in missing])
+        await self.learn(connection, [Route(namespace, name, NORMAL, "") for name in missing], {})
         return [self._queues[namespace, name] for name in names]
 
 

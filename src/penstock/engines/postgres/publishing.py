@@ -13,7 +13,7 @@ from penstock.broker import Answer, Full
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres import statements
 from penstock.engines.postgres.connecting import ATTEMPT, Connection, Links
-from penstock.engines.postgres.faults import PASSING, is_broken, sqlstate, translate
+from penstock.engines.postgres.faults import GONE, PASSING, is_broken, sqlstate, translate
 from penstock.engines.postgres.lanes import Lanes, Numbers
 from penstock.engines.postgres.statements import Bound, Outgoing
 from penstock.errors import BrokerUnavailable, OutcomeUnknown, PenstockError
@@ -132,6 +132,9 @@ class Publisher:
                     self._links.drop_idle()
                 ours = translate(error, self._links.settings.public)
                 passing = sqlstate(error) in PASSING
+                if sqlstate(error) == GONE:
+                    self._lanes.forget_limited()
+                    batch = None
                 unknown = unknown or (batch is not None and (isinstance(ours, OutcomeUnknown) or passing))
                 pause = 0.0 if passing else next(waits)
                 if deadline.left() <= pause or not (passing or isinstance(ours, OutcomeUnknown | BrokerUnavailable)):
@@ -157,12 +160,19 @@ class Publisher:
             return OutcomeUnknown(str(error), ids)
         return BrokerUnavailable(str(error)) if isinstance(error, OutcomeUnknown) else error
 
+    async def learn(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Make the lanes of messages that are published by others, and tell what they say of their limits."""
+        await self._lanes.learn(connection, set(map(statements.route, messages)), statements.limits(messages))
+        changes = statements.changes(messages)
+        if changes is not None:
+            await connection.execute(f"SELECT {self._schema}.set_limits($1::jsonb, '{{}}')", changes)
+
     async def prepare(self, connection: Connection, messages: Sequence[Message]) -> Outgoing:
         """Give the messages their lanes and numbers."""
         routes = {statements.route(message) for message in messages}
-        if not routes <= self._lanes.by_route.keys():
-            await self._lanes.learn(connection, routes)
         sequence = await self._numbers.take(connection, len(messages))
+        while not self._lanes.known(routes):
+            await self._lanes.learn(connection, routes, statements.limits(messages))
         return statements.outgoing(messages, self._lanes.by_route, sequence, self._ids.number)
 
     async def _tried(self, connection: Connection, batch: Outgoing) -> Outgoing:
@@ -184,7 +194,9 @@ def _plain_route(request: Request) -> Any:
     """The lane of all messages, if nothing is to be looked up for any."""
     route = statements.route(request.messages[0])
     for message in request.messages:
-        if message.id is not None or message.eta is not None or message.guards or statements.route(message) != route:
+        if message.id is not None or message.eta is not None or statements.route(message) != route:
+            return None
+        if message.guards and not statements.only_limited(message):
             return None
     return route
 

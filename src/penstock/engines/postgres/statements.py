@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
 from penstock.engines.postgres.naming import SHIFT
-from penstock.message import Dedup, Fence, Message, Unique, pack
+from penstock.message import Dedup, Fence, Guard, Limit, Message, Unique, pack
 
 Bound = Literal["exact", "soft", "none"]
 """"exact": near its bound producers take turns. "soft": no locks, for transactions that others may keep open for long.
@@ -20,19 +20,32 @@ Bound = Literal["exact", "soft", "none"]
 
 PUBLISH = (
     "SELECT n, kind, id, name, depth, bound, unit, excess, settled, age FROM {schema}.publish("
-    "$1::integer[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[], $6::double precision[], $7::jsonb, $8::text)"
+    "$1::integer[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[], $6::double precision[], $7::jsonb, $8::jsonb,"
+    " $9::text)"
 )
 MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
 """Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
 
 
 class Route(NamedTuple):
-    """A lane by its names."""
+    """A lane by its names; `limit` is the key of a limit, or ""."""
 
     namespace: str
     queue: str
     priority: int
     partition: str
+    limit: str = ""
+
+
+class LimitRow(NamedTuple):
+    """What messages say of their limit. `varied`: one of them costs something else than 1."""
+
+    key: str
+    rate: float | None
+    burst: float
+    concurrency: int | None
+    lowest: float
+    varied: bool
 
 
 class Outgoing(Struct):
@@ -46,6 +59,7 @@ class Outgoing(Struct):
     names: list[str | None] | None = None
     dues: list[float | None] | None = None
     guards: str | None = None
+    limits: str | None = None
 
     @property
     def plain(self) -> bool:
@@ -67,7 +81,21 @@ class Statement(NamedTuple):
 
 
 def route(message: Message) -> Route:
-    return Route(message.namespace, message.queue, message.priority, message.partition)
+    key = limit_key(message) if message.guards else ""
+    return Route(message.namespace, message.queue, message.priority, message.partition, key)
+
+
+def limit_key(message: Message) -> str:
+    return next((guard.key for guard in message.guards if isinstance(guard, Limit)), "")
+
+
+def only_limited(message: Message) -> bool:
+    """None of its guards is to be looked up for it alone."""
+    return not any(map(_looked_up, message.guards))
+
+
+def _looked_up(guard: Guard) -> bool:
+    return not isinstance(guard, Limit) or guard.cost != 1
 
 
 def outgoing(
@@ -90,8 +118,9 @@ def outgoing(
         made.names = names if any(name is not None for name in names) else None
     if any(message.eta is not None for message in batch):
         made.dues = [message.eta for message in batch]
-    guards = [guard for n, message in enumerate(batch, 1) for guard in _guards(n, message)]
-    made.guards = json.dumps(guards) if guards else None
+    if any(message.guards for message in batch):
+        made.guards = _guards(batch)
+        made.limits = changes(batch)
     return made
 
 
@@ -103,7 +132,7 @@ def again(sent: Outgoing) -> Outgoing:
         number if known is None and name is None else known
         for number, known, name in zip(sent.numbers, ids, names, strict=True)
     ]
-    return Outgoing(sent.messages, sent.lanes, sent.numbers, sent.bodies, found, sent.names, sent.dues, sent.guards)
+    return replace(sent, ids=found)
 
 
 def tried(batch: Outgoing) -> list[str]:
@@ -128,7 +157,17 @@ def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
     """The statement that publishes `batch`; its rows are read by `read_answers`."""
     return Statement(
         PUBLISH.format(schema=schema),
-        (batch.lanes, batch.numbers, batch.bodies, batch.ids, batch.names, batch.dues, batch.guards, bound),
+        (
+            batch.lanes,
+            batch.numbers,
+            batch.bodies,
+            batch.ids,
+            batch.names,
+            batch.dues,
+            batch.guards,
+            batch.limits,
+            bound,
+        ),
     )
 
 
@@ -169,14 +208,47 @@ def _full(queue: str, depth: int, bound: int, unit: str, excess: int, settled: i
     return Full(queue, depth, bound, unit, min(MAX_RETRY, max(MIN_RETRY, wait)))
 
 
-def _guards(n: int, message: Message) -> list[list[object]]:
-    found: list[list[object]] = []
-    for guard in message.guards:
-        match guard:
-            case Unique(key=key, until=until, ttl=ttl):
-                found.append([n, "unique", message.namespace, key, ttl, until == "start", None])
-            case Dedup(key=key, ttl=ttl):
-                found.append([n, "dedup", message.namespace, key, ttl, False, None])
-            case Fence(name=name, token=token):
-                found.append([n, "fence", message.namespace, name, None, False, token])
+def _guards(batch: Sequence[Message]) -> str | None:
+    """What is to be looked up, by the number of the message, as migrations/0008_guards.sql has it."""
+    found = {
+        n: [_guard(message.namespace, guard) for guard in message.guards if _looked_up(guard)]
+        for n, message in enumerate(batch, 1)
+        if message.guards and not only_limited(message)
+    }
+    return json.dumps(found) if found else None
+
+
+def _guard(namespace: str, guard: Guard) -> list[object]:
+    match guard:
+        case Unique(key=key, until=until, ttl=ttl, on_conflict=on_conflict):
+            return ["unique", namespace, key, ttl, until, on_conflict]
+        case Dedup(key=key, ttl=ttl):
+            return ["dedup", namespace, key, ttl]
+        case Fence(name=name, token=token):
+            return ["fence", namespace, name, token]
+        case Limit(key=key, cost=cost):
+            return ["limit", namespace, key, cost]
+
+
+def limits(batch: Sequence[Message]) -> dict[tuple[str, str], tuple[int, LimitRow]]:
+    """By namespace and key, what the newest message says, and its number."""
+    found: dict[tuple[str, str], tuple[int, LimitRow]] = {}
+    for n, message in enumerate(batch, 1):
+        for limit in message.guards:
+            if isinstance(limit, Limit):
+                before = found.get((message.namespace, limit.key))
+                found[message.namespace, limit.key] = n, _row_of(limit, before[1] if before is not None else None)
     return found
+
+
+def _row_of(limit: Limit, before: LimitRow | None) -> LimitRow:
+    lowest, varied = (before.lowest, before.varied) if before is not None else (limit.cost, False)
+    return LimitRow(
+        limit.key, limit.rate, limit.burst, limit.concurrency, min(lowest, limit.cost), varied or limit.cost != 1
+    )
+
+
+def changes(batch: Sequence[Message]) -> str | None:
+    """The limits in one order for everybody, so that nobody waits in a circle."""
+    found = limits(batch)
+    return json.dumps([[n, namespace, *row] for (namespace, _), (n, row) in sorted(found.items())]) if found else None

@@ -61,11 +61,12 @@ class Stepper:
         self._step = f"SELECT {columns} FROM {schema}.step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         self._claim = f"SELECT {columns} FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)"
         self._settle = f"SELECT {schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-        self._gather = f"SELECT {schema}.gather($1, m.n, m.v, $4) FROM unnest($2::integer[], $3::bytea[]) AS m (n, v)"
+        self._gather = f"SELECT {schema}.gather($1, $2, $3, $4)"
         self._put = f"SELECT {schema}.put($1, $2, $3)"
         self._free = (
-            f"DELETE FROM {schema}.unique_key u USING {schema}.lane l, {schema}.queue q WHERE l.id = $1"
-            " AND q.id = l.queue AND u.namespace = q.namespace AND u.name = $2 AND u.id = $3"
+            f"DELETE FROM {schema}.unique_key WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM {schema}.unique_key u,"
+            f" {schema}.lane l, {schema}.queue q WHERE l.id = $1 AND q.id = l.queue AND u.namespace = q.namespace"
+            " AND u.name = $2 AND u.id = $3 AND NOT u.kept FOR UPDATE OF u SKIP LOCKED))"
         )
 
     async def step(
@@ -237,9 +238,9 @@ class Stepper:
         # In one order for everybody: two workers with members of the same two joins would wait for each other.
         for name, members in sorted(joins.items()):
             places, values, last = [one.index for one in members], [one.value for one in members], members[-1]
-            for (gathered,) in await connection.fetch(self._gather, name, places, values, last.size):
-                if gathered is not None:
-                    messages.append(replace(last.then, body=array(gathered, last.then.content_type)))
+            gathered = await connection.fetchval(self._gather, name, places, values, last.size)
+            if gathered is not None:
+                messages.append(replace(last.then, body=array(gathered, last.then.content_type)))
         for start in range(0, len(messages), 1000):
             await self._publisher.publish_in(connection, messages[start : start + 1000])
 

@@ -20,6 +20,7 @@ from penstock.engines.rabbitmq.wire import Content
 from penstock.errors import Unsupported
 from penstock.message import NORMAL, VERSION, Message
 from penstock.queue import Queue, QueueInfo
+from penstock.retry import afresh
 
 if TYPE_CHECKING:
     from penstock.engines.rabbitmq.engine import RabbitEngine
@@ -200,7 +201,8 @@ class RabbitInspect:
             parcel = await post.parcel(publisher, bare, found.id, data=found.body)
         else:
             message = found.message
-            message.retries, message.queue, message.namespace, message.eta = 0, queue, namespace, None
+            message = afresh(message)
+            message.queue, message.namespace = queue, namespace
             parcel = await post.parcel(publisher, message, found.id)
         await post.must_send(publisher, [parcel], CONNECTING)
 

@@ -15,7 +15,7 @@ from penstock.engines.redis.names import Lanes, Mint, check_id, escaped, queue_k
 from penstock.engines.redis.pages import pack_outcome
 from penstock.engines.redis.wire import Part
 from penstock.errors import ConfigError, EncodeError, Unsupported
-from penstock.message import Dedup, Fence, Guard, Message, Unique, pack
+from penstock.message import Dedup, Fence, Guard, Limit, Message, Unique, pack
 from penstock.queue import MAX_BYTES, MAX_LENGTH
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,9 +77,12 @@ def message_args(message: Message, task_id: str, lanes: Lanes) -> list[Part]:
     """One message with all its fields, as `take_message` reads it."""
     if message.id != task_id:
         message = replace(message, id=task_id)
-    lane = lanes.key(message.namespace, message.queue, message.priority, message.partition)
+    limit = _limit(message)
+    lane = _lane(message, lanes, limit)
+    value = lane + _terms(limit) + b" " + pack(message)
     due = "" if message.eta is None else _time(message.eta)
-    args: list[Part] = [task_id, lane, lane + b" " + pack(message), due, max(0, message.attempts), len(message.guards)]
+    # A limit is no guard there, but a part of the lane: it refuses nothing.
+    args: list[Part] = [task_id, lane, value, due, max(0, message.attempts), len(message.guards)]
     for guard in message.guards:
         args += _guard(guard)
     return args
@@ -87,12 +90,37 @@ def message_args(message: Message, task_id: str, lanes: Lanes) -> list[Part]:
 
 def _guard(guard: Guard) -> list[Part]:
     match guard:
-        case Unique(key=key, until=until, ttl=ttl):
-            return ["U", key, until, "" if ttl is None else _time(ttl)]
+        case Unique(key=key, until=until, ttl=ttl, on_conflict=on_conflict):
+            return ["U", key, until, "" if ttl is None else _time(ttl), on_conflict]
         case Dedup(key=key, ttl=ttl):
             return ["D", key, _time(ttl)]
         case Fence(name=name, token=token):
             return ["F", escaped(name), str(token)]
+        case Limit():
+            return ["L"]
+
+
+def _limit(message: Message) -> Limit | None:
+    return next((guard for guard in message.guards if isinstance(guard, Limit)), None)
+
+
+def _lane(message: Message, lanes: Lanes, limit: Limit | None) -> bytes:
+    lane = lanes.key(message.namespace, message.queue, message.priority, message.partition)
+    return lane if limit is None else lane + b"/" + escaped(limit.key).encode()
+
+
+def _terms(limit: Limit | None) -> bytes:
+    """What stands behind the lane of a limited message, so that no script has to read the message itself."""
+    if limit is None:
+        return b""
+    rate = "" if limit.rate is None else _time(limit.rate)
+    concurrency = "" if limit.concurrency is None else limit.concurrency
+    return f";{_time(limit.cost)};{rate};{_time(limit.burst)};{concurrency}".encode()
+
+
+def fresh_value(message: Message) -> bytes:
+    """What is stored of a message that takes the place of another of its id, without its lane."""
+    return _terms(_limit(message)) + b" " + pack(message)
 
 
 def _time(value: float) -> str:
@@ -153,7 +181,7 @@ def _settlement(item: Settlement, queue_of: dict[str, str], lanes: Lanes) -> lis
             letter, when, charge = "R", _time(verdict.when), "1" if verdict.charge else "0"
             if verdict.message is not None:
                 message = verdict.message
-                value = pack(message if message.id == task_id else replace(message, id=task_id))
+                value = fresh_value(message if message.id == task_id else replace(message, id=task_id))
     args: list[Part] = [token, task_id, letter, when, value, charge, reason, record, len(item.effects)]
     for effect in item.effects:
         args += _effect(effect, lanes)
@@ -166,7 +194,7 @@ def _effect(effect: Effect, lanes: Lanes) -> list[Part]:
             return ["P", *message_args(message, _own_id(message), lanes)]
         case Join(then=then):
             head, tail = around_body(then)
-            lane = lanes.key(then.namespace, then.queue, then.priority, then.partition)
+            limit = _limit(then)
             is_json = "1" if _is_json(then.content_type) else "0"
             args: list[Part] = [
                 "J",
@@ -175,7 +203,7 @@ def _effect(effect: Effect, lanes: Lanes) -> list[Part]:
                 effect.value,
                 effect.size,
                 is_json,
-                lane + b" " + head,
+                _lane(then, lanes, limit) + _terms(limit) + b" " + head,
                 tail,
             ]
             return [*args, *message_args(then, _own_id(then), lanes)]

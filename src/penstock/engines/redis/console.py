@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from penstock.broker import DeadLetter, Member, Peeked
+from penstock.engines.redis.asking import fresh_value
 from penstock.engines.redis.greeting import info, is_replica
 from penstock.engines.redis.link import PATIENCE
 from penstock.engines.redis.names import escaped, queue_key, queue_names
 from penstock.engines.redis.pages import read
 from penstock.engines.redis.wire import Part
-from penstock.message import pack
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue, QueueInfo
+from penstock.retry import afresh
 
 if TYPE_CHECKING:
     from penstock.engines.redis.handle import RedisEngine
@@ -77,7 +76,7 @@ class RedisInspect:
         for task_id, value in zip(ids, values, strict=True):
             if value is not None:
                 message = read(value)[1]
-                fresh = b"" if message is None else pack(replace(message, attempts=0, retries=0, eta=None))
+                fresh = b"" if message is None else fresh_value(afresh(message))
                 pairs += (task_id, fresh)
         return int(await self._engine.link.again("inspect", ["retry_dead", len(pairs) // 2, *pairs])) if pairs else 0
 

@@ -97,6 +97,8 @@ class RedisEngine(NetworkEngine):
                 self.broker.ring(letter[1:].decode())
             elif letter[:1] == b"r":
                 self.backend.told(letter[1:])
+            elif letter[:1] == b"p":
+                self.backend.streams.told(letter[1:].decode())
         except (struct.error, ValueError) as error:
             log.warning("%s: a stranger wrote to our channel: %s", self.url, error)
 

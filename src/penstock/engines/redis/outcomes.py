@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
 from penstock.engines.redis.names import check_id
 from penstock.engines.redis.pages import letters, look, pack_outcome, pack_progress, report_of
+from penstock.engines.redis.streams import RedisStreams
 from penstock.errors import StoreError
-from penstock.outcome import Outcome, Progress, Report
+from penstock.outcome import Outcome, Parts, Progress, Report
 
 if TYPE_CHECKING:
     from penstock.engines.redis.handle import RedisEngine
@@ -43,6 +44,7 @@ class RedisBackend:
     def __init__(self, engine: RedisEngine) -> None:
         self._engine = engine
         self._listeners: dict[str, list[Listener]] = {}
+        self.streams = RedisStreams(engine)
 
     async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
         if not outcomes:
@@ -90,9 +92,20 @@ class RedisBackend:
     async def note(self, key: Key, progress: Progress) -> None:
         await self._engine.link.again("results", ["note", str(key), pack_progress(progress)])
 
+    async def append(self, key: Key, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
+        return await self.streams.append(str(key), run, mark, values)
+
+    async def parts(self, key: Key, offset: int, limit: int) -> Parts:
+        return await self.streams.parts(str(key), offset, limit)
+
+    def subscribe_parts(self, key: Key, notify: Callable[[], None], lost: Lost | None = None) -> Subscription:
+        return self.streams.subscribe(str(key), notify)
+
     # Listening.
 
     async def _enter(self, listener: Listener) -> None:
+        if listener.closed:
+            return
         for key in listener.keys:
             self._listeners.setdefault(key, []).append(listener)
         await self._ask(list(listener.keys))
@@ -109,6 +122,7 @@ class RedisBackend:
         """After a new connection: what was pushed meanwhile is lost, and the server may be another."""
         if self._listeners:
             self._engine.thread.spawn(self._ask(list(self._listeners)))
+        self.streams.ask_again()
 
     def told(self, data: bytes) -> None:
         self._tell(list(letters(data)))
@@ -144,8 +158,14 @@ class RedisBackend:
                     del self._listeners[key]
                     unheard.append(key)
         for chunk in itertools.batched(unheard, CHUNK) if hasattr(itertools, "batched") else [unheard]:
-            if chunk:
-                self._engine.behind("results", ["unlisten", self._engine.client, len(chunk), *chunk])
+            if chunk and self._engine.is_open():
+                self._engine.thread.spawn(self._leave(chunk))
+
+    async def _leave(self, keys: Sequence[str]) -> None:
+        await self._engine.link.again("results", ["unlisten", self._engine.client, len(keys), *keys])
+        if again := [key for key in keys if key in self._listeners]:  # the server may have heard of those first
+            await self._ask(again)
 
     def forked(self) -> None:
         self._listeners.clear()
+        self.streams.forked()

@@ -11,7 +11,7 @@ from msgspec import Struct
 from penstock.engines.redis.names import queue_names
 from penstock.errors import DecodeError, StoreError
 from penstock.message import Message, unpack
-from penstock.outcome import Outcome, Progress, Report, State
+from penstock.outcome import Outcome, Part, Progress, Report, State
 
 REVOKED = b"V"
 """How the records begin that the server's scripts make themselves: the time, a space, the lane."""
@@ -33,8 +33,22 @@ class Stored(Struct, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Stored).decode
+_decode_part = msgspec.msgpack.Decoder(tuple[int, str, bytes]).decode
 pack_progress = _encode
 _progress = msgspec.msgpack.Decoder(Progress).decode
+
+
+def pack_part(run: int, value: bytes, content_type: str) -> bytes:
+    return _encode((run, content_type, value))
+
+
+def read_part(task_id: str, index: int, record: bytes) -> Part:
+    """Raises `StoreError` for bytes that are no part."""
+    try:
+        run, content_type, value = _decode_part(record)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"part {index} of {task_id!r} is damaged: {error}") from error
+    return Part(index, run, value, content_type)
 
 
 def pack_outcome(outcome: Outcome, task: str | None, queue: str | None) -> bytes:

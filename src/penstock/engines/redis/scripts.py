@@ -7,12 +7,13 @@ from importlib.resources import files
 
 from msgspec import Struct
 
-BASE = ("prelude", "lanes", "keys", "ending")
+LANES = ("prelude", "limiting", "limits", "lanes")
+BASE = (*LANES, "keys", "streams", "ending", "revoking")
 VERBS = {
     "publish": ("lone", *BASE, "accepting"),
     "follow_up": (*BASE, "accepting"),
     "step": (*BASE, "accepting", "leasing", "settling", "claiming"),
-    "unwait": ("prelude", "lanes"),
+    "unwait": LANES,
     "extend": ("prelude",),
     "results": (*BASE, "leasing", "viewing"),
     "workers": (*BASE, "leasing"),

@@ -56,7 +56,8 @@ def features_of(durability: str) -> Features:
         atomic_settle=True,
         max_batch=MAX_BATCH,
         effects=KINDS,
-        guards=frozenset({"Unique", "Dedup", "Fence"}),
+        guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        streams=True,
         durability=durability,
     )
 
@@ -274,10 +275,13 @@ class RedisBroker:
             token = token_bytes.decode()
             lane, _, _ = values[0].partition(b" ")
             start = len(lane) + 1
+            differ = b";" in lane  # what limited messages cost stands before them, too
             self._remember(token, queue_names(lane)[1])
             for number, value in enumerate(values):
                 count = attempts[number] if attempts else 0
                 size = len(value)
+                if differ:
+                    start = value.index(b" ") + 1
                 try:
                     message = unpack(value[start:])
                 except DecodeError as error:

@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.sqlite.board import PLACES, mask
-from penstock.engines.sqlite.publishing import Wake, fresh_copy
+from penstock.engines.sqlite.publishing import Wake
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 from penstock.queue import Queue, QueueInfo
+from penstock.retry import afresh
 
 SHOWN = 7 << 20
 """Bytes of messages that one look shows, however many tasks were asked for."""
@@ -160,7 +161,7 @@ class SqliteInspect:
         queue, body = found
         message = read(body)
         if message is not None:
-            body = pack(fresh_copy(message))
+            body = pack(afresh(message))
         self._db.execute("DELETE FROM dead WHERE id = ?", (row,))
         self._store.results.forget(row)
         self._db.execute("INSERT INTO task VALUES (?, NULL, 0, ?)", (row, body))

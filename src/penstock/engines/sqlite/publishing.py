@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
 from penstock.engines.sqlite.board import PLACES
@@ -316,8 +315,3 @@ def _only_route(batch: Sequence[Message]) -> Route | None:
         ):
             return None
     return Route(namespace, queue, priority, partition)
-
-
-def fresh_copy(message: Message) -> Message:
-    """The message as if it was never tried, for a dead letter that is put back."""
-    return replace(message, eta=None, attempts=0, retries=0)

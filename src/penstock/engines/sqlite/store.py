@@ -88,10 +88,10 @@ class Store:
         self.catalog = Catalog(self.db, self.counters, settings.queues)
         self.leases = Leases()
         self.results = Results(self.db, settings.result_expires, settings.result_max_bytes, self.now)
-        self.streams = Streams(self.db, settings.result_expires, settings.result_max_bytes, self.now)
         self.limiters = Limiters(self.db, self.now)
         self.readier = Readier(self.db, self.catalog, self.counters, self.limiters, self.now)
         self.revoker = Revoker(self.db, self.catalog, self.counters, self.limiters, self.results, self.now)
+        self.streams = Streams(self.db, settings.result_expires, settings.result_max_bytes, self.now)
         self.publisher = Publisher(
             self.db,
             self.catalog,

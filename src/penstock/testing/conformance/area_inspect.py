@@ -131,7 +131,8 @@ async def check_dead_letters_keep_the_message_and_the_reason(kit: Kit) -> None:
 
 async def check_retried_dead_letter_has_the_same_id_and_fresh_counts(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
-    [task_id] = await kit.accept(kit.message(queue, b"again", retries=3))
+    counts = {"penstock-unknown": "10", "from": "me"}
+    [task_id] = await kit.accept(kit.message(queue, b"again", retries=3, headers=counts))
     delivery = await worker.take_one(queue)
     await worker.finish(delivery, RetryAt(kit.now(), delivery.message, charge=True))
     failure = Outcome(State.FAILURE, b'"first"', kit.now())
@@ -143,8 +144,8 @@ async def check_retried_dead_letter_has_the_same_id_and_fresh_counts(kit: Kit) -
     back = await worker.take_one(queue)
     message = back.message
     equal(
-        (worker.id_of(back), message and (message.body, message.retries, message.attempts)),
-        (task_id, (b"again", 0, 0)),
+        (worker.id_of(back), message and (message.body, message.retries, message.attempts, message.headers)),
+        (task_id, (b"again", 0, 0, {"from": "me"})),
         "the retried dead letter",
     )
     await worker.finish(back, ACK, success(kit, b'"second"'))

@@ -5,9 +5,11 @@ local function take_message()
   for i = 1, take_number() do
     local kind = take()
     if kind == 'U' then
-      m.guards[i] = { kind, take(), take(), tonumber((take())) }
-    else
+      m.guards[i] = { kind, take(), take(), tonumber((take())), take() }
+    elseif kind ~= 'L' then
       m.guards[i] = { kind, take(), take() }
+    else
+      m.guards[i] = { kind }
     end
   end
   return m
@@ -17,33 +19,55 @@ local function is_known(id)
   return call('HEXISTS', P .. ':m', id) == 1 or call('HEXISTS', P .. ':o', id) == 1 or call('HEXISTS', P .. ':dm', id) == 1
 end
 
--- The answer to what is known, or held off by a guard. `held`: keys as they would be with the batch so far.
-local function refusal(m, fresh, held)
-  if fresh[m.id] or is_known(m.id) then return 'd' .. m.id end
+-- Of guards { 'U', key, until, ttl, on conflict }: whether it takes the key from whoever holds it.
+local function takes_over(guard) return guard[5] == 'replace' or guard[5] == 'cancel' end
+
+-- A batch as it would be with the messages accepted so far: `fresh` by id, keys `held` (false: free), tasks `gone`.
+local function new_batch()
+  local batch = { fresh = {}, held = {}, gone = {} }
+  function batch.holder(name)
+    if batch.held[name] ~= nil then return batch.held[name] end
+    return call('GET', name)
+  end
+  return batch
+end
+
+-- The answer to what is known, or held off by a guard. `m.displaced`: what it would displace.
+local function refusal(m, batch)
+  if batch.fresh[m.id] or is_known(m.id) then return 'd' .. m.id end
   for i, guard in ipairs(m.guards) do
     local kind, key = guard[1], guard[2]
     if kind == 'F' then
       if not is_current(key, guard[3]) then return 'f' .. i end
     elseif kind == 'D' then
       local name = P .. ':dd:' .. namespace_of(m.lane) .. '/' .. key
-      local holder = held[name] or call('GET', name)
+      local holder = batch.holder(name)
       if holder then return 'd' .. holder end
-    else
+    elseif kind == 'U' then
       local name = unique_key(m.lane, key)
-      local holder = held[name] or call('GET', name)
-      if holder then return 'c' .. i .. ' ' .. holder end
+      local holder = batch.holder(name)
+      if holder and not takes_over(guard) then return 'c' .. i .. ' ' .. holder end
     end
   end
-  fresh[m.id] = true
+  batch.fresh[m.id], m.displaced = m, {}
   for _, guard in ipairs(m.guards) do
-    if guard[1] == 'D' then held[P .. ':dd:' .. namespace_of(m.lane) .. '/' .. guard[2]] = m.id end
-    if guard[1] == 'U' then held[unique_key(m.lane, guard[2])] = m.id end
+    if guard[1] == 'D' then batch.held[P .. ':dd:' .. namespace_of(m.lane) .. '/' .. guard[2]] = m.id end
+    if guard[1] == 'U' then
+      local name = unique_key(m.lane, guard[2])
+      local holder = batch.holder(name)
+      if holder and holder ~= m.id then revoking().plan_displacement(batch, m, holder) end
+      batch.held[name] = m.id
+    end
   end
   return 'a'
 end
 
 local function enter(m)
   local queue, uniques = queue_of(m.lane), {}
+  for _, guard in ipairs(m.guards) do
+    local holder = guard[1] == 'U' and takes_over(guard) and call('GET', unique_key(m.lane, guard[2]))
+    if holder then revoking().displace(holder, guard[5]) end
+  end
   for _, guard in ipairs(m.guards) do
     if guard[1] == 'D' then hold(P .. ':dd:' .. namespace_of(m.lane) .. '/' .. guard[2], m.id, tonumber(guard[3])) end
     if guard[1] == 'U' then
@@ -56,6 +80,8 @@ local function enter(m)
   call('HSET', P .. ':m', m.id, m.value)
   count(queue, 'enqueued', 1)
   count(queue, 'bytes', #m.value)
+  local _, _, _, name = split(m.lane)
+  if name then limits().renew(name, m.value) end
   if call('HEXISTS', P .. ':rv', m.id) == 1 then
     finish_revoked(m.lane, m.id)
   else
@@ -65,7 +91,7 @@ end
 
 -- Accept what follows from work that is here: no bound refuses it.
 local function follow_up(m)
-  local answer = refusal(m, {}, {})
+  local answer = refusal(m, new_batch())
   if answer == 'a' then enter(m) end
   return answer
 end

@@ -1,4 +1,5 @@
 -- Reserving: 9 first, and within a priority the lanes (partitions) take turns.
+local MOST_LOOKS = 1000 -- limited lanes that are looked at in vain by one step
 
 -- What of `popped` (id, place, id, place…) fits into `room` bytes; the rest goes back. At least one if `must`.
 local function fitting(lane, popped, room, must)
@@ -33,6 +34,48 @@ local function attempts_of(lane, held)
   return attempts
 end
 
+-- Take up to `most` of a limited lane as far as its limiter lets them go; else shut what stands for it.
+local function take_limited(queue, entry, most, room, must)
+  local limits = limits()
+  local name, partitions = limits.limiter_of(queue, entry), P .. ':lp:' .. queue .. '/' .. entry
+  local partition = call('ZRANGE', partitions, 0, 0)[1] or ''
+  local lane = queue .. '/' .. string.sub(entry, 1, 2) .. partition .. string.sub(entry, 3)
+  local limiter, is_known = limits.limiter_at(name)
+  if not is_known then -- forgotten, while this waited
+    local newest = call('ZREVRANGE', P .. ':r:' .. lane, 0, 0)[1]
+    limits.renew(name, newest and call('HGET', P .. ':m', newest) or '')
+    limiter = limits.limiter_at(name)
+  end
+  local leased = call('SCARD', P .. ':ll:' .. name)
+  local likely = math.min(most, limits.decide.likely(limiter, leased, now))
+  if likely < 1 then
+    limits.shut(queue, entry)
+    return lane, {}, {}, 0, false
+  end
+  local held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, likely), room, must)
+  local costs = {}
+  for n, value in ipairs(values) do costs[n] = limits.terms_of(value) end
+  local going, again = limits.decide.admit(limiter, costs, leased, now)
+  local is_shut = going < #values or (limiter.concurrency and leased + going >= limiter.concurrency)
+  if going > 0 then
+    local ids = {}
+    for n = 1, going do ids[n] = held[2 * n - 1] end
+    many('SADD', P .. ':ll:' .. name, ids)
+    limiter.cost = costs[going]
+    limits.keep_limiter(name, limiter)
+  end
+  for n = #values, going + 1, -1 do
+    local place, id = table.remove(held), table.remove(held)
+    call('ZADD', P .. ':r:' .. lane, place, id)
+    bytes = bytes - #table.remove(values)
+  end
+  if not close_if_empty(lane) then
+    call('ZADD', partitions, call('INCR', P .. ':turn'), partition)
+    if is_shut then limits.shut(queue, entry, again) end
+  end
+  return lane, held, values, bytes, full and not is_shut
+end
+
 local function lease(token, worker, lane, held, seconds_long)
   many('HSET', P .. ':h:' .. token, held)
   call('HSET', P .. ':t', token, worker .. ' ' .. lane)
@@ -42,32 +85,39 @@ local function lease(token, worker, lane, held, seconds_long)
   count(queue_of(lane), 'leased', #held / 2)
 end
 
--- Lease up to `limit` tasks; returns lists of token, held (id, place…), messages, attempts.
+-- Lease up to `limit` tasks; returns lists of token, held (id, place…), messages, attempts; and whether there may be more.
 local function claim(nonce, want)
-  local taken, left, room = {}, want.limit, want.bytes
+  local taken, left, room, looks = {}, want.limit, want.bytes, MOST_LOOKS
   local pauses = call('EXISTS', P .. ':paused') == 1
   for _, queue in ipairs(want.queues) do
     local lanes = P .. ':lanes:' .. queue
     local paused = pauses and call('SISMEMBER', P .. ':paused', queue) == 1
-    while left > 0 and not paused do
+    while left > 0 and looks > 0 and not paused do
       local first = call('ZRANGE', lanes, 0, 0, 'WITHSCORES')
       if not first[1] then break end
-      local lane, priority = queue .. '/' .. first[1], tonumber(string.sub(first[1], 1, 1))
+      local entry, priority = first[1], tonumber(string.sub(first[1], 1, 1))
       local rivals = call('ZCOUNT', lanes, (9 - priority) * 1e15, '(' .. digits((10 - priority) * 1e15))
-      local popped = call('ZPOPMIN', P .. ':r:' .. lane, math.ceil(left / rivals))
-      local held, values, bytes, full = fitting(lane, popped, room, #taken == 0)
-      if not close_if_empty(lane) and rivals > 1 then call('ZADD', lanes, turn(priority), first[1]) end
+      local most, lane, held, values, bytes, full = math.ceil(left / rivals), queue .. '/' .. entry
+      if string.find(entry, '/', 3, true) then
+        lane, held, values, bytes, full = take_limited(queue, entry, most, room, #taken == 0)
+      else
+        held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, most), room, #taken == 0)
+        close_if_empty(lane)
+      end
+      if rivals > 1 then call('ZADD', lanes, 'XX', turn(priority), entry) end
       if #values > 0 then
         local token = nonce .. '.' .. (#taken + 1)
         lease(token, want.worker, lane, held, want.lease)
         taken[#taken + 1] = { token, held, values, attempts_of(lane, held) }
         left, room = left - #values, room - bytes
+      else
+        looks = looks - 1
       end
       if full then return taken end
     end
     if left == 0 then return taken end
   end
-  return taken
+  return taken, looks == 0
 end
 
 -- What was claimed with this nonce, by a step whose answer was lost.

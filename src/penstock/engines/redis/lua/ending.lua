@@ -22,9 +22,11 @@ local function expire_results(most)
         ids[#ids + 1] = batch[i]
       end
     end
-    for i, record in ipairs(values_of(P .. ':o', ids)) do
+    local records = values_of(P .. ':o', ids)
+    for i, record in ipairs(records) do
       if record then bytes = bytes + #record + #ids[i] + OVERHEAD end
     end
+    if has_parts() then bytes = bytes + streams().expire(ids, records, over) end
     if #ids > 0 then many('HDEL', P .. ':o', ids) end
     call('DECRBY', P .. ':ob', bytes)
     gone = gone + #ids
@@ -76,12 +78,16 @@ local function store(ids, records, was_known)
   many('HSET', P .. ':o', list)
   if #batch > 1 then call('RPUSH', P .. ':od', cmsgpack.pack(batch)) end
   if call('INCRBY', P .. ':ob', bytes) > KEEP_BYTES then expire_results(4) end
-  if call('EXISTS', P .. ':in') == 1 then
+  if call('EXISTS', P .. ':in', P .. ':pi', P .. ':ps') > 0 then
+    if has_parts() then streams().unlist(batch) end
     local new_ids, new_records = {}, {}
     for i, id in ipairs(ids) do
       if fresh[i] then new_ids[#new_ids + 1], new_records[#new_records + 1] = id, records[i] end
     end
     tell(new_ids, new_records)
+    for i, id in ipairs(new_ids) do
+      if new_records[i] ~= '' then streams().tell(id) end
+    end
   end
   return fresh
 end

@@ -63,7 +63,7 @@ local function exhume(id)
   return value
 end
 
--- Pairs of id and fresh message (without its lane).
+-- Pairs of id and fresh value (without its lane).
 function verbs.retry_dead()
   local moved = 0
   for _ = 1, take_number() do
@@ -72,7 +72,8 @@ function verbs.retry_dead()
     if value then
       local lane, old = lane_of(value), call('HGET', P .. ':o', id)
       if old then reopen(id, old) end
-      if fresh ~= '' then value = lane .. ' ' .. fresh end
+      call('DECRBY', P .. ':ob', streams().drop({ id }))
+      if fresh ~= '' then value = lane .. fresh end
       call('HSET', P .. ':m', id, value)
       count(queue_of(lane), 'enqueued', 1)
       count(queue_of(lane), 'bytes', #value)
@@ -92,5 +93,5 @@ function verbs.drop_dead()
 end
 
 local reply = verbs[verb]()
-write_counts()
+conclude()
 return reply

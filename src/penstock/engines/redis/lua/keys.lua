@@ -17,7 +17,7 @@ end
 
 local function free_uniques(lane, id, extras, moment)
   for _, one in ipairs(extras and extras.u or {}) do
-    if not moment or one[2] == moment then free_unique(lane, one[1], id) end
+    if one[2] ~= 'ttl' and (not moment or one[2] == moment) then free_unique(lane, one[1], id) end
   end
 end
 

@@ -11,25 +11,38 @@ local function ring(queue)
   end
 end
 
-local function turn(priority) return (9 - priority) * 1e15 + call('INCR', P .. ':turn') end
+-- At the end of a script.
+local function conclude()
+  write_counts()
+  if limits_made then limits_made.ring_reopened(ring) end
+end
 
 -- Let tasks wait in their lane for a worker. `pairs` = place, id, place, id…
 local function line_up(lane, places_and_ids)
-  local queue, suffix = queue_of(lane), string.match(lane, '^[^/]*/[^/]*/(.*)$')
+  local queue, entry, partition, name = split(lane)
+  local is_shut = name and call('ZSCORE', P .. ':shut:' .. queue, entry)
   if call('EXISTS', P .. ':r:' .. lane) == 0 then
-    call('ZADD', P .. ':lanes:' .. queue, turn(tonumber(string.sub(suffix, 1, 1))), suffix)
+    if name then call('ZADD', P .. ':lp:' .. queue .. '/' .. entry, call('INCR', P .. ':turn'), partition) end
+    if not is_shut then
+      call('ZADD', P .. ':lanes:' .. queue, 'NX', turn(tonumber(string.sub(entry, 1, 1))), entry)
+    end
   end
   many('ZADD', P .. ':r:' .. lane, places_and_ids)
   count(queue, 'ready', #places_and_ids / 2)
-  ring(queue)
+  if not is_shut then ring(queue) end
 end
 
 local function close_if_empty(lane)
-  if call('EXISTS', P .. ':r:' .. lane) == 0 then
-    call('ZREM', P .. ':lanes:' .. queue_of(lane), (string.match(lane, '^[^/]*/[^/]*/(.*)$')))
-    return true
+  if call('EXISTS', P .. ':r:' .. lane) == 1 then return false end
+  local queue, entry, partition, name = split(lane)
+  if name then
+    local partitions = P .. ':lp:' .. queue .. '/' .. entry
+    call('ZREM', partitions, partition)
+    if call('EXISTS', partitions) == 1 then return true end
+    limits().unshut(queue, entry)
   end
-  return false
+  call('ZREM', P .. ':lanes:' .. queue, entry)
+  return true
 end
 
 -- Let a task wait until `due`.
@@ -51,8 +64,11 @@ local function place(lane, id, due)
   end
 end
 
--- What is due queues up behind what is ready, in the order of the due times. Returns how many.
+-- What is due queues up behind what is ready, in the order of the due times, and what was shut until now is open.
+-- Returns how many were due.
 local function promote(queue, most)
+  local opening = call('ZRANGEBYSCORE', P .. ':shut:' .. queue, '-inf', seconds(now), 'LIMIT', 0, most)
+  if #opening > 0 then limits().reopen_these(queue, opening) end
   local key = P .. ':due:' .. queue
   local ids = call('ZRANGEBYSCORE', key, '-inf', seconds(now), 'LIMIT', 0, most)
   if #ids == 0 then return 0 end

@@ -16,7 +16,7 @@ end
 
 -- A task that is held no more returns to its old place, or ends if it was revoked meanwhile.
 local function give_back(lane, id, old_place, charge)
-  count(queue_of(lane), 'leased', -1)
+  unlease(lane, { id })
   call('HDEL', P .. ':pg', id)
   local extras = extra(id)
   if extras.v then

@@ -5,6 +5,7 @@
 --   :o  id -> outcome ('' when there is none)           :od  list of what ended, oldest first      :ob its bytes
 --   :q:queue counters and bounds    :lanes:queue the lanes that have something    :r:lane ready ids by place
 --   :due:queue delayed ids by due time     :h:token what a claim holds, id -> place     :t token -> worker, lane
+--   (A lane that is limited has the key of its limit behind it: see limits.lua.)
 --   :leases token -> until     :wt:worker its tokens     :wait:queue who waits     :in id -> channels to tell
 local call, P = redis.call, KEYS[1]
 local time = call('TIME')
@@ -98,7 +99,8 @@ local function queue_of(lane) return (string.match(lane, '^([^/]*/[^/]*)/')) end
 
 local function namespace_of(lane) return (string.match(lane, '^([^/]*)/')) end
 
-local function lane_of(value) return string.sub(value, 1, string.find(value, ' ', 1, true) - 1) end
+-- What a limited lane's messages cost stands between, after semicolons.
+local function lane_of(value) return (string.match(value, '^[^ ;]*')) end
 
 -- What only few tasks have, as a table; the hash is mostly empty, which is asked once.
 local rare = call('HLEN', P .. ':x') > 0

@@ -54,15 +54,15 @@ end
 
 local function first_full(sums)
   for queue, sum in pairs(sums) do
-    local full = overfull(queue, sum[1], sum[2], most_tasks, most_bytes)
+    local full = sum[3] and overfull(queue, sum[1], sum[2], most_tasks, most_bytes)
     if full then return full end
   end
 end
 
 local function add_to(sums, lane, tasks, bytes)
   local queue = queue_of(lane)
-  local sum = sums[queue] or { 0, 0 }
-  sums[queue] = { sum[1] + tasks, sum[2] + bytes }
+  local sum = sums[queue] or { 0, 0, false }
+  sums[queue] = { sum[1] + tasks, sum[2] + bytes, sum[3] or tasks > 0 }
 end
 
 local function publish_plain(groups)
@@ -75,17 +75,20 @@ local function publish_plain(groups)
 end
 
 local function publish_each(messages)
-  local answers, fresh, held, sums = {}, {}, {}, {}
+  local answers, batch, sums = {}, new_batch(), {}
   for i, m in ipairs(messages) do
-    answers[i] = refusal(m, fresh, held)
-    if answers[i] == 'a' then add_to(sums, m.lane, 1, #m.value) end
+    answers[i] = refusal(m, batch)
+    if answers[i] == 'a' then
+      add_to(sums, m.lane, 1, #m.value)
+      for _, one in ipairs(m.displaced) do add_to(sums, one.lane, -1, -one.bytes) end
+    end
   end
   local full = first_full(sums)
   for i, m in ipairs(messages) do
     if full then
       -- A repeat of a message of this very batch repeats something that is not there.
       local holder = string.match(answers[i], '^d(.*)$') or string.match(answers[i], '^c%d+ (.*)$')
-      if answers[i] == 'a' or (holder and fresh[holder]) then answers[i] = 'q' end
+      if answers[i] == 'a' or (holder and batch.fresh[holder]) then answers[i] = 'q' end
     elseif answers[i] == 'a' then
       enter(m)
     end
@@ -103,5 +106,5 @@ else
   if #messages == 0 then messages = one_by_one(groups) end
   reply = publish_each(messages)
 end
-write_counts()
+conclude()
 return reply

@@ -26,7 +26,7 @@ local function ack(token, size, bytes, answers)
     ids, records = some_ids, some_records
   end
   many('HDEL', h, ids)
-  count(queue_of(lane), 'leased', -#ids)
+  unlease(lane, ids)
   finish(lane, ids, records, bytes)
   drop_if_empty(token)
 end
@@ -45,8 +45,8 @@ local function retry_at(lane, id, due, value, charge)
   local extras = extra(id)
   call('HDEL', P .. ':pg', id)
   if value ~= '' then
-    count(queue_of(lane), 'bytes', #lane + 1 + #value - call('HSTRLEN', P .. ':m', id))
-    call('HSET', P .. ':m', id, lane .. ' ' .. value)
+    count(queue_of(lane), 'bytes', #lane + #value - call('HSTRLEN', P .. ':m', id))
+    call('HSET', P .. ':m', id, lane .. value)
   end
   if extras.v then
     finish_revoked(lane, id)
@@ -125,7 +125,7 @@ local function settle()
     if verdict == 'L' then
       give_back(lane, id, old_place)
     else
-      count(queue_of(lane), 'leased', -1)
+      unlease(lane, { id })
       if verdict == 'A' then
         finish(lane, { id }, { record }, call('HSTRLEN', P .. ':m', id))
       elseif verdict == 'D' then

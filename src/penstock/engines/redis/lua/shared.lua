@@ -1,21 +1,6 @@
 -- Revocations, elections, and the small shared state. ARGV: the verb, and what it needs.
 local verb = take()
 
--- Take a waiting task out of where it waits; false when it does not wait.
-local function lift(lane, id)
-  local queue = queue_of(lane)
-  if call('ZREM', P .. ':r:' .. lane, id) == 1 then
-    count(queue, 'ready', -1)
-    close_if_empty(lane)
-    return true
-  end
-  if call('ZREM', P .. ':due:' .. queue, id) == 1 then
-    count(queue, 'delayed', -1)
-    return true
-  end
-  return false
-end
-
 local function revoke(id, terminate)
   local value = call('HGET', P .. ':m', id)
   if not value then
@@ -24,13 +9,11 @@ local function revoke(id, terminate)
     return 'remembered'
   end
   local lane = lane_of(value)
-  if lift(lane, id) then
+  if revoking().lift(lane, id) then
     finish_revoked(lane, id)
     return 'removed'
   end
-  local extras = extra(id)
-  extras.v = (extras.v == '1') and '1' or terminate
-  keep_extra(id, extras)
+  revoking().revoke_leased(id, terminate)
   return 'running'
 end
 
@@ -73,5 +56,5 @@ function verbs.put()
 end
 
 local reply = verbs[verb]()
-write_counts()
+conclude()
 return reply

@@ -33,18 +33,23 @@ if take() == '1' then
     for _, queue in ipairs(want.queues) do call('ZREM', P .. ':wait:' .. queue, waiter) end
   end
   for _, queue in ipairs(want.queues) do promote(queue, 1000) end
-  taken = claim(nonce, want)
+  local is_more
+  taken, is_more = claim(nonce, want)
+  local first = is_more and now or math.huge
   for _, queue in ipairs(want.queues) do
+    local opens = tonumber(call('ZRANGE', P .. ':shut:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     if #taken == 0 and wait > 0 then
       call('ZADD', P .. ':wait:' .. queue, seconds(now + wait), waiter)
-      local first = call('ZRANGE', P .. ':due:' .. queue, 0, 0, 'WITHSCORES')[2]
-      if first and (due == '' or tonumber(first) - now < tonumber(due)) then due = seconds(tonumber(first) - now) end
-    elseif #taken > 0 and call('EXISTS', P .. ':lanes:' .. queue) == 1 then
-      ring(queue) -- more than this one can take
+      if opens < math.huge then first = math.min(first, limits().alarm(queue, opens, waiter)) end
+      first = math.min(first, tonumber(call('ZRANGE', P .. ':due:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge)
+    elseif #taken > 0 then
+      local must_know = opens < math.huge and not limits().is_watched(queue, opens, waiter)
+      if must_know or call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end -- more than this one can take
     end
   end
+  if first < math.huge then due = seconds(first - now) end
 end
-write_counts()
+conclude()
 local settled = table.concat(answers)
 call('SET', memory, settled, 'EX', MEMORY)
 return { settled, taken, due }

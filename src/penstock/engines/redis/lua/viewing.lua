@@ -20,9 +20,22 @@ function views.fetch()
   return found
 end
 
-local function lanes_of(queue)
-  local lanes = call('ZRANGE', P .. ':lanes:' .. queue, 0, -1)
-  for i, suffix in ipairs(lanes) do lanes[i] = queue .. '/' .. suffix end
+-- The lanes of a queue that have something, up to `most` of them: those that may go, then what is shut.
+local function lanes_of(queue, most)
+  local lanes = {}
+  for _, key in ipairs({ ':lanes:', ':shut:' }) do
+    for _, entry in ipairs(call('ZRANGE', P .. key .. queue, 0, most and most - 1 or -1)) do
+      if string.find(entry, '/', 3, true) then
+        local priority, limit = string.sub(entry, 1, 2), string.sub(entry, 3)
+        for _, partition in ipairs(call('ZRANGE', P .. ':lp:' .. queue .. '/' .. entry, 0, most and most - 1 or -1)) do
+          lanes[#lanes + 1] = queue .. '/' .. priority .. partition .. limit
+        end
+      else
+        lanes[#lanes + 1] = queue .. '/' .. entry
+      end
+      if most and #lanes >= most then return lanes end
+    end
+  end
   return lanes
 end
 
@@ -33,8 +46,8 @@ end
 
 local function oldest_of(queue)
   local oldest
-  for _, lane in ipairs(call('ZRANGE', P .. ':lanes:' .. queue, 0, 99)) do
-    local first = tonumber(call('ZRANGE', P .. ':r:' .. queue .. '/' .. lane, 0, 0, 'WITHSCORES')[2])
+  for _, lane in ipairs(lanes_of(queue, 100)) do
+    local first = tonumber(call('ZRANGE', P .. ':r:' .. lane, 0, 0, 'WITHSCORES')[2])
     if first and (not oldest or first < oldest) then oldest = first end
   end
   return oldest and seconds(math.max(0, now - oldest / 1e6)) or ''

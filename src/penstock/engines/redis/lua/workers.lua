@@ -57,15 +57,15 @@ function verbs.take_back()
   return moved
 end
 
--- Who waits for results and is gone: a few at random, each time.
-local function drop_deaf()
-  if call('EXISTS', P .. ':in') == 0 then return end
-  for _, id in ipairs(call('HRANDFIELD', P .. ':in', 20)) do
+-- Who waits for results (or parts, by another `key`) and is gone: a few at random, each time.
+local function drop_deaf(key)
+  if call('EXISTS', key) == 0 then return end
+  for _, id in ipairs(call('HRANDFIELD', key, 20)) do
     local listening = false
-    for client in string.gmatch(call('HGET', P .. ':in', id) or '', '%S+') do
+    for client in string.gmatch(call('HGET', key, id) or '', '%S+') do
       if call('PUBSUB', 'NUMSUB', P .. ':c:' .. client)[2] > 0 then listening = true end
     end
-    if not listening then call('HDEL', P .. ':in', id) end
+    if not listening then call('HDEL', key, id) end
   end
 end
 
@@ -84,7 +84,8 @@ function verbs.tidy()
     call('LPOP', P .. ':rvl')
     call('HDEL', P .. ':rv', oldest[2])
   end
-  drop_deaf()
+  drop_deaf(P .. ':in')
+  drop_deaf(P .. ':pi')
   return { moved, expired() }
 end
 
@@ -93,5 +94,5 @@ function verbs.list()
 end
 
 local reply = verbs[verb]()
-write_counts()
+conclude()
 return reply

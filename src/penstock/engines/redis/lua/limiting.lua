@@ -1,0 +1,44 @@
+-- How many of a limited key's messages may go now: what penstock/limiting.py decides, which says why.
+local function limiting()
+  local LAG, GRAIN = 0.05, 1e-6
+
+  -- The time from which a message of this cost may go; nil if it must wait until one that is leased comes back.
+  local function opens(limiter, cost, leased)
+    if limiter.concurrency and leased >= limiter.concurrency then return nil end
+    if not limiter.rate then return 0 end
+    return limiter.full - math.max(0, limiter.burst - cost) / limiter.rate
+  end
+
+  -- How many of those with these costs may go, and when the next may; what they cost is paid by then.
+  local function admit(limiter, costs, leased, at)
+    for number, cost in ipairs(costs) do
+      local moment = opens(limiter, cost, leased + number - 1)
+      if not moment or moment > at + GRAIN then return number - 1, moment end
+      if limiter.rate then limiter.full = math.max(limiter.full, at - LAG) + cost / limiter.rate end
+    end
+    return #costs, nil
+  end
+
+  -- The limiter with the parameters of a newer message.
+  local function renewed(limiter, rate, burst, concurrency, at)
+    local full = limiter.full
+    if not rate or not limiter.rate then
+      full = 0
+    elseif rate ~= limiter.rate and full > at then
+      full = at + (full - at) * limiter.rate / rate
+    end
+    return { rate = rate, burst = burst, concurrency = concurrency, full = full, cost = limiter.cost }
+  end
+
+  -- How many of the cost of the last one may go, and one more where a rate tells when that may.
+  local function likely(limiter, leased, at)
+    local most = limiter.concurrency and limiter.concurrency - leased or math.huge
+    if limiter.rate then
+      local units = limiter.burst - (math.max(limiter.full, at - LAG) - at) * limiter.rate
+      most = math.min(most, math.max(0, math.floor(units / limiter.cost)) + 1)
+    end
+    return most
+  end
+
+  return { admit = admit, renewed = renewed, likely = likely, GRAIN = GRAIN }
+end
