@@ -10,6 +10,7 @@ from penstock.errors import AlreadyQueued
 from penstock.gateway.answering import Answer, answer_json
 from penstock.gateway.calls import read_batch
 from penstock.gateway.gateway import Asked, Context
+from penstock.gateway.private_ids import make_private
 from penstock.gateway.problems import Refused, problem, refusal
 from penstock.gateway.repeats import mark
 from penstock.gateway.routes.calling import accepted
@@ -33,6 +34,7 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     ]
     key = asked.request.headers.get("idempotency-key")
     repeats = mark(messages, key, caller.name, features, settings.idempotency, first=1)
+    make_private(app, messages)
     answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
