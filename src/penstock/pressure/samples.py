@@ -80,13 +80,14 @@ class Times(Struct, array_like=True):
         return sqrt(max(0.0, self.squares / self.count / mean**2 - 1.0)) if mean else 0.0
 
     def quantile(self, part: float) -> float | None:
-        """The bound of the bucket in which that part of them is reached; never above the longest."""
-        total, seen = sum(self.buckets.values()), 0.0
-        for number in sorted(self.buckets):
-            seen += self.buckets[number]
-            if seen >= part * total:
-                return min(upper(number), self.longest)
-        return None
+        """Where that part of them is reached, within a bucket as if it were evenly filled; never above the longest."""
+        wanted, seen = part * sum(self.buckets.values()), 0.0
+        for number, count in sorted(self.buckets.items()):
+            if seen + count >= wanted:
+                lower = upper(number - 1) if number else 0.0
+                return min(lower + (upper(number) - lower) * (wanted - seen) / count, self.longest)
+            seen += count
+        return self.longest if self.buckets else None
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""

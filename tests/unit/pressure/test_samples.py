@@ -47,7 +47,7 @@ def test_means_and_quantiles() -> None:
     assert times.mean == pytest.approx(0.505)
     median = times.quantile(0.5)
     assert median is not None
-    assert 0.5 <= median <= 0.71
+    assert median == pytest.approx(0.5, rel=0.1)
     assert times.quantile(1.0) == 1.0
     assert times.variation == pytest.approx(0.5716, rel=1e-3)
 
