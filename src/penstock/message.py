@@ -172,6 +172,11 @@ class Message(Struct, array_like=True, gc=False):
     sent: float = 0.0
     signed: Signed | None = None
 
+    @property
+    def ready_since(self) -> float:
+        """Since when it may start, in Unix time: what was delayed was not late before. 0 where that is not known."""
+        return max(self.sent, self.eta or 0.0) if self.sent else 0.0
+
 
 def graph_key(graph: str) -> str:
     """Where the graph of a canvas is in the shared state, until all of it has ended."""

@@ -17,9 +17,7 @@ def test_what_is_understood(given: object, means: float) -> None:
     assert seconds("it", given) == pytest.approx(means)
 
 
-@pytest.mark.parametrize(
-    "given", [0, -1, "", "s", "2x", "ms2", "nan", float("inf"), True, None, [], "0s", "2sm"]
-)
+@pytest.mark.parametrize("given", [0, -1, "", "s", "2x", "ms2", "nan", float("inf"), True, None, [], "0s", "2sm"])
 def test_what_is_not(given: object) -> None:
     with pytest.raises(ConfigError, match="it must be seconds above 0"):
         seconds("it", given)

@@ -34,6 +34,7 @@ class Task:
     partition: str
     data: bytes
     accepted: float
+    """Since when it may start."""
     order: int
     """Its place in its lane; kept when it comes back unfinished."""
     place: Place = Place.READY

@@ -220,6 +220,7 @@ class Store:
         while self.delayed and self.delayed[0][0] <= now:
             task = self.tasks[self.delayed[0][2]]
             self.lift(task)
+            task.accepted = max(task.accepted, task.due or 0.0)
             task.order = next(self.numbers)  # due tasks queue up behind what is there, in the order of their due times
             self.place(task, None)
             moved += 1

@@ -218,14 +218,14 @@ class PostgresInspect:
 
 def _info(row: Any) -> QueueInfo:
     name, namespace, length, size, depth, used, leased, delayed, dead, enqueued, settled, paused, first, now = row
-    sent = 0.0
+    since = 0.0
     if first is not None:
         message, _ = _read(first)
-        sent = message.sent if message is not None else 0.0
+        since = message.ready_since if message is not None else 0.0
     return QueueInfo(
         name, namespace, length, size,
         depth=depth, bytes=used, ready=max(0, depth - leased - delayed), leased=leased, delayed=delayed, dead=dead,
-        oldest_age=max(0.0, now - sent) if sent else None, enqueued=enqueued, settled=settled, paused=paused,
+        oldest_age=max(0.0, now - since) if since else None, enqueued=enqueued, settled=settled, paused=paused,
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ class SqliteInspect:
 
     def _oldest_age(self, queue: int) -> float | None:
         sent = [
-            message.sent
+            message.ready_since
             for (body,) in self._db.query(FIRST_READY, (queue,))
             if (message := read(body)) and message.sent
         ]

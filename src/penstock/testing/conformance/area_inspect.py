@@ -63,6 +63,20 @@ async def check_oldest_age(kit: Kit) -> None:
     expect(age is None or age >= 0, f"an age is not negative, but was {age}")
 
 
+async def check_what_was_delayed_is_not_old_when_it_is_due(kit: Kit) -> None:
+    """Or a queue that refuses new work while it has old tasks would refuse it for what was meant to come late."""
+    if not kit.features.delay:
+        return
+    queue = await kit.queue()
+    now = kit.now()
+    await kit.accept(kit.message(queue, sent=now, eta=now + 4 * kit.unit))
+    await kit.pass_time(5 * kit.unit)
+    age = (await info(kit, queue)).oldest_age
+    expect(
+        age is None or age < 4 * kit.unit, f"it is due for one unit, but its age is {age / kit.unit if age else age}"
+    )
+
+
 async def check_peek_takes_nothing(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     ids = await kit.fill(queue, 5)
@@ -215,6 +229,7 @@ async def check_a_damaged_message_is_delivered_as_damage(kit: Kit) -> None:
 CHECKS = (
     check_queues_show_their_bounds_and_counts,
     check_oldest_age,
+    check_what_was_delayed_is_not_old_when_it_is_due,
     check_peek_takes_nothing,
     check_peek_shows_what_waits_and_where,
     check_purge_drops_what_waits,
