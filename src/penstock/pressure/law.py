@@ -20,6 +20,8 @@ HEADROOM = 0.8
 """The part of their time that threads are planned to be busy: above, the wait of what comes unevenly grows fast."""
 DEVIATIONS = 2.33
 """A sum of many times is above its mean by more standard deviations once in a hundred."""
+AIM = 0.95
+"""Of the latency, what a bound aims at: the rest is for what samples do not see, such as the last second's change."""
 CLOSED = 1
 """The bound of a queue that lets nothing in while something is in it."""
 
@@ -89,7 +91,7 @@ def bound(queue: Queue, found: QueueInfo, known: Rate | None) -> int:
         return CLOSED
     if queue.latency is None or known is None:
         return queue.max_length
-    return min(queue.max_length, length(queue.latency, known) + (found.delayed or 0))
+    return min(queue.max_length, length(queue.latency * AIM, known) + (found.delayed or 0))
 
 
 def differs(present: int, wanted: int) -> bool:

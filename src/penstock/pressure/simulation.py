@@ -13,7 +13,7 @@ from random import Random
 
 from msgspec import Struct
 
-from penstock.pressure.law import length, rate
+from penstock.pressure.law import AIM, length, rate
 from penstock.pressure.samples import Window
 
 Service = Callable[[Random, float], float]
@@ -61,7 +61,7 @@ class Governed(Bound):
         self._window.pass_on(self._fresh, 1.0)
         self._fresh = []
         known = rate(self._window.samples.of_queue(""), threads, now)
-        self.tasks = min(self._static, length(self._max_latency, known)) if known else self._static
+        self.tasks = min(self._static, length(self._max_latency * AIM, known)) if known else self._static
 
     def ran(self, seconds: float) -> None:
         self._fresh.append(("", "", seconds, 1.0))

@@ -63,20 +63,20 @@ def stage() -> Iterator[Stage]:
 def test_the_bound_follows_the_samples_of_all_processes(stage: Stage) -> None:
     one, other = stage.process(4, sampled(0.1)), stage.process(4, sampled(0.1))
     stage.pass_seconds(2, one)
-    assert stage.bound == 80
+    assert stage.bound == 76
     stage.pass_seconds(2, one, other)
-    assert stage.bound == 160
+    assert stage.bound == 152
     one.local, other.local = Local(4, sampled(0.4)), Local(4, sampled(0.4))
     stage.pass_seconds(2, one, other)
-    assert stage.bound == 40
+    assert stage.bound == 38
 
 
 def test_threads_that_nobody_tells_of_are_not_counted(stage: Stage) -> None:
     one, other = stage.process(4, sampled(0.1)), stage.process(4, sampled(0.1))
     stage.pass_seconds(2, one, other)
-    assert stage.bound == 160
+    assert stage.bound == 152
     stage.pass_seconds(8, one)
-    assert stage.bound == 80
+    assert stage.bound == 76
 
 
 def test_who_leads_is_replaced(stage: Stage) -> None:
@@ -84,7 +84,7 @@ def test_who_leads_is_replaced(stage: Stage) -> None:
     stage.pass_seconds(2, leader, other)
     other.local = Local(4, sampled(0.2))
     stage.pass_seconds(12, other)
-    assert stage.bound == 40
+    assert stage.bound == 38
 
 
 def test_a_deploy_keeps_the_last_rate_for_the_grace_and_then_the_static_bound(stage: Stage) -> None:
@@ -93,7 +93,7 @@ def test_a_deploy_keeps_the_last_rate_for_the_grace_and_then_the_static_bound(st
     stage.pass_seconds(20)
     new = stage.process(8, [])
     stage.pass_seconds(10, new)
-    assert stage.bound == 160, "known by what the last leader stored"
+    assert stage.bound == 152, "known by what the last leader stored"
     stage.pass_seconds(300, new)
     assert stage.bound == 10_000, "nothing is known any more"
 
@@ -108,7 +108,7 @@ def test_what_others_declare_is_put_right(stage: Stage) -> None:
     stage.pass_seconds(2, one)
     stage.app.engine.run(stage.app.engine.inspect.declare([Queue("mail", 10_000)]))
     stage.pass_seconds(1, one)
-    assert stage.bound == 80
+    assert stage.bound == 76
 
 
 def test_too_old_refuses_what_is_new_and_expires_nothing() -> None:

@@ -58,13 +58,13 @@ def test_the_last_rate_lasts_for_the_grace() -> None:
 
 def test_the_bound_is_the_declared_one_where_nothing_is_known() -> None:
     assert bound(Queue("mail", 500, max_latency=2), found(), None) == 500
-    assert bound(Queue("mail", 500, max_latency=2), found(), Rate(200.0, 8)) == 400
+    assert bound(Queue("mail", 500, max_latency=2), found(), Rate(200.0, 8)) == 380
     assert bound(Queue("mail", 300, max_latency=2), found(), Rate(200.0, 8)) == 300
     assert bound(Queue("mail", 500, max_age=2), found(), Rate(1.0, 8)) == 500
 
 
 def test_what_is_delayed_takes_no_room() -> None:
-    assert bound(Queue("mail", max_latency=2), found(delayed=1_000), Rate(200.0, 8)) == 1_400
+    assert bound(Queue("mail", max_latency=2), found(delayed=1_000), Rate(200.0, 8)) == 1_380
 
 
 def test_too_old_lets_nothing_in() -> None:
