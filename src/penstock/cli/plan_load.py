@@ -12,7 +12,7 @@ from penstock.durations import seconds
 from penstock.errors import ConfigError
 from penstock.pressure import law
 from penstock.pressure.reports import told
-from penstock.pressure.samples import Samples, Times, merged, total
+from penstock.pressure.samples import Samples, Times, merged
 
 SHOWN = 10
 HEADS = ("task", "samples", "mean", "p50", "p99", "share of the time")
@@ -33,7 +33,7 @@ def plan(target: Target, latency: str, rate: str, given: str | None, queue: str 
     """
     patience, per_second = seconds("--latency", latency), _rate(rate)
     samples = Samples() if given is not None else sampled(target)
-    times = total_of(samples, queue)
+    times = samples.of_queue(queue)
     if given is not None:
         times.add(seconds("--time", given))
     found = law.plan(patience, per_second, times)
@@ -63,17 +63,9 @@ def sampled(target: Target) -> Samples:
     return merged(one.samples for one in reports.values())
 
 
-def total_of(samples: Samples, queue: str | None) -> Times:
-    return total(times for (name, _), times in samples if queue in (None, name))
-
-
 def slowest(samples: Samples, queue: str | None) -> list[tuple[str, Times]]:
     """The tasks that take most of the threads' time."""
-    tasks: dict[str, Times] = {}
-    for (name, task), times in samples:
-        if queue in (None, name):
-            tasks.setdefault(task, Times()).merge(times)
-    return sorted(tasks.items(), key=lambda item: item[1].seconds, reverse=True)[:SHOWN]
+    return sorted(samples.of_tasks(queue).items(), key=lambda item: item[1].seconds, reverse=True)[:SHOWN]
 
 
 def text(found: law.Plan, patience: float, per_second: float, times: Times) -> str:

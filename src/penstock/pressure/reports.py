@@ -3,7 +3,7 @@ Pure, apart from `told`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from zlib import crc32
 
 import msgspec
@@ -95,7 +95,3 @@ async def told(coordinator: Coordinator, namespace: str) -> dict[str, Report]:
         value = await coordinator.get(shard_name(namespace, number))
         found |= read(value[0] if value else None)
     return found
-
-
-def queues_of(reports: Iterable[Report]) -> Sequence[str]:
-    return sorted({queue for one in reports for queue in one.queues})

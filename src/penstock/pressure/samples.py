@@ -106,15 +106,16 @@ class Samples(Struct, array_like=True):
     def __iter__(self) -> Iterator[tuple[Key, Times]]:
         return (((queue, task), times) for queue, task, times in self.entries)
 
-    def of_queue(self, queue: str) -> Times:
-        """All tasks of a queue together."""
-        return total(times for (name, _), times in self if name == queue)
+    def of_queue(self, queue: str | None) -> Times:
+        """All tasks of a queue together; `None`: of all queues."""
+        return total(times for (name, _), times in self if queue in (None, name))
 
-    def of_tasks(self) -> dict[str, Times]:
-        """By task, in whichever queue."""
+    def of_tasks(self, queue: str | None) -> dict[str, Times]:
+        """By task, in that queue or in whichever."""
         found: dict[str, Times] = {}
-        for (_, task), times in self:
-            found.setdefault(task, Times()).merge(times)
+        for (name, task), times in self:
+            if queue in (None, name):
+                found.setdefault(task, Times()).merge(times)
         return found
 
 

@@ -82,10 +82,10 @@ def test_merging_adds_and_keeps_what_was_known() -> None:
     one, other = window(("q", "a", 0.1, 1.0)).samples, window(("q", "a", 0.3, 1.0), ("q", "b", 1.0, 2.0)).samples
     before = window(("q", "old", 5.0, 1.0), ("q", "a", 9.0, 1.0)).samples
     both = merged([one, other], before)
-    assert both.of_tasks()["a"].mean == pytest.approx(0.2)
-    assert both.of_tasks()["old"].mean == pytest.approx(5.0)
+    assert both.of_tasks(None)["a"].mean == pytest.approx(0.2)
+    assert both.of_tasks(None)["old"].mean == pytest.approx(5.0)
     assert both.of_queue("other").mean is None
-    assert one.of_tasks()["a"].mean == pytest.approx(0.1), "merging changes nothing of what is merged"
+    assert one.of_tasks(None)["a"].mean == pytest.approx(0.1), "merging changes nothing of what is merged"
 
 
 def test_names_are_bounded() -> None:
