@@ -10,7 +10,7 @@ from penstock.clock import ManualClock
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite.engine import SqliteEngine
-from penstock.engines.sqlite.streams import ROW_BYTES, ROW_PARTS
+from penstock.engines.sqlite.streams import PART_WEIGHT, ROW_BYTES, ROW_PARTS, STREAM_WEIGHT
 from penstock.errors import DecodeError
 from penstock.message import Message
 from penstock.outcome import Outcome, State
@@ -85,11 +85,22 @@ def test_the_oldest_go_when_all_together_are_too_large(
     engine: SqliteEngine, append: Callable[..., None], clock: ManualClock
 ) -> None:
     for number in range(4):
-        append(f"task-{number}", b"x" * (MOST // 3))
+        append(f"task-{number}", b"x" * (MOST // 3 - STREAM_WEIGHT - PART_WEIGHT))
         clock.advance(1)
     reap(engine, clock, 20)
     kept = [engine.run(engine.backend.parts(f"task-{number}", 0, 10)).end for number in range(4)]
     assert kept == [0, 1, 1, 1]
+
+
+def test_parts_of_nothing_are_something_when_there_are_many(
+    engine: SqliteEngine, append: Callable[..., None], clock: ManualClock
+) -> None:
+    for number in range(4):
+        append(f"task-{number}", *[b""] * (MOST // 3 // PART_WEIGHT))
+        clock.advance(1)
+    reap(engine, clock, 20)
+    kept = [engine.run(engine.backend.parts(f"task-{number}", 0, 1)).end for number in range(4)]
+    assert kept[:2] == [0, 0] and kept[3] > 0
 
 
 def test_looking_for_them_costs_nothing_most_of_the_time(engine: SqliteEngine, clock: ManualClock) -> None:
