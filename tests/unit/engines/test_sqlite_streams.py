@@ -124,3 +124,23 @@ def test_damage_is_told(engine: SqliteEngine, append: Callable[..., None]) -> No
     engine.store.db.write(lambda: engine.store.db.execute("UPDATE part SET v = x'c1'"))
     with pytest.raises(DecodeError, match="stored parts are damaged"):
         engine.run(engine.backend.parts("task", 0, 10))
+
+
+def test_an_append_is_looked_up_by_names_only_while_somebody_listens_by_one(
+    engine: SqliteEngine, append: Callable[..., None]
+) -> None:
+    append("chosen", b"1")
+    row = engine.store.row_of("chosen")
+    assert row is not None
+    ears, told = engine.store.ears, list[str]()
+    numbers = ears.add(row, lambda: told.append("number"))
+    names = [ears.add("chosen", lambda: told.append("name")) for _ in range(2)]
+    ears.added(row)
+    assert sorted(told) == ["name", "name", "number"]
+    for ear in (*names, numbers, names[0]):  # one of them twice
+        ear.close()
+    told.clear()
+    last = ears.add("chosen", lambda: told.append("last"))
+    ears.added(row)
+    assert told == ["last"]
+    last.close()
