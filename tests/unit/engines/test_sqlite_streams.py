@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.broker import Accepted, Demand
+from penstock.broker import Accepted, Demand, Duplicate
 from penstock.clock import ManualClock
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite import open_engine
@@ -144,3 +144,13 @@ def test_an_append_is_looked_up_by_names_only_while_somebody_listens_by_one(
     ears.added(row)
     assert told == ["last"]
     last.close()
+
+
+def test_parts_alone_do_not_take_the_id_of_a_call(engine: SqliteEngine, append: Callable[..., None]) -> None:
+    append("chosen", b"of one that was lost")
+    for answer in (Accepted("chosen"), Duplicate("chosen")):
+        assert engine.run(engine.broker.publish([Message(1, "t", b"1", id="chosen")], 1.0)) == [answer]
+    append("another", b"1")
+    assert engine.run(engine.backend.parts("chosen", 0, 10)).end == 0
+    [report] = engine.run(engine.backend.fetch(["chosen"]))
+    assert report.state is State.PENDING

@@ -14,11 +14,12 @@ from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.guards import Guards, marks, repeats
-from penstock.engines.sqlite.ids import lane_of
+from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
+from penstock.engines.sqlite.streams import drop
 from penstock.message import Message, pack
 from penstock.public_ids import PublicIds
 
@@ -247,7 +248,7 @@ class Publisher:
         """Its task is here, or has ended with a result."""
         row = self._ids.number(public)
         if row is None:
-            return self._db.execute("SELECT 1 FROM alias WHERE name = ?", (public,)).fetchone() is not None
+            return self._is_taken(public)
         for table in ("task", "dead"):
             if self._db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (row,)).fetchone():
                 return True
@@ -256,6 +257,19 @@ class Publisher:
         if lane is None or lane[0] <= row < lane[1]:
             return True
         return find(self._db.execute, row) is not None
+
+    def _is_taken(self, name: str) -> bool:
+        """The same of an id that was chosen. Parts alone are no task: they were left by one that is nowhere any more,
+        and give way."""
+        found = self._db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            return False
+        row = found[0]
+        if row >= FIRST_TASK or find(self._db.execute, row) is not None:
+            return True
+        self._db.execute("DELETE FROM alias WHERE id = ?", (row,))
+        drop(self._db.execute, row, row)
+        return False
 
     def _put_again(self, row: int, due: float | None, body: bytes) -> int:
         """A task that was acknowledged before it ran is to be retried: it gets its old place, and so keeps its id."""
