@@ -86,7 +86,10 @@ class Collected(Dropped):
 
 
 class Outgoing:
-    """The parts of one run that are not stored yet. Everything here is guarded by the outbox's lock."""
+    """The parts of one run that are not stored yet. Everything here is guarded by the outbox's lock.
+
+    A time limit may raise its error anywhere in `put`. What it leaves behind, the next call sets right (`Outbox.send`).
+    """
 
     def __init__(self, outbox: Outbox, name: str, key: Key, run: int) -> None:
         """`key` is the task's key where results are kept, `run` the number of the run."""
@@ -94,7 +97,8 @@ class Outgoing:
         self.key, self.run = key, run
         self.waiting: deque[tuple[bytes, str]] = deque()
         self.bytes = 0
-        self.under_way = False
+        self.queued = self.under_way = False
+        """It is in the row of those that have something to send; some of it is being sent."""
         self.error: BaseException | None = None
         self.lost = False
         """Nobody takes them any more: the task has ended elsewhere, or runs again."""
@@ -109,12 +113,14 @@ class Outgoing:
                     f"{self._name}: {len(self.waiting):,} parts wait to be stored, and this would block the loop: "
                     "await self.apublish_partial(…)"
                 )
-            self._block(lambda: not self._is_full())
+            if self._is_full():
+                self._block(lambda: not self._is_full())
             self._add(value, content_type)
 
     async def aput(self, value: bytes, content_type: str) -> None:
         check_parts([(value, content_type)])
-        await self._suspend(lambda: not self._is_full())
+        if self._is_full():
+            await self._suspend(lambda: not self._is_full())
         with self._outbox.lock:
             self._add(value, content_type)
 
@@ -144,7 +150,7 @@ class Outgoing:
         ):
             taken.append(self.waiting.popleft())
             size += len(taken[-1][0])
-        self.bytes -= size
+        self.bytes = self.bytes - size if self.waiting else 0
         return taken
 
     def over(self, error: BaseException | None) -> None:
@@ -156,8 +162,8 @@ class Outgoing:
     def _add(self, value: bytes, content_type: str) -> None:
         self._raise()
         if not self.lost:
-            self.waiting.append((value, content_type))
             self.bytes += len(value)
+            self.waiting.append((value, content_type))
             self._outbox.send(self)
 
     def _raise(self) -> None:
@@ -165,12 +171,13 @@ class Outgoing:
             raise self.error
 
     def _is_full(self) -> bool:
-        return len(self.waiting) >= AHEAD_PARTS or self.bytes >= AHEAD_BYTES
+        return len(self.waiting) >= AHEAD_PARTS or (self.bytes >= AHEAD_BYTES and bool(self.waiting))
 
     def _is_empty(self) -> bool:
         return not self.waiting and not self.under_way
 
     def _block(self, until: Callable[[], bool]) -> None:
+        self._outbox.send(self)
         if not self._outbox.changed.wait_for(until, STALLED):
             raise self._stalled()
 
@@ -181,6 +188,7 @@ class Outgoing:
         deadline = loop.time() + STALLED
         while True:
             with self._outbox.lock:
+                self._outbox.send(self)
                 if until():
                     return
                 changed = loop.create_future()
@@ -225,14 +233,15 @@ class Outbox:
         return Outgoing(self, f"task {task.name}[{request.id}]", stored, request.run)
 
     def send(self, one: Outgoing) -> None:
-        """It has something to send. Under the lock."""
-        if one.under_way or len(one.waiting) > 1:
-            return  # it is in the row, or will be again
-        self._ready.append(one)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="penstock-parts", daemon=True)
-            self._thread.start()
-        self._work.notify()
+        """See that it is in the row, if it has something to send. Under the lock."""
+        if one.waiting and not one.queued and not one.under_way:
+            self._ready.append(one)
+            one.queued = True
+        if self._ready and self._thread is None:
+            thread = threading.Thread(target=self._run, name="penstock-parts", daemon=True)
+            thread.start()
+            self._thread = thread
+        self._work.notify_all()  # one that was interrupted leaves a waiter that waits no more
 
     def _run(self) -> None:
         while True:
@@ -241,15 +250,17 @@ class Outbox:
                     self._thread = None
                     return
                 one = self._ready.popleft()
-                one.under_way = True
+                if one.under_way:
+                    continue  # it was interrupted, and is here twice
+                one.queued, one.under_way = False, True
                 values = one.take()
             added, error = self._append(one, values)
             with self.lock:
                 one.under_way = False
                 if not added:
                     one.over(error)
-                elif one.waiting:
-                    self._ready.append(one)
+                else:
+                    self.send(one)
                 waiters, one.waiters = one.waiters, []
                 self.changed.notify_all()
             for wake in waiters:
@@ -257,6 +268,8 @@ class Outbox:
 
     def _append(self, one: Outgoing, values: Sequence[tuple[bytes, str]]) -> tuple[bool, BaseException | None]:
         """Whether they were added, or why not; `None`: nobody takes them."""
+        if not values:
+            return True, None
         mark, pause = int.from_bytes(os.urandom(8), "big") >> 1, 0.1
         deadline = time.monotonic() + PATIENCE
         results = self._app.results

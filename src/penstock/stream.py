@@ -60,7 +60,10 @@ class Reader(Generic[Y]):
         if not result._noted(report).state.terminal:
             result._check_known(report)
             self._again = False
-            return False
+            if result.at == result.key:
+                return False
+            self._over = report  # a canvas took its place, and what it published itself is read
+            return True
         # It may have published more between the two looks.
         self._turn_to((yield from parts_of(result, self.offset, PAGE)))
         if not self._page:
@@ -86,7 +89,7 @@ class Reader(Generic[Y]):
 
     def _check_end(self) -> None:
         self._close()
-        if self._over is not None and self._over.state is not State.SUCCESS and self._propagate:
+        if self._over is not None and self._over.state in (State.FAILURE, State.REVOKED) and self._propagate:
             raise self._result._error(self._over)
 
     def _subscribed(self, notify: Callable[[], None]) -> Subscription | None:

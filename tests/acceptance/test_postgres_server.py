@@ -309,6 +309,18 @@ def test_an_idle_step_asks_little(postgres_url: str) -> None:
         assert len(asked) <= 2 * 3
 
 
+def test_parts_are_told_by_the_server_and_not_found_by_looking(postgres_url: str) -> None:
+    with opened(f"{postgres_url}?schema=telling") as engine, opened(f"{postgres_url}?schema=telling") as other:
+        [task] = ids(engine, 1)
+        bell = threading.Event()
+        subscription = other.backend.subscribe_parts(task, bell.set)
+        while bell.wait(1.0):  # the looks that follow a subscription
+            bell.clear()
+        assert engine.run(engine.backend.append(task, 0, 1, [(b"1", "json")]))
+        assert bell.wait(3.0), "sooner than the next look of its own"
+        subscription.close()
+
+
 def test_a_frozen_server_is_left_for_another_try(server: PostgresServer) -> None:
     with opened(server.url) as engine:
         ids(engine, 1)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from penstock import (
     ResultTimeout,
     ResultUnavailable,
     SignatureError,
+    SoftTimeLimitExceeded,
     State,
     TaskRevoked,
+    TimeLimitExceeded,
+    chain,
 )
 from penstock.contrib.rehearsal import rehearse
 from penstock.outcome import MOST_PARTS
@@ -131,6 +135,87 @@ def test_a_task_in_the_place_of_another_goes_on_behind_it(app: Penstock) -> None
         tasks.run_all()
         stream = result.stream()
         assert [(value, stream.run) for value in stream] == [("first", 0), ("first", 1), ("first", 2), ("other", 2)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["one server", "two servers"])
+@pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+def test_it_does_not_matter_when_it_is_acknowledged_nor_where_results_are(
+    tmp_path: Path, late: bool, elsewhere: bool
+) -> None:
+    settings: Any = {"result_backend": f"sqlite:///{tmp_path}/results.db"} if elsewhere else {}
+    app = Penstock("streams", broker=f"sqlite:///{tmp_path}/queue.db", durability="process", **settings)
+    begin = threading.Event()
+
+    @app.task(bind=True, acks_late=late, max_retries=1)
+    def twice(self: Any) -> Iterator[int]:
+        assert begin.wait(ANSWER)
+        yield 1
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        yield 2
+
+    with working(app, "solo"):
+        results = [twice.delay(), twice.apply_async(task_id="chosen")]
+        found: list[list[tuple[int, int | None]]] = [[], []]
+
+        def read(number: int) -> None:
+            stream = results[number].stream(timeout=ANSWER)
+            found[number] += [(value, stream.run) for value in stream]
+
+        readers = [threading.Thread(target=read, args=(number,)) for number in range(2)]
+        for reader in readers:
+            reader.start()
+        begin.set()
+        for reader in readers:
+            reader.join(ANSWER)
+    assert found == [[(1, 0), (1, 1), (2, 1)]] * 2
+    app.close()
+
+
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_soft_limit_reaches_a_function_that_only_publishes(app: Penstock, pool: str) -> None:
+    @app.task(bind=True, soft_time_limit=0.3)
+    def endless(self: Any) -> str:
+        try:
+            while True:
+                self.publish_partial("on")
+        except SoftTimeLimitExceeded:
+            self.publish_partial("over")
+            return "in time"
+
+    with working(app, pool):
+        result = endless.delay()
+        assert result.get(timeout=ANSWER) == "in time"
+        assert result.partial() == "over"
+
+
+def test_a_coroutine_ends_at_its_limit_and_keeps_what_it_published(app: Penstock) -> None:
+    @app.task(time_limit=0.2)
+    async def waits() -> AsyncIterator[str]:
+        yield "before"
+        await asyncio.sleep(3600)
+
+    with working(app, "asyncio"):
+        stream = waits.delay().stream(timeout=ANSWER)
+        assert next(stream) == "before"
+        with pytest.raises(TimeLimitExceeded):
+            next(stream)
+
+
+def test_a_canvas_in_the_place_of_a_task_ends_its_stream(app: Penstock) -> None:
+    other = app.task(name="other")(_text)
+
+    @app.task(bind=True)
+    def first(self: Any) -> Iterator[str]:
+        yield "first"
+        raise self.replace(chain(other.si(), other.si()))
+
+    with rehearse(app) as tasks:
+        result = first.delay()
+        tasks.run_one()
+        assert list(result.stream(timeout=ANSWER)) == ["first"]
+        tasks.run_all()
+        assert list(result.stream(timeout=ANSWER)) == ["first"]
 
 
 def test_a_failure_comes_at_the_end(app: Penstock) -> None:

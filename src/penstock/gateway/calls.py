@@ -78,6 +78,17 @@ class Exposed(Struct, frozen=True):
     arguments: Arguments
     """Of JSON, whatever the task's own messages are written in."""
 
+    def message(self, args: Raw, kwargs: Raw, place: str = "") -> Message:
+        """A call as a message, ready to be published. `place` comes before the names of fields. Raises `Refused`."""
+        try:
+            values, named = self.arguments.decode(b"[%b,%b]" % (bytes(args), bytes(kwargs)))
+        except DecodeError as error:
+            raise Refused.fields(culprits(self.arguments.signature, args, kwargs, place, str(error))) from error
+        try:
+            return self.task.app.client.prepare(self.task, values, named)
+        except (TypeError, ConfigError) as error:  # EncodeError is a TypeError
+            raise Refused.field(f"{place}args", str(error)) from error
+
 
 class Callables:
     """The tasks of an app that are exposed. Found when they are asked for: an app may register more."""
@@ -101,20 +112,6 @@ class Callables:
         if made is None or made.task is not task:
             made = self._made[name] = Exposed(task, Arguments(name, task.function, bound=task.bind))
         return made
-
-    def message(
-        self, name: str, scopes: Scopes, args: Raw, kwargs: Raw, place: str = ""
-    ) -> tuple[Task[..., Any], Message]:
-        """The call as a message, ready to be published. `place` comes before the names of fields."""
-        found = self.find(name, scopes)
-        try:
-            values, named = found.arguments.decode(b"[%b,%b]" % (bytes(args), bytes(kwargs)))
-        except DecodeError as error:
-            raise Refused.fields(culprits(found.arguments.signature, args, kwargs, place, str(error))) from error
-        try:
-            return found.task, self._app.client.prepare(found.task, values, named)
-        except (TypeError, ConfigError) as error:  # EncodeError is a TypeError
-            raise Refused.field(f"{place}args", str(error)) from error
 
 
 def culprits(signature: inspect.Signature, args: Raw, kwargs: Raw, place: str, error: str) -> list[tuple[str, str]]:

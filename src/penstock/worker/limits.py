@@ -18,8 +18,7 @@ from penstock.errors import SoftTimeLimitExceeded
 SIGNAL = signal.SIGXCPU
 """Means "CPU time limit exceeded", and next to no program has another use for it."""
 
-ENGINES = ("penstock.engines.", "penstock.partials")
-"""Where no error may come between a lock and its release, or between a commit and its answer."""
+ENGINES = "penstock.engines."
 
 
 class Armed:
@@ -71,7 +70,8 @@ class Armed:
 
 
 def _in_engine(frame: FrameType | None) -> bool:
-    """The function is just now publishing, say; the next call of `fire` finds it elsewhere."""
+    """The function is just now publishing, say. An error there could come between a lock and its release, or between a
+    commit and its answer; the next call of `fire` finds it elsewhere."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith(ENGINES):
             return True

@@ -11,6 +11,7 @@ from typing import Any
 
 import hiredis
 
+from penstock.engines.network.keeping import keep
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.redis import greeting, scripts
 from penstock.engines.redis.faults import PASSING, Broken, NotNow, code_of, translate
@@ -74,7 +75,7 @@ class Link:
                 if deadline.left() <= pause or not self._settings.fails_over:
                     raise
             await asyncio.sleep(pause)
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper = asyncio.create_task(keep(self))
 
     async def close(self) -> None:
         self._closed = True
@@ -84,25 +85,18 @@ class Link:
         self._lose_reader()
         self._drop("the engine was closed")
 
-    async def _keep(self) -> None:
-        """Watch over the connections, and connect anew as long as it takes."""
-        while True:
-            try:
-                reason = await self._watch()
-            except Exception as error:  # who watches must not fall asleep over it
-                reason = str(error)
-            log.warning("%s: %s; looking for the leader", self._settings.public, reason)
-            self._drop(reason)
-            for pause in pauses():
-                await asyncio.sleep(pause)
-                try:
-                    await self._connect()
-                    log.warning("%s: connected again to %s:%d", self._settings.public, *self.place)
-                    break
-                except Exception as error:  # whatever it is, the next try may do
-                    self._trouble = str(error)
+    def lose(self, reason: str) -> None:
+        log.warning("%s: %s; looking for the leader", self._settings.public, reason)
+        self._drop(reason)
 
-    async def _watch(self) -> str:
+    async def reconnect(self) -> None:
+        await self._connect()
+        log.warning("%s: connected again to %s:%d", self._settings.public, *self.place)
+
+    def failed(self, error: Exception) -> None:
+        self._trouble = str(error)
+
+    async def watch(self) -> str:
         """Returns why this connection is of no use any more."""
         wire, listener = self._wire, self._listener
         assert wire is not None and listener is not None

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from msgspec import Struct
 
-LANES = ("prelude", "limiting", "limits", "lanes")
+LANES = ("prelude", "limiting", "lanes", "limits")
 BASE = (*LANES, "keys", "streams", "ending", "revoking")
 VERBS = {
     "publish": ("lone", *BASE, "accepting"),

@@ -7,7 +7,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from penstock.engines.network.patience import Deadline, pauses
+from penstock.engines.network.keeping import keep
+from penstock.engines.network.patience import Deadline
 from penstock.engines.server.faults import translate
 from penstock.engines.server.greeting import GREETING, compare_clocks, hello
 from penstock.engines.server.link import WINDOW, crowded
@@ -43,13 +44,15 @@ class Keeper:
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
         self._trouble = "not connected yet"
+        self._said = ""
+        """What was logged of it as an error."""
         self._window = asyncio.Semaphore(WINDOW)
         self.welcome: Welcome | None = None
 
     async def open(self) -> None:
         """Connect for the first time. Raises `ConfigError`, `AccessRefused` and `BrokerUnavailable`."""
         await self._connect()
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper = asyncio.create_task(keep(self))
 
     async def close(self) -> None:
         self._closed = True
@@ -99,29 +102,22 @@ class Keeper:
 
     # Keeping.
 
-    async def _keep(self) -> None:
-        """Watch over the connection, and connect anew as long as it takes."""
-        while True:
-            try:
-                reason = await self._watch()
-            except Exception as error:  # who watches must not fall asleep over it
-                reason = str(error)
-            log.warning("%s: %s; connecting again", self._settings.public, reason)
-            self._drop(reason)
-            said = ""
-            for pause in pauses():
-                await asyncio.sleep(pause)
-                try:
-                    await self._connect()
-                    log.warning("%s: connected again", self._settings.public)
-                    break
-                except Exception as error:  # whatever it is, the next try may do
-                    self._trouble = str(error).removeprefix(f"{self._settings.public}: ")
-                    if self._trouble != said and isinstance(error, ConfigError):
-                        said = self._trouble
-                        log.error("%s: %s", self._settings.public, said)
+    def lose(self, reason: str) -> None:
+        log.warning("%s: %s; connecting again", self._settings.public, reason)
+        self._said = ""
+        self._drop(reason)
 
-    async def _watch(self) -> str:
+    async def reconnect(self) -> None:
+        await self._connect()
+        log.warning("%s: connected again", self._settings.public)
+
+    def failed(self, error: Exception) -> None:
+        self._trouble = str(error).removeprefix(f"{self._settings.public}: ")
+        if self._trouble != self._said and isinstance(error, ConfigError):
+            self._said = self._trouble
+            log.error("%s: %s", self._settings.public, self._said)
+
+    async def watch(self) -> str:
         """Returns why this connection is of no use any more."""
         wire, welcome = self._wire, self.welcome
         assert wire is not None and welcome is not None

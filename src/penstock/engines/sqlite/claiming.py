@@ -97,11 +97,9 @@ class Claimer:
         number, priority, head, tail, back, claims = lanes[0]
         lane = self._catalog.by_id(number)
         entrance = self._limiters.enter(number, limit) if lane.limited else None
-        if entrance is not None:
-            limit = entrance.most
-            if not limit:
-                return None, 0
-        taken = self._next_range(number, head, tail, back, limit)
+        if entrance is not None and not entrance.most:
+            return None, 0
+        taken = self._next_range(number, head, tail, back, limit if entrance is None else entrance.most)
         if taken.returned and self._drop_revoked(taken.low, taken.high):
             self._skip_revoked(lane, taken, head, tail, back)
             return None, 0

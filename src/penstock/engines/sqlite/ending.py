@@ -74,8 +74,12 @@ class Ending:
         return version
 
     def forget_names(self, low: int, high: int) -> None:
-        """Rows low..high are gone without an outcome."""
-        self._db.execute("DELETE FROM alias WHERE id BETWEEN ? AND ?", (low, high))
+        """Rows low..high are gone without an outcome. Where there are parts, the name leads to them."""
+        self._db.execute(
+            "DELETE FROM alias WHERE id BETWEEN ?1 AND ?2"
+            " AND id NOT IN (SELECT id FROM stream WHERE id BETWEEN ?1 AND ?2)",
+            (low, high),
+        )
 
     def clear(self, low: int, high: int) -> None:
         """Rows low..high are gone: so is what is known of them, but for names and outcomes."""

@@ -19,6 +19,7 @@ from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
+from penstock.engines.sqlite.streams import move
 from penstock.message import Message, pack
 from penstock.public_ids import PublicIds
 
@@ -201,7 +202,7 @@ class Publisher:
     def _refuse_revoked(self, lane: Lane, message: Message, name: str, wake: Wake) -> Answer:
         """The id was revoked before it came: it is accepted, and has ended."""
         row: int = self._db.execute(PARK, (1, lane.id)).fetchone()[0] - 1
-        self._db.execute("INSERT INTO alias VALUES (?, ?)", (name, row))
+        self._name(name, row)
         self._db.execute("DELETE FROM revoked_name WHERE name = ?", (name,))
         self._results.add({row: (message.task, revoked("revoked before it was published", self._now()))}, "")
         wake.results = True
@@ -247,14 +248,19 @@ class Publisher:
         """Its task is here, or has ended with a result."""
         row = self._ids.number(public)
         if row is None:
-            return self._db.execute("SELECT 1 FROM alias WHERE name = ?", (public,)).fetchone() is not None
-        for table in ("task", "dead"):
-            if self._db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (row,)).fetchone():
-                return True
+            named = self._db.execute("SELECT id FROM alias WHERE name = ?", (public,)).fetchone()
+            return named is not None and self.is_here(named[0])  # a name may be left of which there are parts alone
         # A revoked task leaves a hole where new ones are claimed: what is put there would be delivered twice.
         lane = self._db.execute("SELECT head, tail FROM lane WHERE id = ?", (lane_of(row),)).fetchone()
         if lane is None or lane[0] <= row < lane[1]:
             return True
+        return self.is_here(row)
+
+    def is_here(self, row: int) -> bool:
+        """Its task waits, runs, is a dead letter, or has a result. Inside a write transaction."""
+        for table in ("task", "dead"):
+            if self._db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (row,)).fetchone():
+                return True
         return find(self._db.execute, row) is not None
 
     def _put_again(self, row: int, due: float | None, body: bytes) -> int:
@@ -282,9 +288,18 @@ class Publisher:
     def _register(self, message: Message, row: int, *, named: bool) -> None:
         """The rows by which a chosen id or a guard's key is recognised later."""
         if message.id is not None and named:
-            self._db.execute("INSERT INTO alias VALUES (?, ?)", (message.id, row))
+            self._name(message.id, row)
         if message.guards:
             self._guards.register(message.guards, row)
+
+    def _name(self, name: str, row: int) -> None:
+        """`row` has this id from now on, and the parts that came under it before: a task that was acknowledged early
+        is tried again."""
+        self._db.execute("INSERT OR IGNORE INTO alias VALUES (?, ?)", (name, row))
+        if not self._db.changes():
+            (before,) = self._db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()
+            self._db.execute("UPDATE alias SET id = ? WHERE name = ?", (row, name))
+            move(self._db.execute, before, row)
 
 
 def outgoing(batch: Sequence[Message]) -> Outgoing:

@@ -351,7 +351,7 @@ class Store:
         """Inside a write transaction."""
         for row in rows:
             drop(self.db.execute, row, row)
-            if row < FIRST_TASK and not self.has_result(row):
+            if not self.publisher.is_here(row):
                 self.db.execute("DELETE FROM alias WHERE id = ?", (row,))
 
     def watched(self, key: Key) -> Key:

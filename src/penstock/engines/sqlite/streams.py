@@ -114,6 +114,12 @@ def drop(execute: Execute, low: int, high: int) -> None:
     execute("DELETE FROM stream WHERE id BETWEEN ? AND ?", (low, high))
 
 
+def move(execute: Execute, row: int, to: int) -> None:
+    """The parts of `row` are those of another row from now on. Inside a write transaction."""
+    execute("UPDATE part SET id = ?2 WHERE id = ?1", (row, to))
+    execute("UPDATE stream SET id = ?2 WHERE id = ?1", (row, to))
+
+
 def _rows(values: Values) -> Iterator[tuple[list[tuple[bytes, str]], int]]:
     """The parts of each row, and their bytes."""
     some: list[tuple[bytes, str]] = []

@@ -10,6 +10,7 @@ from penstock.errors import AlreadyQueued
 from penstock.gateway.answering import Answer, answer_json
 from penstock.gateway.calls import read_batch
 from penstock.gateway.gateway import Asked, Context
+from penstock.gateway.private_ids import make_private
 from penstock.gateway.problems import Refused, problem, refusal
 from penstock.gateway.repeats import mark
 from penstock.gateway.routes.calling import accepted
@@ -28,11 +29,12 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     if not 1 <= len(calls) <= most:
         raise Refused.field("calls", f"has {len(calls):,} calls; from 1 to {most:,} go into one batch here")
     messages = [
-        context.tasks.message(one.task, caller.scopes, one.args, one.kwargs, f"calls[{place}].")[1]
+        context.tasks.find(one.task, caller.scopes).message(one.args, one.kwargs, f"calls[{place}].")
         for place, one in enumerate(calls)
     ]
     key = asked.request.headers.get("idempotency-key")
     repeats = mark(messages, key, caller.name, features, settings.idempotency, first=1)
+    make_private(app, messages)
     answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]

@@ -6,6 +6,7 @@ from penstock.gateway.answering import Answer, answer_json
 from penstock.gateway.asking import flag, seconds
 from penstock.gateway.calls import read_call
 from penstock.gateway.gateway import Asked, Context
+from penstock.gateway.private_ids import make_private
 from penstock.gateway.repeats import mark
 from penstock.gateway.routes.common import links, read_json, reported, until_end
 from penstock.gateway.scopes import INSPECT, READ
@@ -20,11 +21,12 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
     app, settings, caller = context.app, context.settings, asked.caller
     given = asked.request.arguments(("wait", "async"))
     wait = 0.0 if flag(given, "async") else seconds(given, "wait", settings.wait, settings.max_wait)
-    context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
+    found = context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
     body = read_call((yield from read_json(context, asked)))
-    task, message = context.tasks.message(asked.name, caller.scopes, body.args, body.kwargs)
+    task, message = found.task, found.message(body.args, body.kwargs)
     key = asked.request.headers.get("idempotency-key")
     repeats = mark([message], key, caller.name, app.engine.broker.features, settings.idempotency)
+    make_private(app, [message])
     client = app.client
     result: AsyncResult[object] = yield Step(lambda: client.send(task, message), lambda: client.asend(task, message))
     task_id, here = result.id, links(asked)

@@ -4,97 +4,28 @@ from __future__ import annotations
 
 import functools
 import random
-import threading
-from collections.abc import Callable
 
-from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt
+from penstock.broker import Accepted
+from penstock.delivery import ACK, RELEASE, Dead, RetryAt
 from penstock.errors import MessageTooLarge
-from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Outcome, Parts, State
-from penstock.testing.conformance.expect import HANG, Violation, equal, expect
-from penstock.testing.conformance.kit import Kit
-from penstock.testing.conformance.worker import Worker, success
+from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Outcome, State
+from penstock.testing.conformance.expect import Violation, equal, expect, instance
+from penstock.testing.conformance.kit import PUBLISH_TIMEOUT, Kit
+from penstock.testing.conformance.streaming import (
+    MARKS,
+    Bell,
+    Stream,
+    has_come,
+    look,
+    nothing,
+    running,
+    streams,
+    until,
+)
+from penstock.testing.conformance.worker import success
 
 RESULTS_ARE_KEPT = 24 * 3600.0
 """Seconds for which an engine keeps results that is opened without settings."""
-MARKS = 1 << 63
-
-
-class Bell:
-    """Waits for `notify` of a subscription to parts."""
-
-    def __init__(self) -> None:
-        self._rung = threading.Event()
-
-    def __call__(self) -> None:
-        self._rung.set()
-
-    def wait(self) -> None:
-        """Until it was rung since the last `wait`."""
-        if not self._rung.wait(HANG):
-            raise Violation(f"who waits for parts is not told within {HANG} s")
-        self._rung.clear()
-
-    def rung(self) -> bool:
-        return self._rung.is_set()
-
-    def forget(self) -> None:
-        self._rung.clear()
-
-
-class Stream:
-    """A running task with its parts, as its worker and its readers have them."""
-
-    def __init__(self, kit: Kit, worker: Worker, delivery: Delivery) -> None:
-        self.kit, self.worker, self.delivery = kit, worker, delivery
-        self.id = worker.id_of(delivery)
-        # A worker uses its own handle, and what is shorter there: the engine's key.
-        self._engine = worker.engine if kit.results is kit.engine else kit.results
-        self._key = delivery.key if kit.results is kit.engine else self.id
-
-    async def append(self, *values: bytes, run: int = 0, mark: int | None = None, content_type: str = "json") -> bool:
-        mark = random.randrange(MARKS) if mark is None else mark
-        parts = [(value, content_type) for value in values]
-        return await self.kit.call(self._engine.backend.append(self._key, run, mark, parts), self._engine)
-
-    async def add(self, *values: bytes, run: int = 0) -> None:
-        """An append that must be accepted."""
-        equal(await self.append(*values, run=run), True, f"answer to an append of run {run}")
-
-    async def parts(self, offset: int = 0, limit: int = MOST_PARTS) -> Parts:
-        return await look(self.kit, self.id, offset, limit)
-
-    async def values(self, offset: int = 0, limit: int = MOST_PARTS) -> list[tuple[int, int, bytes]]:
-        return [(part.index, part.run, part.value) for part in (await self.parts(offset, limit)).parts]
-
-    async def ended(self) -> bool:
-        return (await self.parts()).ended
-
-
-async def look(kit: Kit, task_id: str, offset: int = 0, limit: int = MOST_PARTS) -> Parts:
-    return await kit.backend_call(kit.backend.parts(task_id, offset, limit))
-
-
-def nothing(found: Parts, what: str) -> None:
-    """Nothing is known of the task."""
-    equal((found.first, found.end, list(found.parts), found.ended), (0, 0, [], True), what)
-
-
-async def streams(kit: Kit) -> bool:
-    """Whether the engine of the results keeps parts; if not, it must refuse them."""
-    if kit.results.broker.features.streams:
-        return True
-    await kit.refused(kit.backend.append("id", 0, 1, [(b"1", "json")]), "streams", kit.results)
-    await kit.refused(kit.backend.parts("id", 0, 1), "streams", kit.results)
-    return False
-
-
-async def running(kit: Kit, worker: Worker | None = None, queue: str | None = None) -> Stream:
-    """A task that a worker has started."""
-    queue, worker = queue or await kit.queue(), worker or await kit.worker()
-    await kit.fill(queue, 1)
-    delivery = await worker.take_one(queue)
-    worker.start(delivery)
-    return Stream(kit, worker, delivery)
 
 
 async def check_parts_are_kept_in_order(kit: Kit) -> None:
@@ -196,6 +127,29 @@ async def check_acknowledged_before_it_runs(kit: Kit) -> None:
     found = await stream.parts()
     equal((found.end, found.ended), (2, True), "end and ended when its outcome is stored")
     equal(await stream.append(b"2"), False, "answer to an append after that")
+
+
+async def check_acknowledged_early_and_tried_again(kit: Kit) -> None:
+    if not await streams(kit):
+        return
+    queue, worker, chosen = await kit.queue(), await kit.worker(), kit.name("chosen")
+    await kit.accept(kit.message(queue, id=chosen))
+    stream = Stream(kit, worker, await worker.take_one(queue))
+    await worker.finish(stream.delivery)
+    await stream.add(b"0", b"1")
+    [answer] = await kit.call(kit.broker.follow_up([kit.message(queue, id=chosen, retries=1)], PUBLISH_TIMEOUT))
+    instance(answer, Accepted, "answer to a further try of what was acknowledged without an outcome")
+    again = Stream(kit, worker, await worker.take_one(queue))
+    await worker.finish(again.delivery)
+    await again.add(b"2", run=1)
+    found = await look(kit, chosen)
+    wanted = [(0, 0, b"0"), (1, 0, b"1"), (2, 1, b"2")]
+    equal(
+        [(part.index, part.run, part.value) for part in found.parts], wanted, "parts (index, run, value) of both runs"
+    )
+    expect(not found.ended, "a task that is tried again has not ended")
+    await kit.backend_call(kit.backend.store([(chosen, success(kit))]))
+    expect((await look(kit, chosen)).ended, "it has ended when its outcome is stored")
 
 
 async def check_a_later_run_goes_on_after_them(kit: Kit) -> None:
@@ -443,18 +397,6 @@ async def check_told_only_of_what_is_waited_for(kit: Kit) -> None:
     expect(not closed.rung(), "who has left is not told")
 
 
-async def until(kit: Kit, bell: Bell, stream: Stream, wanted: Callable[[Parts], bool]) -> None:
-    """Look each time that the bell rings, until what is there is what is wanted."""
-    while True:
-        await kit.threaded(bell.wait)
-        if wanted(await stream.parts()):
-            return
-
-
-def has_come(end: int, found: Parts) -> bool:
-    return found.end == end
-
-
 CHECKS = (
     check_parts_are_kept_in_order,
     check_a_reader_goes_on_from_its_offset,
@@ -463,6 +405,7 @@ CHECKS = (
     check_parts_stay_with_the_result,
     check_an_outcome_that_is_stored_ends_them,
     check_acknowledged_before_it_runs,
+    check_acknowledged_early_and_tried_again,
     check_a_later_run_goes_on_after_them,
     check_an_earlier_run_adds_nothing,
     check_what_is_repeated_adds_nothing,

@@ -115,7 +115,8 @@ BEGIN
                     AND t.pos < (y.id + 1)::bigint << 45) LIMIT 1));
         END IF;
         -- Not each moment at which one more may go: a few go together, and the lag of the line makes up for it.
-        SELECT least(min(d.due), greatest(closest, now_ + 0.004)) - penstock.now() INTO due FROM penstock.delayed d;
+        closest := CASE WHEN closest IS NOT NULL THEN greatest(closest, now_ + 0.004) END;
+        SELECT least(min(d.due), closest) - penstock.now() INTO due FROM penstock.delayed d;
         oldest := running;
         newest := begun;
         RETURN NEXT;

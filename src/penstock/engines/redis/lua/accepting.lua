@@ -6,6 +6,7 @@ local function take_message()
     local kind = take()
     if kind == 'U' then
       m.guards[i] = { kind, take(), take(), tonumber((take())), take() }
+      m.guards[i].takes_over = m.guards[i][5] == 'replace' or m.guards[i][5] == 'cancel'
     elseif kind ~= 'L' then
       m.guards[i] = { kind, take(), take() }
     else
@@ -19,17 +20,10 @@ local function is_known(id)
   return call('HEXISTS', P .. ':m', id) == 1 or call('HEXISTS', P .. ':o', id) == 1 or call('HEXISTS', P .. ':dm', id) == 1
 end
 
--- Of guards { 'U', key, until, ttl, on conflict }: whether it takes the key from whoever holds it.
-local function takes_over(guard) return guard[5] == 'replace' or guard[5] == 'cancel' end
-
--- A batch as it would be with the messages accepted so far: `fresh` by id, keys `held` (false: free), tasks `gone`.
-local function new_batch()
-  local batch = { fresh = {}, held = {}, gone = {} }
-  function batch.holder(name)
-    if batch.held[name] ~= nil then return batch.held[name] end
-    return call('GET', name)
-  end
-  return batch
+-- Who holds a key, as it would be with the `batch` so far: messages that are `fresh`, keys `held` (false: free), tasks `gone`.
+local function holder_in(batch, name)
+  if batch.held[name] ~= nil then return batch.held[name] end
+  return call('GET', name)
 end
 
 -- The answer to what is known, or held off by a guard. `m.displaced`: what it would displace.
@@ -41,12 +35,12 @@ local function refusal(m, batch)
       if not is_current(key, guard[3]) then return 'f' .. i end
     elseif kind == 'D' then
       local name = P .. ':dd:' .. namespace_of(m.lane) .. '/' .. key
-      local holder = batch.holder(name)
+      local holder = holder_in(batch, name)
       if holder then return 'd' .. holder end
     elseif kind == 'U' then
       local name = unique_key(m.lane, key)
-      local holder = batch.holder(name)
-      if holder and not takes_over(guard) then return 'c' .. i .. ' ' .. holder end
+      local holder = holder_in(batch, name)
+      if holder and not guard.takes_over then return 'c' .. i .. ' ' .. holder end
     end
   end
   batch.fresh[m.id], m.displaced = m, {}
@@ -54,7 +48,7 @@ local function refusal(m, batch)
     if guard[1] == 'D' then batch.held[P .. ':dd:' .. namespace_of(m.lane) .. '/' .. guard[2]] = m.id end
     if guard[1] == 'U' then
       local name = unique_key(m.lane, guard[2])
-      local holder = batch.holder(name)
+      local holder = holder_in(batch, name)
       if holder and holder ~= m.id then revoking().plan_displacement(batch, m, holder) end
       batch.held[name] = m.id
     end
@@ -65,7 +59,7 @@ end
 local function enter(m)
   local queue, uniques = queue_of(m.lane), {}
   for _, guard in ipairs(m.guards) do
-    local holder = guard[1] == 'U' and takes_over(guard) and call('GET', unique_key(m.lane, guard[2]))
+    local holder = guard.takes_over and call('GET', unique_key(m.lane, guard[2]))
     if holder then revoking().displace(holder, guard[5]) end
   end
   for _, guard in ipairs(m.guards) do
@@ -91,7 +85,7 @@ end
 
 -- Accept what follows from work that is here: no bound refuses it.
 local function follow_up(m)
-  local answer = refusal(m, new_batch())
+  local answer = refusal(m, { fresh = {}, held = {}, gone = {} })
   if answer == 'a' then enter(m) end
   return answer
 end

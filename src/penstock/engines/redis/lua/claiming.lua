@@ -34,48 +34,6 @@ local function attempts_of(lane, held)
   return attempts
 end
 
--- Take up to `most` of a limited lane as far as its limiter lets them go; else shut what stands for it.
-local function take_limited(queue, entry, most, room, must)
-  local limits = limits()
-  local name, partitions = limits.limiter_of(queue, entry), P .. ':lp:' .. queue .. '/' .. entry
-  local partition = call('ZRANGE', partitions, 0, 0)[1] or ''
-  local lane = queue .. '/' .. string.sub(entry, 1, 2) .. partition .. string.sub(entry, 3)
-  local limiter, is_known = limits.limiter_at(name)
-  if not is_known then -- forgotten, while this waited
-    local newest = call('ZREVRANGE', P .. ':r:' .. lane, 0, 0)[1]
-    limits.renew(name, newest and call('HGET', P .. ':m', newest) or '')
-    limiter = limits.limiter_at(name)
-  end
-  local leased = call('SCARD', P .. ':ll:' .. name)
-  local likely = math.min(most, limits.decide.likely(limiter, leased, now))
-  if likely < 1 then
-    limits.shut(queue, entry)
-    return lane, {}, {}, 0, false
-  end
-  local held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, likely), room, must)
-  local costs = {}
-  for n, value in ipairs(values) do costs[n] = limits.terms_of(value) end
-  local going, again = limits.decide.admit(limiter, costs, leased, now)
-  local is_shut = going < #values or (limiter.concurrency and leased + going >= limiter.concurrency)
-  if going > 0 then
-    local ids = {}
-    for n = 1, going do ids[n] = held[2 * n - 1] end
-    many('SADD', P .. ':ll:' .. name, ids)
-    limiter.cost = costs[going]
-    limits.keep_limiter(name, limiter)
-  end
-  for n = #values, going + 1, -1 do
-    local place, id = table.remove(held), table.remove(held)
-    call('ZADD', P .. ':r:' .. lane, place, id)
-    bytes = bytes - #table.remove(values)
-  end
-  if not close_if_empty(lane) then
-    call('ZADD', partitions, call('INCR', P .. ':turn'), partition)
-    if is_shut then limits.shut(queue, entry, again) end
-  end
-  return lane, held, values, bytes, full and not is_shut
-end
-
 local function lease(token, worker, lane, held, seconds_long)
   many('HSET', P .. ':h:' .. token, held)
   call('HSET', P .. ':t', token, worker .. ' ' .. lane)
@@ -99,7 +57,7 @@ local function claim(nonce, want)
       local rivals = call('ZCOUNT', lanes, (9 - priority) * 1e15, '(' .. digits((10 - priority) * 1e15))
       local most, lane, held, values, bytes, full = math.ceil(left / rivals), queue .. '/' .. entry
       if string.find(entry, '/', 3, true) then
-        lane, held, values, bytes, full = take_limited(queue, entry, most, room, #taken == 0)
+        lane, held, values, bytes, full = limits().take_some(queue, entry, most, room, #taken == 0, fitting)
       else
         held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, most), room, #taken == 0)
         close_if_empty(lane)

@@ -26,7 +26,7 @@ local function expire_results(most)
     for i, record in ipairs(records) do
       if record then bytes = bytes + #record + #ids[i] + OVERHEAD end
     end
-    if has_parts() then bytes = bytes + streams().expire(ids, records, over) end
+    if call('EXISTS', P .. ':ps') == 1 then bytes = bytes + streams().expire(ids, records, over) end
     if #ids > 0 then many('HDEL', P .. ':o', ids) end
     call('DECRBY', P .. ':ob', bytes)
     gone = gone + #ids
@@ -79,7 +79,7 @@ local function store(ids, records, was_known)
   if #batch > 1 then call('RPUSH', P .. ':od', cmsgpack.pack(batch)) end
   if call('INCRBY', P .. ':ob', bytes) > KEEP_BYTES then expire_results(4) end
   if call('EXISTS', P .. ':in', P .. ':pi', P .. ':ps') > 0 then
-    if has_parts() then streams().unlist(batch) end
+    if call('EXISTS', P .. ':ps') == 1 then streams().unlist(batch) end
     local new_ids, new_records = {}, {}
     for i, id in ipairs(ids) do
       if fresh[i] then new_ids[#new_ids + 1], new_records[#new_records + 1] = id, records[i] end

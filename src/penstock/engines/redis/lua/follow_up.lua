@@ -5,5 +5,5 @@ for i = 1, take_number() do
   if tried == 1 and call('HGET', P .. ':o', m.id) == '' then reopen(m.id, '') end
   answers[i] = follow_up(m)
 end
-conclude()
+write_counts()
 return answers

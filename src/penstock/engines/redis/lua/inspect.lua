@@ -93,5 +93,5 @@ function verbs.drop_dead()
 end
 
 local reply = verbs[verb]()
-conclude()
+write_counts()
 return reply

@@ -11,10 +11,23 @@ local function ring(queue)
   end
 end
 
--- At the end of a script.
-local function conclude()
-  write_counts()
-  if limits_made then limits_made.ring_reopened(ring) end
+local function turn(priority) return (9 - priority) * 1e15 + call('INCR', P .. ':turn') end
+
+-- The queue of a lane, and what stands for it there; if that is limited, its partition, and its namespace and key.
+local function split(lane)
+  local queue, entry = string.match(lane, '^([^/]*/[^/]*)/(.*)$')
+  if not string.find(entry, '/', 3, true) then return queue, entry end
+  local partition, key = string.match(entry, '^./([^/]*)/(.*)$')
+  return queue, string.sub(entry, 1, 1) .. '//' .. key, partition, namespace_of(lane) .. '/' .. key
+end
+
+-- Tasks of one lane are leased no more. (They are, by `lease` in claiming.lua; nothing else counts them.)
+local function unlease(lane, ids)
+  local queue, _, _, name = split(lane)
+  count(queue, 'leased', -#ids)
+  if not name then return end
+  many('SREM', P .. ':ll:' .. name, ids)
+  limits().reopen(name, '+inf')
 end
 
 -- Let tasks wait in their lane for a worker. `pairs` = place, id, place, id…
@@ -67,8 +80,7 @@ end
 -- What is due queues up behind what is ready, in the order of the due times, and what was shut until now is open.
 -- Returns how many were due.
 local function promote(queue, most)
-  local opening = call('ZRANGEBYSCORE', P .. ':shut:' .. queue, '-inf', seconds(now), 'LIMIT', 0, most)
-  if #opening > 0 then limits().reopen_these(queue, opening) end
+  if call('EXISTS', P .. ':shut:' .. queue) == 1 then limits().reopen_due(queue, most) end
   local key = P .. ':due:' .. queue
   local ids = call('ZRANGEBYSCORE', key, '-inf', seconds(now), 'LIMIT', 0, most)
   if #ids == 0 then return 0 end

@@ -6,18 +6,7 @@
 --   :alarm:queue when and whom the next moment wakes
 -- What only limited lanes need is made when it is first needed: to make a function takes as long as a command.
 
-local function turn(priority) return (9 - priority) * 1e15 + call('INCR', P .. ':turn') end
-
--- The queue of a lane, and what stands for it there; if that is limited, its partition, and its namespace and key.
-local function split(lane)
-  local queue, entry = string.match(lane, '^([^/]*/[^/]*)/(.*)$')
-  if not string.find(entry, '/', 3, true) then return queue, entry end
-  local partition, key = string.match(entry, '^./([^/]*)/(.*)$')
-  return queue, string.sub(entry, 1, 1) .. '//' .. key, partition, namespace_of(lane) .. '/' .. key
-end
-
-local limits_made
-local function limits()
+function limits()
   if limits_made then return limits_made end
   local LINGER = 3600 -- seconds for which a limiter without debts is remembered; later, a message that waits tells it again
   local SPARE = 0.02 -- seconds after which others look for what somebody should have woken up for: well within the lag
@@ -75,8 +64,8 @@ local function limits()
     end
   end
 
-  local function reopen_these(queue, entries)
-    for _, entry in ipairs(entries) do
+  local function reopen_due(queue, most)
+    for _, entry in ipairs(call('ZRANGEBYSCORE', P .. ':shut:' .. queue, '-inf', seconds(now), 'LIMIT', 0, most)) do
       unshut(queue, entry)
       open(queue, entry)
     end
@@ -113,36 +102,64 @@ local function limits()
     if old.rate ~= rate or old.burst ~= burst or old.concurrency ~= concurrency then reopen(name, '-inf') end
   end
 
+  -- Take up to `most` of a limited lane as far as its limiter lets them go; else shut what stands for it. `fitting` is that of
+  -- claiming.lua.
+  local function take_some(queue, entry, most, room, must, fitting)
+    local name, partitions = limiter_of(queue, entry), P .. ':lp:' .. queue .. '/' .. entry
+    local partition = call('ZRANGE', partitions, 0, 0)[1] or ''
+    local lane = queue .. '/' .. string.sub(entry, 1, 2) .. partition .. string.sub(entry, 3)
+    local limiter, is_known = limiter_at(name)
+    if not is_known then -- forgotten, while this waited
+      local newest = call('ZREVRANGE', P .. ':r:' .. lane, 0, 0)[1]
+      renew(name, newest and call('HGET', P .. ':m', newest) or '')
+      limiter = limiter_at(name)
+    end
+    local leased = call('SCARD', P .. ':ll:' .. name)
+    local likely = math.min(most, decide.likely(limiter, leased, now))
+    if likely < 1 then
+      shut(queue, entry)
+      return lane, {}, {}, 0, false
+    end
+    local held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, likely), room, must)
+    local costs = {}
+    for n, value in ipairs(values) do costs[n] = terms_of(value) end
+    local going, again = decide.admit(limiter, costs, leased, now)
+    local is_shut = going < #values or (limiter.concurrency and leased + going >= limiter.concurrency)
+    if going > 0 then
+      local ids = {}
+      for n = 1, going do ids[n] = held[2 * n - 1] end
+      many('SADD', P .. ':ll:' .. name, ids)
+      limiter.cost = costs[going]
+      keep_limiter(name, limiter)
+    end
+    for n = #values, going + 1, -1 do
+      local place, id = table.remove(held), table.remove(held)
+      call('ZADD', P .. ':r:' .. lane, place, id)
+      bytes = bytes - #table.remove(values)
+    end
+    if not close_if_empty(lane) then
+      call('ZADD', partitions, call('INCR', P .. ':turn'), partition)
+      if is_shut then shut(queue, entry, again) end
+    end
+    return lane, held, values, bytes, full and not is_shut
+  end
+
   -- At the end of a script: wake whoever waits for what was shut and may still go.
-  local function ring_reopened(ring)
+  local function ring_reopened()
     for queue in pairs(reopened) do
       if call('EXISTS', P .. ':lanes:' .. queue) == 1 then ring(queue) end
     end
   end
 
   limits_made = {
-    terms_of = terms_of,
-    limiter_at = limiter_at,
-    keep_limiter = keep_limiter,
-    limiter_of = limiter_of,
-    decide = decide,
-    shut = shut,
     unshut = unshut,
     reopen = reopen,
-    reopen_these = reopen_these,
     alarm = alarm,
     is_watched = is_watched,
     renew = renew,
+    reopen_due = reopen_due,
+    take_some = take_some,
     ring_reopened = ring_reopened,
   }
   return limits_made
-end
-
--- Tasks of one lane are leased no more. (They are, by `lease` in claiming.lua; nothing else counts them.)
-local function unlease(lane, ids)
-  local queue, _, _, name = split(lane)
-  count(queue, 'leased', -#ids)
-  if not name then return end
-  many('SREM', P .. ':ll:' .. name, ids)
-  limits().reopen(name, '+inf')
 end

@@ -82,6 +82,9 @@ local function count(queue, field, by)
   mine[field] = (mine[field] or 0) + by
 end
 
+local limits, limits_made -- see limits.lua
+
+-- At the end of a script.
 local function write_counts()
   for queue, mine in pairs(counts) do
     for field, by in pairs(mine) do
@@ -89,6 +92,7 @@ local function write_counts()
     end
   end
   counts = {}
+  if limits_made then limits_made.ring_reopened() end
 end
 
 local function know_queue(queue)

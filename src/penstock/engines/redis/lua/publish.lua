@@ -75,7 +75,7 @@ local function publish_plain(groups)
 end
 
 local function publish_each(messages)
-  local answers, batch, sums = {}, new_batch(), {}
+  local answers, batch, sums = {}, { fresh = {}, held = {}, gone = {} }, {}
   for i, m in ipairs(messages) do
     answers[i] = refusal(m, batch)
     if answers[i] == 'a' then
@@ -106,5 +106,5 @@ else
   if #messages == 0 then messages = one_by_one(groups) end
   reply = publish_each(messages)
 end
-conclude()
+write_counts()
 return reply

@@ -161,5 +161,5 @@ function verbs.unattend()
 end
 
 local reply = verbs[verb]()
-conclude()
+write_counts()
 return reply

@@ -57,7 +57,7 @@ local function revoking()
     end
     for _, one in ipairs(uniques) do
       local name = unique_key(lane, one[1])
-      if one[2] ~= 'ttl' and batch.holder(name) == id then batch.held[name] = false end
+      if one[2] ~= 'ttl' and (batch.held[name] or call('GET', name)) == id then batch.held[name] = false end
     end
   end
 

@@ -56,5 +56,5 @@ function verbs.put()
 end
 
 local reply = verbs[verb]()
-conclude()
+write_counts()
 return reply

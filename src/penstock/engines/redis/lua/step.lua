@@ -37,7 +37,8 @@ if take() == '1' then
   taken, is_more = claim(nonce, want)
   local first = is_more and now or math.huge
   for _, queue in ipairs(want.queues) do
-    local opens = tonumber(call('ZRANGE', P .. ':shut:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge
+    -- Whatever is shut was seen by `promote`, or shut by `claim`.
+    local opens = limits_made and tonumber(call('ZRANGE', P .. ':shut:' .. queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     if #taken == 0 and wait > 0 then
       call('ZADD', P .. ':wait:' .. queue, seconds(now + wait), waiter)
       if opens < math.huge then first = math.min(first, limits().alarm(queue, opens, waiter)) end
@@ -49,7 +50,7 @@ if take() == '1' then
   end
   if first < math.huge then due = seconds(first - now) end
 end
-conclude()
+write_counts()
 local settled = table.concat(answers)
 call('SET', memory, settled, 'EX', MEMORY)
 return { settled, taken, due }

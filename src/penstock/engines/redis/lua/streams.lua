@@ -74,5 +74,3 @@ local function streams()
   streams_made = { of = stream_of, keep = keep_stream, drop = drop_parts, expire = expire_parts, unlist = unlist, tell = tell_of_parts }
   return streams_made
 end
-
-local function has_parts() return call('EXISTS', P .. ':ps') == 1 end

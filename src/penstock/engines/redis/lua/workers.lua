@@ -94,5 +94,5 @@ function verbs.list()
 end
 
 local reply = verbs[verb]()
-conclude()
+write_counts()
 return reply
