@@ -19,12 +19,17 @@ if sys.version_info < (3, 12):
 EXAMPLE = Path(__file__).parents[3] / "examples/django_shop"
 
 ORDER = """
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 call_command("migrate", verbosity=0)
 call_command("check", fail_level="WARNING")
 client = Client()
 sent = client.post("/orders", {"customer": "ada"}).json()["receipt"]
+call_command("penstock", "peek", "mail")
+try:
+    call_command("penstock", "peek", "--nonsense")
+except CommandError as error:
+    assert error.returncode == 2
 print(sent, client.get(f"/receipts/{sent}").json()["status"], client.get("/count").json()["count"])
 """
 LOOK = """
@@ -63,7 +68,9 @@ class Shop:
 
 def test_a_receipt_is_sent_by_a_worker(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop")
-    sent, status, counted = shop.python(ORDER)[-1].split()
+    *peeked, last = shop.python(ORDER)
+    sent, status, counted = last.split()
+    assert "shop.tasks.send_receipt" in "".join(peeked)
     assert status == "READY"
     assert "mail" in shop.manage("penstock", "worker", "--burst", "-c", "1")
     receipt = "Thank you, ada! (attempt 1)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import REMAINDER
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("words", nargs="*", help="As on the command line of penstock.")
+        parser.add_argument("words", nargs=REMAINDER, help="As on the command line of penstock.")
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Become penstock: its options are not Django's, and signals are to reach the worker itself."""
