@@ -66,6 +66,14 @@ def flaky(context: TaskContext) -> int:
     return context.attempt
 
 
+def size(text: str) -> int:
+    return len(text)
+
+
+async def size_later(text: str) -> int:
+    return len(text)
+
+
 def fit() -> object:
     return object()
 
@@ -150,6 +158,14 @@ def test_context_and_attempts(queue: Rehearsal) -> None:
     again.refresh()
     assert (again.return_value, again.attempts) == (2, 2)
     assert again.last_attempted_at > again.started_at
+
+
+@pytest.mark.parametrize("function", [size, size_later])
+def test_large_arguments_are_run_and_not_shown(queue: Rehearsal, function: Any) -> None:
+    result = task(function).enqueue("x" * (5 << 20))
+    queue.run_all()
+    found = task(function).get_result(result.id)
+    assert (found.return_value, found.attempts, found.args) == (5 << 20, 1, [])
 
 
 def test_queue_priority_and_time(queue: Rehearsal) -> None:

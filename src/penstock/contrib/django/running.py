@@ -12,7 +12,9 @@ from django.tasks.signals import task_finished, task_started
 from django.utils import timezone
 from django.utils.json import normalize_json
 from msgspec import Struct
+from msgspec.structs import replace
 
+from penstock.errors import MessageTooLarge
 from penstock.request import Request
 
 if TYPE_CHECKING:
@@ -45,7 +47,11 @@ class Run:
     def __call__(self, bound: Any, /, *args: Any, **kwargs: Any) -> Any:
         result = self._begun(bound.request, bound, args, kwargs)
         if keeps_parts(bound.app):
-            bound.publish_partial(_record(bound, result))
+            record = _record(bound, result)
+            try:
+                bound.publish_partial(record)
+            except MessageTooLarge:
+                bound.publish_partial(_without_arguments(record))
         task_started.send(self._backend, task_result=result)
         try:
             value = normalize_json(self.task.func(*self._context(result), *args, **kwargs))
@@ -82,7 +88,11 @@ class AwaitedRun(Run):
     async def __call__(self, bound: Any, /, *args: Any, **kwargs: Any) -> Any:
         result = self._begun(bound.request, bound, args, kwargs)
         if keeps_parts(bound.app):
-            await bound.apublish_partial(_record(bound, result))
+            record = _record(bound, result)
+            try:
+                await bound.apublish_partial(record)
+            except MessageTooLarge:
+                await bound.apublish_partial(_without_arguments(record))
         await task_started.asend(self._backend, task_result=result)
         try:
             value = normalize_json(await self.task.func(*self._context(result), *args, **kwargs))
@@ -112,6 +122,11 @@ def told(error: BaseException, traceback: str) -> TaskError:
 def _record(bound: Any, result: TaskResult) -> Begun:
     sent = bound.request.message.sent
     return Begun(result.args, result.kwargs, sent, bound.app.clock.time(), bound.request.worker)
+
+
+def _without_arguments(record: Begun) -> Begun:
+    """A message may be larger than a part."""
+    return replace(record, args=[], kwargs={})
 
 
 def _succeeded(result: TaskResult, value: Any) -> TaskResult:
