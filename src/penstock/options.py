@@ -6,6 +6,7 @@ frozen struct, which the code reads.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar
@@ -302,7 +303,7 @@ def check_headers(headers: Mapping[Any, Any]) -> None:
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def check_limits(hard: float | None, soft: float | None) -> None:

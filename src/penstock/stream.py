@@ -46,6 +46,8 @@ class Reader(Generic[Y]):
         self._over: Report | None = None
         self._subscription: Subscription | None = None
         self._failed: BrokerError | None = None
+        if type(offset) is not int:
+            raise TypeError(f"offset is the index of a part, a whole number as stream.offset is, not {offset!r}")
 
     def _look(self) -> apart.Plan[bool]:
         """Read the next page; `False`: there is nothing to read now, and the task has not ended."""

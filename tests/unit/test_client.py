@@ -125,6 +125,7 @@ def test_options_of_a_call(clock: ManualClock, options: dict[str, Any], expected
         ({"contdown": 1}, "unknown call option 'contdown'; did you mean 'countdown'"),
         ({"countdown": -1}, "countdown must be at least 0 seconds, not -1"),
         ({"countdown": float("nan")}, "countdown must be"),
+        ({"countdown": 10**400}, "countdown must be"),
         ({"countdown": "5"}, "countdown must be"),
         ({"countdown": 1, "eta": NOW}, "countdown or eta, not both"),
         ({"eta": datetime(2030, 1, 1)}, "has no timezone: give it one"),

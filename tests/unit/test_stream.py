@@ -37,6 +37,12 @@ def told(task: Any, offset: int = 0) -> list[Any]:
     return list(task.stream(offset, timeout=ANSWER))
 
 
+@pytest.mark.parametrize("offset", ["3", None, 1.5])
+def test_an_offset_is_a_whole_number(app: Penstock, offset: Any) -> None:
+    with pytest.raises(TypeError, match=r"offset is the index of a part.*not"):
+        app.AsyncResult("any").stream(offset)
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_every_kind_of_task_publishes(app: Penstock, pool: str) -> None:
     @app.task(bind=True)

@@ -5,6 +5,7 @@ Nothing here talks to anything: a canvas is looked through, checked and publishe
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
@@ -468,7 +469,7 @@ def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas
     kind = data.get("subtask_type") if isinstance(data, Mapping) else None
     fields = _FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None or level > DEEPEST:
-        raise ConfigError(f"not a canvas (of at most {DEEPEST} levels) as plain data: {str(data)[:100]}")
+        raise ConfigError(f"not a canvas (of at most {DEEPEST} levels) as plain data: {reprlib.repr(data):.100}")
     foreign = data.keys() - fields - {"subtask_type", "options", "link", "link_error"}
     if foreign or not fields <= data.keys():
         raise ConfigError(f"a {kind} as plain data has {', '.join(sorted(fields))}; not {', '.join(map(str, foreign))}")
@@ -486,9 +487,14 @@ def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas
         case {"header": header, "body": body}:
             made = chord(part(header), None if body is None else part(body))
         case _:
-            raise ConfigError(f"a {kind} as plain data with fields of other types: {str(data)[:100]}")
+            raise ConfigError(f"a {kind} as plain data with fields of other types: {reprlib.repr(data):.100}")
     options, links, errors = data.get("options", {}), data.get("link", []), data.get("link_error", [])
     if not (isinstance(options, Mapping) and isinstance(links, list) and isinstance(errors, list)):
         raise ConfigError(f"a {kind} as plain data: options is a dict, link and link_error are lists")
+    if not all(isinstance(name, str) for name in (*options, *data.get("kwargs", ()))):
+        raise ConfigError(f"a {kind} as plain data: the names of options and arguments are texts")
     made.options = dict(options)
-    return made.linked(map(part, links), map(part, errors))
+    try:
+        return made.linked(map(part, links), map(part, errors))
+    except TypeError as error:
+        raise ConfigError(f"a {kind} as plain data: {error}") from error

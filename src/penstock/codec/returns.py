@@ -65,4 +65,4 @@ class Returned:
         try:
             return form.decoder(self._annotation)
         except ConfigError as error:
-            raise ConfigError(f"task {self._task!r}, {self._what}: {error}") from error
+            raise ConfigError(f"task {self._task!r}, {self._what.removeprefix('the ')}: {error}") from error

@@ -10,7 +10,7 @@ from penstock.app import Penstock
 from penstock.gateway.answering import Answer, Events
 from penstock.gateway.asking import Request
 from penstock.gateway.gateway import Authenticate, Gateway
-from penstock.gateway.problems import Refused
+from penstock.gateway.problems import too_large, too_slow
 from penstock.gateway.routes import ROUTES
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.steps import Plan, ReadBody, Step, Waiting
@@ -56,7 +56,8 @@ class AsgiGateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_of(scope)
-        talk = _Talk(receive, request, self.gateway.settings.body_timeout)
+        closes = scope.get("http_version", "1.1").startswith("1")  # later versions have no such header
+        talk = _Talk(receive, request, self.gateway.settings.body_timeout, closes)
         plan = self.gateway.answer(request)
         answer: Answer | None = None
         try:
@@ -106,7 +107,7 @@ class AsgiGateway:
 
     async def _send(self, answer: Answer, request: Request, talk: _Talk, send: Send) -> None:
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
-        if talk.unread:
+        if talk.unread and talk.closes:
             headers.append((b"connection", b"close"))
         if answer.events is None and answer.status != 304:
             headers.append((b"content-length", b"%d" % len(answer.body)))
@@ -139,7 +140,8 @@ class AsgiGateway:
 class _Talk:
     """What comes from the client of one request."""
 
-    def __init__(self, receive: Receive, request: Request, timeout: float) -> None:
+    def __init__(self, receive: Receive, request: Request, timeout: float, closes: bool) -> None:
+        self.closes = closes
         self._receive = receive
         self._request = request
         self._timeout = timeout
@@ -189,14 +191,6 @@ class _Talk:
     def close(self) -> None:
         if self._gone is not None:
             self._gone.cancel()
-
-
-def too_large(most: int) -> Refused:
-    return Refused(413, "too-large", f"a body has up to {most:,} bytes here: store the data elsewhere and send its key")
-
-
-def too_slow(seconds: float) -> Refused:
-    return Refused(408, "too-slow", f"the body did not come within {seconds:g} s")
 
 
 def request_of(scope: Scope) -> Request:

@@ -107,3 +107,11 @@ def problem(refused: Refused) -> dict[str, Any]:
 def problem_answer(refused: Refused) -> Answer:
     body = msgspec.json.encode(problem(refused))
     return Answer(refused.status, body, {"content-type": PROBLEM, "cache-control": "no-store", **refused.headers})
+
+
+def too_large(most: int) -> Refused:
+    return Refused(413, "too-large", f"a body has up to {most:,} bytes here: store the data elsewhere and send its key")
+
+
+def too_slow(seconds: float) -> Refused:
+    return Refused(408, "too-slow", f"the body did not come within {seconds:g} s")

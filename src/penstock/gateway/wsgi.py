@@ -9,10 +9,9 @@ from typing import Any
 
 from penstock.app import Penstock
 from penstock.gateway.answering import Answer
-from penstock.gateway.asgi import too_large
 from penstock.gateway.asking import Request
 from penstock.gateway.gateway import Authenticate, Gateway
-from penstock.gateway.problems import Refused
+from penstock.gateway.problems import Refused, too_large
 from penstock.gateway.routes import ROUTES
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.steps import Plan, ReadBody

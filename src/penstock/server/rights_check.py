@@ -165,12 +165,14 @@ class RightsCheck:
 
     def sees(self, key: Key) -> bool:
         """Who may write to a task's queue, or read it, may know what became of the task. Of a task that is elsewhere,
-        and whose result only is kept here, whoever knows its id."""
+        and whose result only is kept here, whoever knows its id: its number here is easily guessed."""
         store = self._space.store
         row = store.ids.number(key) if isinstance(key, str) else key
+        if row is not None and row < FIRST_TASK:
+            return False
         if row is None:
             row = store.row_of(key)
-        if row is None or not FIRST_TASK <= row < 1 << 63:
+        if row is None or row < FIRST_TASK:
             return True
         lane = store.catalog.find(lane_of(row))
         return lane is not None and (self.may(Right.WRITE, lane.queue_name) or self.may(Right.READ, lane.queue_name))

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from penstock.broker import Key
 from penstock.coordinator import WorkerInfo
+from penstock.engines.sqlite.ids import FIRST_TASK
 from penstock.errors import ConfigError, PenstockError
 from penstock.guarding import MAX_KEY
 from penstock.outcome import Outcome, Parts, Progress, Report, State
@@ -171,9 +172,12 @@ def _worked_on(s: ClientSession, key: Key) -> None:
     """What became of a task of ours, those tell who may take it."""
     _seen(s, key)
     row = s.space.store.row_of(key)
-    place = None if row is None else s.space.store.place(row)
-    if place is not None:
-        s.rights.need(Right.READ, "queue", place[1])
+    if row is None or row < FIRST_TASK:
+        return
+    place = s.space.store.place(row)
+    if place is None:  # its number is still to be given, to somebody's task
+        raise ConfigError(f"task {_id(s, key)} is not known here")
+    s.rights.need(Right.READ, "queue", place[1])
 
 
 def _seen(s: ClientSession, key: Key) -> None:

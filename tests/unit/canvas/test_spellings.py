@@ -157,8 +157,13 @@ def deep(levels: int) -> dict[str, Any]:
         ({"subtask_type": "group", "tasks": [], "options": 5}, "options is a dict"),
         ({"subtask_type": "group", "tasks": [5]}, "not a canvas"),
         (deep(DEEPEST + 1), "at most 100 levels"),
+        (deep(10_000), "at most 100 levels"),
+        ({"subtask_type": "group", "tasks": [], "link": [deep(0)]}, "no one value to link to"),
+        ({"subtask_type": "group", "tasks": [], "link_error": [deep(0)]}, "link_error takes a signature"),
+        ({"subtask_type": "group", "tasks": [], "options": {1: 2}}, "names of options"),
+        ({"subtask_type": "Signature", "task": "a", "args": [], "kwargs": {1: 2}, "immutable": False}, "and arguments"),
     ],
-    ids=map(str, range(11)),
+    ids=map(str, range(16)),
 )
 def test_data_that_is_no_canvas(data: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.broker import Accepted, Demand
+from penstock.broker import Accepted, Demand, Duplicate
 from penstock.clock import ManualClock
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite.engine import SqliteEngine
-from penstock.engines.sqlite.streams import ROW_BYTES, ROW_PARTS
+from penstock.engines.sqlite.streams import PART_WEIGHT, ROW_BYTES, ROW_PARTS, STREAM_WEIGHT
 from penstock.errors import DecodeError
 from penstock.message import Message
 from penstock.outcome import Outcome, State
@@ -85,11 +85,22 @@ def test_the_oldest_go_when_all_together_are_too_large(
     engine: SqliteEngine, append: Callable[..., None], clock: ManualClock
 ) -> None:
     for number in range(4):
-        append(f"task-{number}", b"x" * (MOST // 3))
+        append(f"task-{number}", b"x" * (MOST // 3 - STREAM_WEIGHT - PART_WEIGHT))
         clock.advance(1)
     reap(engine, clock, 20)
     kept = [engine.run(engine.backend.parts(f"task-{number}", 0, 10)).end for number in range(4)]
     assert kept == [0, 1, 1, 1]
+
+
+def test_parts_of_nothing_are_something_when_there_are_many(
+    engine: SqliteEngine, append: Callable[..., None], clock: ManualClock
+) -> None:
+    for number in range(4):
+        append(f"task-{number}", *[b""] * (MOST // 3 // PART_WEIGHT))
+        clock.advance(1)
+    reap(engine, clock, 20)
+    kept = [engine.run(engine.backend.parts(f"task-{number}", 0, 1)).end for number in range(4)]
+    assert kept[:2] == [0, 0] and kept[3] > 0
 
 
 def test_looking_for_them_costs_nothing_most_of_the_time(engine: SqliteEngine, clock: ManualClock) -> None:
@@ -113,3 +124,33 @@ def test_damage_is_told(engine: SqliteEngine, append: Callable[..., None]) -> No
     engine.store.db.write(lambda: engine.store.db.execute("UPDATE part SET v = x'c1'"))
     with pytest.raises(DecodeError, match="stored parts are damaged"):
         engine.run(engine.backend.parts("task", 0, 10))
+
+
+def test_an_append_is_looked_up_by_names_only_while_somebody_listens_by_one(
+    engine: SqliteEngine, append: Callable[..., None]
+) -> None:
+    append("chosen", b"1")
+    row = engine.store.row_of("chosen")
+    assert row is not None
+    ears, told = engine.store.ears, list[str]()
+    numbers = ears.add(row, lambda: told.append("number"))
+    names = [ears.add("chosen", lambda: told.append("name")) for _ in range(2)]
+    ears.added(row)
+    assert sorted(told) == ["name", "name", "number"]
+    for ear in (*names, numbers, names[0]):  # one of them twice
+        ear.close()
+    told.clear()
+    last = ears.add("chosen", lambda: told.append("last"))
+    ears.added(row)
+    assert told == ["last"]
+    last.close()
+
+
+def test_parts_alone_do_not_take_the_id_of_a_call(engine: SqliteEngine, append: Callable[..., None]) -> None:
+    append("chosen", b"of one that was lost")
+    for answer in (Accepted("chosen"), Duplicate("chosen")):
+        assert engine.run(engine.broker.publish([Message(1, "t", b"1", id="chosen")], 1.0)) == [answer]
+    # It may be the next try of the task that left them: they are its own from now on.
+    assert engine.run(engine.backend.parts("chosen", 0, 10)).end == 1
+    [report] = engine.run(engine.backend.fetch(["chosen"]))
+    assert report.state is State.PENDING

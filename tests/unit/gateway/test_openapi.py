@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import warnings
 from typing import Any
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from penstock import Penstock, Queue
+from penstock.gateway import GatewaySettings
+from tests import doc_pages
 from tests.unit.gateway.conftest import with_tasks
 from tests.unit.gateway.faces import Face, Reply
 
@@ -45,6 +48,17 @@ def test_tasks_are_described_by_their_types(face: Face) -> None:
 def test_the_document_has_a_tag(face: Face) -> None:
     tag = face.get("/v1/openapi.json").headers["etag"]
     assert face.get("/v1/openapi.json", if_none_match=tag).status == 304
+
+
+def test_the_guide_has_every_setting_and_path(face: Face) -> None:
+    page = doc_pages.DOCS / "guides/gateway.md"
+    documented = doc_pages.rows(page, "Settings")
+    assert list(documented) == list(GatewaySettings.__struct_fields__)
+    for setting, default in documented.items():
+        assert ast.literal_eval(default) == getattr(GatewaySettings(), setting), setting
+    text = page.read_text("utf-8")
+    tasks = {f"/v1/tasks/{name}" for name in face.get("/v1/info").json["tasks"]}
+    assert not [path for path in face.get("/v1/openapi.json").json["paths"].keys() - tasks if path not in text]
 
 
 def operations(face: Face) -> list[Any]:

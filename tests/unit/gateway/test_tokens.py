@@ -51,7 +51,7 @@ def test_a_token_lets_in_until_its_end(file: TokenFile, clock: ManualClock) -> N
 
 def test_what_is_kept_lets_nobody_in(file: TokenFile) -> None:
     token, text = file.add("ada", ["read"])
-    assert text.rpartition("_")[2] not in file.path.read_text()
+    assert text.split("_", 2)[2] not in file.path.read_text()  # a secret may have "_" itself
     assert signed_in(file, f"pst_{token.id}_{token.digest[:43]}") is None
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
 

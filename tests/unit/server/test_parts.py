@@ -11,7 +11,7 @@ from penstock.delivery import Delivery
 from penstock.engines.server import ServerEngine
 from penstock.errors import AccessRefused, ConfigError
 from penstock.message import Message
-from penstock.outcome import Part, Parts
+from penstock.outcome import Outcome, Part, Parts, State
 from penstock.protocol import calls
 from penstock.protocol.replies import Added, Failed, Value
 from penstock.protocol.requests import CallRequest, ListenRequest, UnlistenRequest
@@ -19,6 +19,7 @@ from penstock.server import session
 from penstock.server.access.rights import Permission
 from tests.unit.server.house import House
 
+DONE = Outcome(State.SUCCESS, b"5", 1.0)
 NOTHING = Parts(0, 0, [], ended=True)
 W, R = "w" * 32, "r" * 32
 
@@ -72,6 +73,37 @@ def test_those_add_who_may_run_it_and_those_see_who_may_see_the_result(as_user: 
         found = engine.run(engine.backend.parts(engine.broker.public_id(key), 0, 10))
         assert found == Parts(0, 1, [Part(0, 0, b"5")], ended=False)
     assert bob.run(bob.backend.parts(key, 0, 10)) == NOTHING
+
+
+def test_a_number_that_is_not_given_yet_is_nobodys_to_write_to(as_user: Callable[[str], ServerEngine]) -> None:
+    wes, rea = as_user("wes"), as_user("rea")
+    key = publish(wes)
+    for engine in (wes, rea):
+        with pytest.raises(ConfigError, match="not known here"):
+            append(engine, key + 1)
+        for name in (key + 1, wes.broker.public_id(key + 1)):
+            with pytest.raises(ConfigError, match="not known here"):
+                engine.run(engine.backend.store([(name, DONE)]))
+    assert publish(wes) == key + 1
+    [report] = wes.run(wes.backend.fetch([key + 1]))
+    assert report.state is State.PENDING
+
+
+def test_the_result_of_a_task_that_is_elsewhere_is_for_who_knows_its_id(as_user: Callable[[str], ServerEngine]) -> None:
+    rea, bob = as_user("rea"), as_user("bob")
+    rea.run(rea.backend.store([("elsewhere", DONE)]))
+    append(rea, "running elsewhere")
+    for number in (1, 2):
+        for key in (number, bob.broker.public_id(number)):
+            [report] = bob.run(bob.backend.fetch([key]))
+            assert (report.state, report.outcome) == (State.UNKNOWN, None)
+            assert bob.run(bob.backend.parts(key, 0, 10)) == NOTHING
+            with pytest.raises(ConfigError, match="not known here"):
+                append(bob, key)
+            bob.run(bob.backend.forget([key]))
+    [report] = bob.run(bob.backend.fetch(["elsewhere"]))
+    assert report.outcome == DONE
+    assert append(rea, "running elsewhere", 2)
 
 
 def test_who_listens_is_told_at_once_and_then_once_until_somebody_reads(

@@ -55,6 +55,8 @@ class Ears:
         self._db, self._lookup, self._streams = db, lookup, streams
         self._lock = threading.Lock()
         self._ears: dict[Key, list[Ear]] = {}
+        self._named = 0
+        """How many of them know their task by an id that its caller chose."""
         self._ends: dict[Key, int] = {}
         """The next index of each at the last look."""
 
@@ -62,6 +64,7 @@ class Ears:
         ear = Ear(key, notify, self._drop)
         with self._lock:
             self._ears.setdefault(key, []).append(ear)
+            self._named += isinstance(key, str)
         return ear
 
     def look(self) -> None:
@@ -87,7 +90,7 @@ class Ears:
     def added(self, row: int) -> None:
         """The same of a row, also to those who know it by the id that its caller chose."""
         self.tell(row)
-        if any(isinstance(key, str) for key in self._ears):
+        if self._named:
             names = self._db.read(lambda: self._db.query("SELECT name FROM alias WHERE id = ?", (row,)).fetchall())
             for (name,) in names:
                 self.tell(name)
@@ -103,7 +106,10 @@ class Ears:
 
     def _drop(self, ear: Ear) -> None:
         with self._lock:
-            ears = [one for one in self._ears.get(ear.key, ()) if one is not ear]
+            before = self._ears.get(ear.key, ())
+            ears = [one for one in before if one is not ear]
+            if isinstance(ear.key, str):
+                self._named -= len(before) - len(ears)
             if ears:
                 self._ears[ear.key] = ears
             else:

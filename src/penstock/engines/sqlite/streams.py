@@ -18,6 +18,9 @@ LOOK = 10.0
 AT_ONCE = 256
 """Tasks whose parts are dropped in one transaction."""
 
+STREAM_WEIGHT, PART_WEIGHT = 128, 32
+"""Bytes that a task and each of its parts take besides the values, about: a million empty parts are not nothing."""
+
 Values = Sequence[tuple[bytes, str]]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,7 +82,7 @@ class Streams:
         return found[0] if found else 0
 
     def may_be_stale(self) -> bool:
-        """Whether it is time for `drop_stale`, which reads all rows of `stream`."""
+        """Whether it is time for `stale`, which reads all rows of `stream`."""
         if self._now() - self._looked < LOOK:
             return False
         self._looked = self._now()
@@ -89,10 +92,10 @@ class Streams:
         """Tasks whose parts are to be dropped: those that are not here and left no result, after a while; and the
         oldest, when all parts together are over the bound of results. Inside `Database.read`."""
         rows = [row for (row,) in self._db.query(STALE, (self._now() - self._expires, AT_ONCE))]
-        (size,) = self._db.query("SELECT coalesce(sum(bytes), 0) FROM stream").fetchone()
+        (size,) = self._db.query(f"SELECT coalesce(sum({WEIGHT}), 0) FROM stream").fetchone()
         if size > self._max_bytes:
             for row, weight in self._db.query(
-                "SELECT id, bytes FROM stream ORDER BY at LIMIT ?", (AT_ONCE,)
+                f"SELECT id, {WEIGHT} FROM stream ORDER BY at LIMIT ?", (AT_ONCE,)
             ).fetchall():
                 rows.append(row)
                 size -= weight
@@ -101,6 +104,7 @@ class Streams:
         return rows
 
 
+WEIGHT = f"bytes + {PART_WEIGHT} * (next - first) + {STREAM_WEIGHT}"
 FRESH = (0, 0, 0, 0, -1)
 STALE = """
 SELECT id FROM stream s WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = s.id)
