@@ -171,12 +171,15 @@ class LineWire:
             else:
                 readable = True
         if not readable:
-            self._miss(patience)
+            self._miss(patience, end)
         return readable
 
-    def _miss(self, patience: float) -> None:
-        """Nothing has come for a while: ask, or give it up."""
+    def _miss(self, patience: float, end: float) -> None:
+        """Nothing has come for a while: ask, or give it up. Raises `TimeoutError` at `end`, which comes first: another
+        connection is of no use to who has no time left."""
         now = time.monotonic()
+        if now >= end:
+            raise TimeoutError
         if now - self._heard > patience:
             self.end(f"the broker has not answered for {patience:g} s")
         elif now - max(self._heard, self._pinged) > patience / 2.5:
@@ -330,7 +333,7 @@ class Line:
             try:
                 if self._wire is not None and not self._wire.lost:
                     return self._wire
-                return self._connect()
+                return self._connect(deadline)
             except (ConfigError, BrokerUnavailable) as error:
                 trouble = error
             finally:
@@ -342,13 +345,13 @@ class Line:
             raise trouble or BrokerUnavailable(f"{self._settings.public}: not connected in time")
         raise trouble
 
-    def _connect(self) -> LineWire:
+    def _connect(self, deadline: Deadline) -> LineWire:
         if self._closed:
             raise BrokerUnavailable(f"{self._settings.public}: the engine is closed")
         refused: BaseException | None = None
         for host, port in self._settings.address.hosts:
             try:
-                self._wire = self._greet(host, port)
+                self._wire = self._greet(host, port, max(0.1, min(GREETING, deadline.left())))
                 return self._wire
             except Exception as error:
                 found = translate(error, self._settings.public)
@@ -356,10 +359,10 @@ class Line:
         assert refused is not None
         raise refused
 
-    def _greet(self, host: str, port: int) -> LineWire:
+    def _greet(self, host: str, port: int, patience: float) -> LineWire:
         settings = self._settings
         with contextlib.ExitStack() as undo:
-            connection = _dial(settings, host, port)
+            connection = _dial(settings, host, port, patience)
             undo.callback(connection.close)
             if settings.tls is not None and settings.socket is None:
                 connection = settings.tls.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
@@ -421,14 +424,14 @@ class Line:
             os.close(end)
 
 
-def _dial(settings: Settings, host: str, port: int) -> socket.socket:
+def _dial(settings: Settings, host: str, port: int, patience: float) -> socket.socket:
     if settings.socket is None:
-        connection = socket.create_connection((host, port), GREETING)
+        connection = socket.create_connection((host, port), patience)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(GREETING)
+        connection.settimeout(patience)
         connection.connect(settings.socket)
     except BaseException:
         connection.close()

@@ -98,8 +98,9 @@ class Joint:
         try:
             served = self._write(batch, wake, parked)
         except StoreFull:
-            # What ends work needs space, and is what frees it.
-            if not any(work.finished or work.settle for work in batch) or not self._store.spare.give_up():
+            # What ends work, and what hands it out to be ended, needs space, and is what frees it.
+            steps = any(work.finished or work.settle or work.demand is not None for work in batch)
+            if not steps or not self._store.spare.give_up():
                 raise
             served = self._write(batch, wake, parked)
         for work in batch:
