@@ -96,7 +96,9 @@ def plan(
     if cursor.ended:
         return Spread(name, 0, cursor.next)
     before, messages = cursor.next, _messages(app, signature, islice(items, cursor.next, None), name, cursor.next)
-    limiter, most = Limiter(pace, max(1.0, pace * STEP * 2)), min(app.client.most, 1 + int(pace))
+    # The first goes at once, and no more: whoever is started again and again would feed a burst each time.
+    burst, most = max(1.0, pace * STEP * 2), min(app.client.most, 1 + int(pace))
+    limiter = Limiter(pace, burst, full=clock() + (burst - 1.0) / pace)
     while not cursor.ended:
         admission = admit(limiter, [1.0] * most, 0, clock())
         if admission.count:
