@@ -31,7 +31,9 @@ async def _publish(url: str, count: int) -> float:
     links, keepers = [], []
     for _ in range(CONNECTIONS):
         link = Link(settings.public)
-        keeper = Keeper(settings, link.session, lambda reports: None, lambda wire: None, lambda: None)
+        keeper = Keeper(
+            settings, link.session, lambda reports: None, lambda listener: None, lambda wire: None, lambda: None
+        )
         link.go(keeper)
         await keeper.open()
         links.append(link)
