@@ -323,9 +323,14 @@ class Turns:
             self._put_off = False
             return True
         self._put_off = not self._put_off
-        if not self._put_off:
+        if self._put_off:
+            return False
+        try:
             self._store.db.sync()
-        return not self._put_off
+        except Exception as error:
+            self._failed(error)
+            return False
+        return True
 
     def _reply(self, entry: Entry) -> None:
         try:

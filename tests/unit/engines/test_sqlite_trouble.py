@@ -221,3 +221,20 @@ def test_two_tasks_wake_two_threads_of_one_process(engine: SqliteEngine) -> None
     for thread in threads:
         thread.join()
     assert max(took) < 10
+
+
+def test_after_a_sync_that_failed_none_succeeds(engine: SqliteEngine) -> None:
+    """The kernel may have dropped what it could not write, and tells of it once."""
+    db = engine.store.db
+    works, fails = db._sync, [OSError("no disk")]
+
+    def sync(descriptor: int) -> None:
+        if fails:
+            raise fails.pop()
+        works(descriptor)
+
+    db._sync = sync
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown, match="no disk"):
+            db.sync()
+    assert not fails

@@ -206,6 +206,19 @@ def test_a_call_whose_sync_failed_is_not_answered_as_done(house: House) -> None:
     assert house.broker.broken is not None
 
 
+def test_a_sync_that_fails_before_a_look_ends_the_broker(house: House) -> None:
+    """The look was put off once, and others have committed again meanwhile."""
+    turns = house.broker.space("/").turns
+
+    def look() -> bool:
+        turns._unsynced = turns._put_off = True
+        return turns._may_look()
+
+    break_disk(house)
+    assert not house.do(look)
+    assert house.broker.broken is not None
+
+
 def test_a_result_that_comes_during_a_sync_is_told_after_the_next_one(house: House) -> None:
     db, syncs = house.broker.space("/").store.db, threading.Semaphore(0)
     bare = db.sync

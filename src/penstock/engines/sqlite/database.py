@@ -229,7 +229,8 @@ class Database:
 
     def sync(self) -> None:
         """Make what was committed survive a power cut, if this database is to. Outside of the lock, so that others
-        commit meanwhile and share the sync. Raises `OutcomeUnknown`: it is committed, but may not survive.
+        commit meanwhile and share the sync. Raises `OutcomeUnknown`: it is committed, but may not survive. So it is
+        from the first failure on, since the kernel may have dropped the pages, and tells of that only once.
         """
         if not self.durable:
             return
@@ -243,8 +244,10 @@ class Database:
                 self._wal = self._open_wal()
                 self._sync(self._wal)
         except OSError as error:
-            self._broken = error  # the kernel may have dropped the pages: a second sync would lie
-            raise OutcomeUnknown(f"{self.path}: syncing failed ({error}): it may not survive a power cut") from error
+            self._broken = error
+        broken = self._broken
+        if broken is not None:
+            raise OutcomeUnknown(f"{self.path}: syncing failed ({broken}): it may not survive a power cut") from broken
 
     def check_in_place(self) -> None:
         """Raise `StoreError`, now and at each write from here on, when the file was deleted or replaced: what this
