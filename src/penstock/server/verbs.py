@@ -169,10 +169,12 @@ def parts(s: ClientSession, key: Key, offset: int, limit: int) -> object:
 
 
 def _worked_on(s: ClientSession, key: Key) -> None:
-    """What became of a task of ours, those tell who may take it."""
+    """What became of a task of ours, those tell who may take it; of one that was never seen here, which is elsewhere
+    or still to come, those who work on something here: not who may only publish."""
     _seen(s, key)
     row = s.space.store.row_of(key)
     if row is None or row < FIRST_TASK:
+        s.rights.consumer()
         return
     place = s.space.store.place(row)
     if place is None:  # its number is still to be given, to somebody's task

@@ -89,6 +89,18 @@ def test_a_number_that_is_not_given_yet_is_nobodys_to_write_to(as_user: Callable
     assert report.state is State.PENDING
 
 
+def test_who_may_only_publish_writes_no_result_under_an_id_that_is_still_to_come(
+    as_user: Callable[[str], ServerEngine],
+) -> None:
+    wes = as_user("wes")
+    with pytest.raises(AccessRefused):
+        wes.run(wes.backend.store([("import-0", DONE)]))
+    with pytest.raises(AccessRefused):
+        append(wes, "import-0")
+    answers = wes.run(wes.broker.publish([Message(1, "t", b"1", queue="job", id="import-0")], 5.0))
+    assert answers == [Accepted("import-0")]
+
+
 def test_the_result_of_a_task_that_is_elsewhere_is_for_who_knows_its_id(as_user: Callable[[str], ServerEngine]) -> None:
     rea, bob = as_user("rea"), as_user("bob")
     rea.run(rea.backend.store([("elsewhere", DONE)]))
