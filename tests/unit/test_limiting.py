@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from penstock.limiting import LAG, Limiter, admit, is_spent, opens, renewed
+from penstock.limiting import GRACE, LAG, Limiter, admit, cost_of, has_expired, is_spent, opens, renewed
 from penstock.message import Limit
 
 NOW = 1_700_000_000.0
@@ -104,6 +104,34 @@ def test_never_more_than_the_bound_over_any_stretch() -> None:
 def test_a_pause_earns_a_burst_and_no_more() -> None:
     limiter = admit(Limiter(rate=10.0, burst=3.0), repeat_costs(3), 0, NOW).after
     assert admit(limiter, repeat_costs(50), 0, NOW + 3600).count == 3
+
+
+def test_what_has_expired_takes_nothing() -> None:
+    assert [cost_of(4.0, expires, NOW) for expires in (None, NOW + 0.001, NOW, NOW - 60)] == [4.0, 4.0, 0.0, 0.0]
+
+
+def test_fifty_that_have_expired_go_before_the_one_that_lives() -> None:
+    limiter = Limiter(rate=1 / 60)
+    admission = admit(limiter, [0.0] * 50 + [1.0, 0.0, 1.0], 0, NOW)
+    assert admission.count == 52
+    assert admission.after == admit(limiter, [1.0], 0, NOW).after, "it alone has paid"
+    assert admission.again == pytest.approx(NOW + 60 - LAG, abs=1e-6)
+    assert admit(limiter, [0.0] * 50, 0, NOW).after == limiter
+
+
+def test_what_has_expired_waits_for_no_debt_but_for_a_place() -> None:
+    owing = Limiter(rate=1.0, concurrency=2, full=NOW + 3600)
+    assert admit(owing, [0.0, 0.0, 0.0], 0, NOW).count == 2
+    assert opens(owing, 0.0, 1) == 0.0
+    assert opens(owing, 0.0, 2) is None
+
+
+def test_a_worker_judges_by_the_moment_at_which_the_limit_let_it_go() -> None:
+    assert has_expired(NOW, None, NOW)
+    assert not has_expired(NOW, None, NOW - 0.001)
+    assert has_expired(NOW, NOW, NOW - 3600), "it has not paid, though this clock is late"
+    assert not has_expired(NOW, NOW - 0.001, NOW + 0.5), "it has paid, though this clock is early"
+    assert has_expired(NOW, NOW - 0.001, NOW + GRACE), "it has waited for too long since"
 
 
 def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:

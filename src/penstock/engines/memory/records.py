@@ -50,6 +50,9 @@ class Task:
     terminate: bool = False
     uniques: tuple[Unique, ...] = ()
     limit: Limit | None = None
+    expires: float | None = None
+    let_go: float | None = None
+    """When its limit let it go, while it is leased."""
     progress: Progress | None = None
 
     @property

@@ -137,7 +137,7 @@ def deliver(task: Task) -> Delivery:
     if message is None:
         return Delivery(task.receipt, task.id, None, damage, task.data, task.attempts)
     message.id, message.attempts = task.id, task.attempts
-    return Delivery(task.receipt, task.id, message, attempts=task.attempts)
+    return Delivery(task.receipt, task.id, message, attempts=task.attempts, let_go=task.let_go)
 
 
 def read(data: bytes) -> tuple[Message | None, str | None]:
