@@ -204,7 +204,7 @@ def _effect(effect: Effect, lanes: Lanes) -> list[Part]:
                 effect.value,
                 effect.size,
                 is_json,
-                _lane(then, lanes, limit) + _terms(limit) + b" " + head,
+                _lane(then, lanes, limit) + _terms(limit, then.expires) + b" " + head,
                 tail,
             ]
             return [*args, *message_args(then, _own_id(then), lanes)]
