@@ -69,7 +69,7 @@ def test_a_limit_is_a_lane_and_of_several_messages_the_newest_counts() -> None:
     lanes = {Route("", "default", 5, "", key): lane for lane, key in enumerate(("k", "a"), 3)}
     batch = statements.outgoing([message(guards=(one,)) for one in limited], lanes, range(3), IDS.number)
     assert batch.lanes == [3, 3, 4]
-    assert json.loads(batch.guards or "") == {"1": [["limit", "", "k", 0.5]]}
+    assert json.loads(batch.guards or "") == {"1": [["limit", "", "k", 0.5, None]]}
     assert json.loads(batch.limits or "") == [
         [3, "", "a", None, 1.0, 1, 1.0, False],
         [2, "", "k", 3.0, 4.0, 5, 0.5, True],

@@ -54,7 +54,7 @@ def retry_at(store: Store, task: Task, retry: RetryAt) -> None:
     task.attempts += retry.charge
     if retry.message is not None:
         task.data, task.name = pack(retry.message), retry.message.task
-        task.retries = retry.message.retries
+        task.retries, task.expires = retry.message.retries, retry.message.expires
     if task.revoked:
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement, Verdict
 from penstock.limiting import GRACE, LAG, has_expired
 from penstock.message import Limit, Message
 from penstock.testing.conformance.area_guards import unguarded
-from penstock.testing.conformance.expect import equal, expect, within
+from penstock.testing.conformance.expect import equal, expect, instance, within
 from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.worker import LONG, Worker, bodies
 
@@ -212,6 +214,20 @@ async def check_what_has_expired_has_a_place_until_it_is_discarded(kit: Kit) -> 
     equal(await take_all(worker, queue), [], "what goes when the rate is used up")
 
 
+async def check_what_takes_its_place_expires_when_that_says(kit: Kit) -> None:
+    limit = slowly(kit, kit.name("key"), burst=1.5)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    await kit.accept(*limited(kit, queue, limit, 1, expires=kit.now() + kit.unit))
+    await kit.accept(*limited(kit, queue, replace(limit, cost=0.25), 1))
+    delivery, _ = await take_all(worker, queue)
+    message = instance(delivery.message, Message, "message of a delivery")
+    await worker.finish(delivery, RetryAt(kit.now(), replace(message, expires=None)))
+    await kit.pass_time(kit.unit * 1.5)
+    equal(await take_all(worker, queue), [], "what goes, and costs more than is left, and expires no more")
+
+
 # Concurrency.
 
 
@@ -313,6 +329,7 @@ CHECKS = (
     check_who_lives_pays_beside_what_has_expired,
     check_what_expires_while_it_waits_takes_no_turn,
     check_what_has_expired_has_a_place_until_it_is_discarded,
+    check_what_takes_its_place_expires_when_that_says,
     check_concurrency_counts_what_is_leased,
     check_every_end_of_a_lease_makes_room,
     check_a_lost_lease_makes_room,
