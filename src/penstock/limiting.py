@@ -49,12 +49,15 @@ class Admission(Struct, frozen=True):
 
 def renewed(limiter: Limiter, limit: Limit, now: float) -> Limiter:
     """The limiter with the parameters of a newer message. What has been handed out before is still to be paid, at the
-    new rate."""
+    new rate; but a lower one does not make that take longer than it did, or than a burst does. More than a burst is owed
+    for dear calls, or seems to be when a clock was set back, and would hold up its key for hours. Within a burst no unit
+    is lost, so that releases which name two rates by turns let no more go than the higher one does."""
     full = limiter.full
     if limit.rate is None or limiter.rate is None:
         full = 0.0
     elif limit.rate != limiter.rate and full > now:
-        full = now + (full - now) * limiter.rate / limit.rate
+        owed = full - now
+        full = now + min(owed * limiter.rate / limit.rate, max(owed, limit.burst / limit.rate))
     return Limiter(limit.rate, limit.burst, limit.concurrency, full)
 
 

@@ -143,6 +143,36 @@ def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:
     assert renewed(limiter, Limit("k", rate=1.0, burst=20.0, concurrency=2), NOW) == Limiter(1.0, 20.0, 2, limiter.full)
 
 
+@pytest.mark.parametrize(
+    ("owed", "old", "new", "burst", "wanted"),
+    [
+        (10.0, 10.0, 0.1, 1.0, 10.0),  # 100 units would take 1,000 s, though no more than a burst of 1 may be owed for long
+        (10.0, 10.0, 0.1, 5.0, 50.0),  # of which a burst of 5 takes 50 s
+        (0.3, 10.0, 0.1, 5.0, 30.0),  # within a burst every unit is paid
+        (3600.0, 100.0, 1.0, 1.0, 3600.0),  # the clock was set back by an hour
+        (3600.0, 1.0, 100.0, 1.0, 36.0),
+        (1000.0, 1.0, 2.0, 10.0, 500.0),  # a dear call is paid off at the higher rate
+        (-0.02, 10.0, 0.1, 1.0, -0.02),  # nothing is owed
+    ],
+)
+def test_a_debt_is_paid_at_the_new_rate_but_takes_no_longer_than_it_did_or_a_burst_does(
+    owed: float, old: float, new: float, burst: float, wanted: float
+) -> None:
+    after = renewed(Limiter(old, 1.0, None, NOW + owed), Limit("k", new, burst), NOW)
+    assert after.full - NOW == pytest.approx(wanted, abs=1e-5)
+
+
+def test_two_releases_that_name_two_rates_by_turns_lose_no_debt() -> None:
+    """Of calls that cost no more than a burst: never more goes than the higher rate allows."""
+    limiter, went = Limiter(10.0), 0
+    for turn in range(1000):
+        now = NOW + turn / 100
+        limiter = renewed(limiter, Limit("k", (10.0, 1.0)[turn % 2]), now)
+        admission = admit(limiter, repeat_costs(5), 0, now)
+        limiter, went = admission.after, went + admission.count
+    assert went <= 1 + 10.0 * (10.0 + LAG)
+
+
 def test_what_was_due_while_a_rate_changes_is_not_lost() -> None:
     limiter = Limiter(rate=10.0, full=NOW - 0.02)
     assert renewed(limiter, Limit("k", rate=20.0), NOW).full == NOW - 0.02

@@ -111,7 +111,9 @@ async def decide(limit: Limit, costs: list[float], dice: random.Random, connecti
         now += dice.choice([0.0, 0.001, 0.04, 0.3, 2.0, 20.0])
 
 
-@pytest.mark.parametrize("newer", [Limit("k", 8.0, 2.0), Limit("k", 2.0), Limit("k"), Limit("k", concurrency=2)])
+@pytest.mark.parametrize(
+    "newer", [Limit("k", 8.0, 2.0), Limit("k", 2.0), Limit("k", 0.1, 2.0), Limit("k"), Limit("k", concurrency=2)]
+)
 def test_newer_parameters_renew_the_line_as_the_pure_module_does(
     engine: PostgresEngine, url: str, newer: Limit
 ) -> None:

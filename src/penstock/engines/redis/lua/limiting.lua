@@ -31,7 +31,7 @@ local function limiting()
     if not rate or not limiter.rate then
       full = 0
     elseif rate ~= limiter.rate and full > at then
-      full = at + (full - at) * limiter.rate / rate
+      full = at + math.min((full - at) * limiter.rate / rate, math.max(full - at, burst / rate))
     end
     return { rate = rate, burst = burst, concurrency = concurrency, full = full, cost = limiter.cost }
   end
