@@ -6,9 +6,9 @@ counted, forgotten, or done at a certain moment. Over any stretch of T seconds a
 are handed out, and, while messages wait and somebody asks at least every `LAG` seconds, not less than
 `rate * (T - LAG)`.
 
-What has expired takes nothing, since its worker only discards it: else, where more comes than may go, for long, all that
-goes would be what nobody wants any more. Whether it has is decided once, when it is let go, by the engine's clock. A
-worker that looked at its own some milliseconds later would run what was not paid for, or discard what was.
+What has expired takes nothing, since its worker only discards it: else, where more comes than may go, for long, all
+that goes would be what nobody wants any more. Whether it has is decided once, when it is let go, by the engine's clock.
+A worker that looked at its own some milliseconds later would run what was not paid for, or discard what was.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Admission(Struct, frozen=True):
 
 def renewed(limiter: Limiter, limit: Limit, now: float) -> Limiter:
     """The limiter with the parameters of a newer message. What has been handed out before is still to be paid, at the
-    new rate; but a lower one does not make that take longer than it did, or than a burst does. More than a burst is owed
-    for dear calls, or seems to be when a clock was set back, and would hold up its key for hours. Within a burst no unit
-    is lost, so that releases which name two rates by turns let no more go than the higher one does."""
+    new rate; but a lower one does not make that take longer than it did, or than a burst does. More than a burst is
+    owed for dear calls, or seems to be when a clock was set back, and would hold up its key for hours. Within a burst
+    no unit is lost, so that releases which name two rates by turns let no more go than the higher one does."""
     full = limiter.full
     if limit.rate is None or limiter.rate is None:
         full = 0.0

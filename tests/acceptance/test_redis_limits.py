@@ -101,7 +101,9 @@ def test_the_script_decides_as_the_module_does(engine: RedisEngine) -> None:
             chance.choice([0.0, now, now - 0.02, now + chance.uniform(-1, 100)]) if rate else 0.0,
         )
         leased = chance.choice([0, 0, 1, 4, 5, 60])
-        costs = [chance.choice([1.0, 1.0, 0.1, 0.0, 7.0, chance.uniform(0.01, 50)]) for _ in range(chance.randrange(12))]
+        costs = [
+            chance.choice([1.0, 1.0, 0.1, 0.0, 7.0, chance.uniform(0.01, 50)]) for _ in range(chance.randrange(12))
+        ]
         given = [now, limiter.rate, limiter.burst, limiter.concurrency, limiter.full]
         args = ["" if one is None else repr(one) for one in given]
         wanted = admit(limiter, costs, leased, now)

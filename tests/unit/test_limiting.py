@@ -146,7 +146,13 @@ def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:
 @pytest.mark.parametrize(
     ("owed", "old", "new", "burst", "wanted"),
     [
-        (10.0, 10.0, 0.1, 1.0, 10.0),  # 100 units would take 1,000 s, though no more than a burst of 1 may be owed for long
+        (
+            10.0,
+            10.0,
+            0.1,
+            1.0,
+            10.0,
+        ),  # 100 units would take 1,000 s, though no more than a burst of 1 may be owed for long
         (10.0, 10.0, 0.1, 5.0, 50.0),  # of which a burst of 5 takes 50 s
         (0.3, 10.0, 0.1, 5.0, 30.0),  # within a burst every unit is paid
         (3600.0, 100.0, 1.0, 1.0, 3600.0),  # the clock was set back by an hour

@@ -242,7 +242,10 @@ def limits(batch: Sequence[Message]) -> dict[tuple[str, str], tuple[int, LimitRo
         for limit in message.guards:
             if isinstance(limit, Limit):
                 before = found.get((message.namespace, limit.key))
-                found[message.namespace, limit.key] = n, _row_of(message, limit, before[1] if before is not None else None)
+                found[message.namespace, limit.key] = (
+                    n,
+                    _row_of(message, limit, before[1] if before is not None else None),
+                )
     return found
 
 

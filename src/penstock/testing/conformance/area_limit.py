@@ -182,7 +182,9 @@ async def check_who_lives_pays_beside_what_has_expired(kit: Kit) -> None:
         waiting += [*expired(kit, queue, limit, 3), *limited(kit, queue, limit, 1, b"good%d" % n)]
     await kit.accept(*waiting)
     taken = bodies(await take_all(worker, queue))
-    equal([body for body in taken if b"good" in body], [b"good00", b"good10", b"good20"], "the live ones of a burst of 3")
+    equal(
+        [body for body in taken if b"good" in body], [b"good00", b"good10", b"good20"], "the live ones of a burst of 3"
+    )
     equal(taken[:12], [message.body for message in waiting[:12]], "the order of what goes")
 
 
