@@ -15,7 +15,7 @@ LARGEST = 500
 
 
 def mermaid(canvas: Canvas[Any]) -> str:
-    """Raises `ConfigError` for a canvas that contains itself, is nested too deeply, or too large. No more is checked."""
+    """Raises `ConfigError` for a canvas that contains itself, is nested too deeply, or too large; checks no more."""
     measure(canvas)
     compiler = Compiler()
     compiler.build(canvas, NOTHING, ())

@@ -61,8 +61,8 @@ def measure(canvas: Canvas[Any]) -> None:
             path[-1].tasks += level.tasks
     if level.deep > DEEPEST:
         raise ConfigError(
-            f"this canvas is nested {level.deep:,} levels deep, and it may be {DEEPEST}: what comes one after the other "
-            "is one chain, however long (a | b | c), and what goes at once is one group"
+            f"this canvas is nested {level.deep:,} levels deep, and it may be {DEEPEST}: what comes one after the "
+            "other is one chain, however long (a | b | c), and what goes at once is one group"
         )
     if level.tasks > MOST:
         raise ConfigError(
