@@ -72,6 +72,7 @@ class OrmResults:
 
     def _fields(self, outcome: Outcome, now: float) -> dict[str, Any]:
         return {
+            "task": outcome.task,
             "state": str(outcome.state),
             "value": outcome.value,
             "content_type": outcome.content_type,
@@ -124,7 +125,7 @@ def report(key: str, row: StoredResult | None) -> Report:
         progress = Progress(*row.progress) if row.progress else None
         return Report(key, state, None, None, None, row.retries, None, progress)
     outcome = Outcome(state, bytes(row.value), row.done.timestamp(), row.runtime, row.retries, row.content_type)
-    return Report(key, state, outcome, None, None, outcome.retries)
+    return Report(key, state, outcome, row.task or None, None, outcome.retries)
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
