@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from penstock import apart
@@ -49,7 +50,7 @@ class StoredResultAdmin(admin.ModelAdmin):
 
     @admin.display(description="value")  # type: ignore[untyped-decorator]  # Django has no types
     def shown(self, row: StoredResult) -> str:
-        return shown(row)
+        return format_html("<pre>{}</pre>", shown(row))  # type: ignore[no-any-return]  # Django has no types
 
 
 def shown(row: StoredResult) -> str:
