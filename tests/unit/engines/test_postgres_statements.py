@@ -84,6 +84,14 @@ def test_a_limited_message_that_costs_one_is_as_plain_as_others() -> None:
     assert batch.plain
 
 
+def test_one_that_expires_is_looked_up_where_it_would_pay() -> None:
+    for limit, wanted in ((Limit("k", 2.0), {"1": [["limit", "", "k", 1.0, 12.5]]}), (Limit("k", concurrency=1), None)):
+        lanes = {Route("", "default", 5, "", "k"): 3}
+        batch = statements.outgoing([message(guards=(limit,), expires=12.5)], lanes, [1], IDS.number)
+        assert (None if batch.guards is None else json.loads(batch.guards)) == wanted
+        assert json.loads(batch.limits or "")[0][-1] is (wanted is not None)
+
+
 def test_the_statement_has_no_values_in_its_text() -> None:
     statement = statements.publish(made(message(id="'; DROP TABLE task; --")), "tenant", "soft")
     assert "DROP" not in statement.sql

@@ -38,7 +38,7 @@ class Route(NamedTuple):
 
 
 class LimitRow(NamedTuple):
-    """What messages say of their limit. `varied`: one of them costs something else than 1, or expires."""
+    """What messages say of their limit. `varied`: one of them costs something else than 1, or expires and has a rate."""
 
     key: str
     rate: float | None
@@ -99,7 +99,7 @@ def _looked_up(message: Message, guard: Guard) -> bool:
 
 
 def _varies(message: Message, limit: Limit) -> bool:
-    return limit.cost != 1 or message.expires is not None
+    return limit.cost != 1 or (message.expires is not None and limit.rate is not None)
 
 
 def outgoing(
