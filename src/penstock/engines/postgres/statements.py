@@ -38,7 +38,8 @@ class Route(NamedTuple):
 
 
 class LimitRow(NamedTuple):
-    """What messages say of their limit. `varied`: one of them costs something else than 1, or expires and has a rate."""
+    """What messages say of their limit. `varied`: one of them costs something else than 1, or expires and has a
+    rate."""
 
     key: str
     rate: float | None
