@@ -67,9 +67,6 @@ class Lookup:
         if dead is not None:
             message = _read(dead[0])
             return Report(public, State.FAILURE, None, message.task if message else None, self._queue(row))
-        worker_id = self._starter(row)
-        if worker_id is not None:  # acknowledged before it ran (acks_late=False), and running
-            return Report(public, State.STARTED, None, None, self._queue(row), 0, worker_id, self._progress(row))
         return Report(public, State.UNKNOWN)
 
     def _unseen(self, name: str) -> Report:
@@ -88,14 +85,6 @@ class Lookup:
             if lease is not None and (lease[0], row) in self._registry.started(lease[1]):
                 state, worker = State.STARTED, lease[1]
         return Report(public, state, None, task, self._queue(row), retries, worker, self._progress(row))
-
-    def _starter(self, row: int) -> str | None:
-        for worker in self._registry.files():
-            if any(started == row for _, started in self._registry.started(worker)) and not self._registry.is_dead(
-                worker
-            ):
-                return worker
-        return None
 
     def _queue(self, row: int) -> str | None:
         found = self._db.query(
