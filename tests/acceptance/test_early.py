@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
-
 from penstock import State, WorkerLost
 from penstock.broker import Accepted, Duplicate
-from penstock.errors import ResultError
 from tests.acceptance.processes import wait_until
 from tests.acceptance.sites import Field
 from tests.servers.process import children
@@ -36,6 +33,7 @@ def test_it_is_known_while_it_runs_and_lost_with_its_worker(field: Field) -> Non
     lost = mill.app.AsyncResult(mill.id_of(2), mill.once)
     if field.site.knows_ids:
         error = lost.get(PATIENCE, propagate=False)
+        assert isinstance(error, WorkerLost)
         assert "acks_late=False" in str(error)
         assert mill.app.engine.run(mill.app.engine.coordinator.get(f"started/{lost.id}")) is None
     assert mill.app.AsyncResult(mill.id_of(3), mill.touch).get(PATIENCE) == 3

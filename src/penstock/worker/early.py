@@ -45,8 +45,8 @@ class Early(Protocol):
 
 
 def notes_starts(features: Features) -> bool:
-    """Whether starts are noted, and leases kept."""
-    return features.coordination
+    """Whether starts are noted, and leases kept: a note must go with the end of its run."""
+    return features.coordination and "Put" in features.effects
 
 
 def noteless(settlement: Settlement, task_id: str) -> Settlement:

@@ -83,7 +83,8 @@ def test_a_start_is_noted_until_its_end_is_settled(bench: Bench) -> None:
 
 def test_what_was_started_is_not_started_again(bench: Bench) -> None:
     result = bench.task.delay()
-    assert bench.noted("dead").claim(slot := bench.slot(first := bench.take("dead")), first)
+    slot = bench.slot(first := bench.take("dead"))
+    assert bench.noted("dead").claim(slot, first)
     bench.lose("dead")
     other = bench.slot(second := bench.take())
     assert not bench.noted().claim(other, second)
@@ -102,7 +103,8 @@ def test_what_was_started_is_not_started_again(bench: Bench) -> None:
 
 def test_a_retry_starts_again(bench: Bench) -> None:
     result = bench.task.delay()
-    assert bench.noted().claim(slot := bench.slot(delivery := bench.take()), delivery)
+    slot = bench.slot(delivery := bench.take())
+    assert bench.noted().claim(slot, delivery)
     bench.noted().conclude(slot, Settlement(delivery.receipt, RetryAt(0.0, delivery.message)))
     bench.settle(slot)
     assert bench.note(result.id) is None

@@ -10,7 +10,7 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.registry import Registered
 from penstock.errors import DecodeError
-from penstock.message import Message, unpack
+from penstock.message import Message, start_key, unpack
 from penstock.outcome import Progress, Report, State
 from penstock.public_ids import PublicIds
 
@@ -82,9 +82,13 @@ class Lookup:
             lease = self._db.query(
                 "SELECT token, worker FROM lease WHERE ? BETWEEN lo AND hi ORDER BY token DESC LIMIT 1", (row,)
             ).fetchone()
-            if lease is not None and (lease[0], row) in self._registry.started(lease[1]):
+            if lease is not None and ((lease[0], row) in self._registry.started(lease[1]) or self._is_noted(public)):
                 state, worker = State.STARTED, lease[1]
         return Report(public, state, None, task, self._queue(row), retries, worker, self._progress(row))
+
+    def _is_noted(self, public: str) -> bool:
+        """Its start is in the shared state (see `penstock.worker.early`)."""
+        return self._db.query("SELECT 1 FROM state WHERE key = ?", (start_key(public),)).fetchone() is not None
 
     def _queue(self, row: int) -> str | None:
         found = self._db.query(
