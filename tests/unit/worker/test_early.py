@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from penstock import Penstock, State, WorkerLost
-from penstock.broker import Demand
+from penstock.broker import Demand, Lost
 from penstock.codec import rebuild
 from penstock.commit import FusedCommitter
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement
@@ -101,6 +101,18 @@ def test_what_was_started_is_not_started_again(bench: Bench) -> None:
     assert bench.noted().claim(bench.slot(third := bench.take()), third), "somebody asked for it"
 
 
+def test_while_it_runs_it_has_its_place_in_its_limit(bench: Bench) -> None:
+    lone: Any = bench.app.task(name="lone", acks_late=False, concurrency_limit=1)(lambda: "done")
+    lone.delay_many([()] * 2)
+    slot = bench.slot(delivery := bench.take())
+    assert bench.noted().claim(slot, delivery)
+    more = Demand(("default",), 1, "one")
+    assert bench.engine.run(bench.engine.broker.step([], more)).deliveries == []
+    bench.noted().conclude(slot, bench.runner.succeed(slot, "done", bench.app.clock.monotonic()))
+    bench.settle(slot)
+    bench.take()
+
+
 def test_a_retry_starts_again(bench: Bench) -> None:
     result = bench.task.delay()
     slot = bench.slot(delivery := bench.take())
@@ -123,6 +135,22 @@ def test_who_lost_it_before_does_not_start_and_leaves_no_note(bench: Bench) -> N
     mine = bench.note(result.id)
     assert not bench.noted("asleep").claim(asleep, first)
     assert bench.note(result.id) == mine, "it is not his to take away"
+
+
+def test_who_lost_it_takes_away_no_note_but_his_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = bench.task.delay()
+    slot = bench.slot(delivery := bench.take())
+    put = bench.engine.coordinator.put
+
+    async def extend(*_: object) -> list[Lost]:
+        """His note was found and taken for a run's, and somebody asked for another."""
+        await put(start_key(result.id), b"another's")
+        return [Lost()]
+
+    early = bench.noted()
+    monkeypatch.setattr(bench.engine.broker, "extend", extend)
+    assert not early.claim(slot, delivery)
+    assert bench.note(result.id) == b"another's"
 
 
 def test_what_was_revoked_meanwhile_does_not_start(bench: Bench) -> None:
