@@ -51,6 +51,7 @@ class Acknowledged:
                 if not isinstance(answers[0], Accepted):
                     log.error("task %s[%s] could not be retried: %s", slot.plan.name, request.id, answers[0])
             elif settlement.outcome is not None and self._results is not None:
+                settlement.outcome.task = slot.plan.name
                 self._results.run(self._results.backend.store([(request.id, settlement.outcome)]))
             if isinstance(verdict, Dead):
                 log.warning(

@@ -9,14 +9,15 @@ is acknowledged instead: see `penstock.worker.acknowledged`.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from penstock.broker import Cancelled, Features, Lost
+from penstock.broker import Cancelled, Features, Lease, Lost
 from penstock.clock import Clock
 from penstock.commit import Committer
-from penstock.delivery import RELEASE, Delivery, Settlement
+from penstock.delivery import RELEASE, Delivery, Receipt, Settlement
 from penstock.effects import Put
 from penstock.errors import BrokerError, PenstockError, WorkerLost
 from penstock.message import start_key
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
     from penstock.engine import Engine
     from penstock.worker.run import Runner
+
+OUTAGE = 1.0
+"""Seconds: what a note takes at most counts as time of its task, as back pressure must know it. What takes longer is an
+outage, and no time of the task's."""
 
 T = TypeVar("T")
 log = logging.getLogger("penstock.worker")
@@ -98,26 +103,36 @@ class Noted:
     def _claim(self, slot: Slot, delivery: Delivery) -> Settlement | None:
         """`None`: it may start; else its end."""
         name, task_id = slot.plan.name, slot.request.id
-        key, mine = start_key(task_id), f"{self._worker} {delivery.receipt!r}".encode()
-        if not self._note(key, mine):
+        before, slot.started = slot.started, math.inf  # no time limit runs out while it waits for the engine
+        try:
+            lease = self._begin(start_key(task_id), delivery.receipt)
+        finally:
+            now = self._monotonic()
+            slot.started = before if now - before < OUTAGE else now
+        if lease is None:
             error = WorkerLost("its worker died, or lost it, while it ran; with acks_late=False it is not run again")
             log.error("task %s[%s]: %s", name, task_id, error)
-            return self._runner.give_up(slot, delivery, error, self._monotonic())
-        # Who had lost it before the note was there may have missed a run by somebody else, with its note.
-        [lease] = self._until_known(lambda: self._run(self._broker.extend([delivery.receipt], self._lease)))
+            return self._runner.give_up(slot, delivery, error, now)
         if isinstance(lease, Lost):
             log.warning("task %s[%s] is not started: it was lost before", name, task_id)
-            self._until_known(lambda: self._erase(key, mine))
             return Settlement(delivery.receipt, RELEASE)
         if isinstance(lease, Cancelled):
-            return self._runner.revoke(slot, delivery, self._monotonic())
+            return self._runner.revoke(slot, delivery, now)
         return None
+
+    def _begin(self, key: str, receipt: Receipt) -> Lease | None:
+        """Note the start. The lease as it was after that; `None`: somebody else's start is noted."""
+        mine = f"{self._worker} {receipt!r}".encode()
+        if not self._until_known(lambda: self._note(key, mine)):
+            return None
+        # Who had lost it before the note was there may have missed a run by somebody else, with its note.
+        [lease] = self._until_known(lambda: self._run(self._broker.extend([receipt], self._lease)))
+        if isinstance(lease, Lost):
+            self._until_known(lambda: self._erase(key, mine))
+        return lease
 
     def _note(self, key: str, mine: bytes) -> bool:
         """Whether the note that is there now is ours: the first one stays."""
-        return self._until_known(lambda: self._try_to_note(key, mine))
-
-    def _try_to_note(self, key: str, mine: bytes) -> bool:
         if self._run(self._coordinator.put(key, mine, 0)) is not None:
             return True
         # It may be ours, from a try that was not answered.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from penstock.effects import Put
 from penstock.engines import memory
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown
 from penstock.message import VERSION, Message, start_key
+from penstock.outcome import Outcome
 from penstock.queue import Queue
 from penstock.worker.acknowledged import Acknowledged
 from penstock.worker.early import Noted, early_of
@@ -193,6 +195,26 @@ def test_an_answer_that_did_not_come_is_asked_for_again(
     assert flaky.left == 0
 
 
+def test_an_outage_is_no_time_of_the_tasks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a time limit run out in it."""
+    seen: list[float] = []
+    bench.task.delay()
+    slot = bench.slot(delivery := bench.take())
+    prepared, put = slot.started, bench.engine.coordinator.put
+
+    async def slow(*args: Any) -> Any:
+        seen.append(slot.started)
+        return await put(*args)
+
+    monkeypatch.setattr(bench.engine.coordinator, "put", slow)
+    early = bench.noted()
+    assert early.claim(slot, delivery)
+    assert (seen, slot.started) == ([math.inf], prepared)
+    slot.started = prepared - 60.0
+    assert early.claim(slot, delivery), "his own note is no reason"
+    assert slot.started >= prepared
+
+
 def test_who_stops_in_an_outage_hands_it_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.task.delay()
     slot = bench.slot(delivery := bench.take())
@@ -246,14 +268,18 @@ def test_a_broker_without_state_is_told_that_it_is_done(monkeypatch: pytest.Monk
     assert not early.claim(slot, delivery), "its lease is gone"
 
 
-def test_a_retry_is_admitted_into_a_full_queue() -> None:
+def test_what_was_acknowledged_is_retried_and_stored_apart() -> None:
+    """Also into a full queue."""
     engine = memory.open_engine()
     early = Acknowledged(engine, engine, FusedCommitter(engine.broker))
     message = Message(VERSION, "once", b"[]")
     engine.run(engine.inspect.declare([Queue("default", max_length=1)]))
     engine.run(engine.broker.publish([message], 5.0))
-    slot = cast(Slot, SimpleNamespace(request=SimpleNamespace(id="again", key="again")))
+    request, plan = SimpleNamespace(id="again", key="again"), SimpleNamespace(name="once")
+    slot = cast(Slot, SimpleNamespace(request=request, plan=plan))
     early.conclude(slot, Settlement((1, 1), RetryAt(0.0, message)))
     assert engine.run(engine.broker.depth("default")) == 2
-    early.conclude(slot, Settlement((1, 1), ACK))
+    early.conclude(slot, Settlement((1, 1), ACK, Outcome(State.SUCCESS, b"1", 0.0)))
+    [report] = engine.run(engine.backend.fetch(["again"]))
+    assert (report.state, report.task) == (State.SUCCESS, "once")
     engine.close()

@@ -81,9 +81,9 @@ def test_it_is_known_and_waited_for(app: Penstock, pool: str) -> None:
         for reader in readers:
             reader.join(ANSWER)
         assert sorted(found, key=str) == [[0, 1], "done", "done"]
-        assert (result.retries, app.engine.run(app.engine.coordinator.get("started/chosen"))) == (1, None)
-        result.forget()
-        assert result.state is State.UNKNOWN
+    assert (result.retries, app.engine.run(app.engine.coordinator.get("started/chosen"))) == (1, None)
+    result.forget()
+    assert result.state is State.UNKNOWN
 
 
 def test_the_thread_of_a_solo_worker_is_left_without_a_request(app: Penstock) -> None:
