@@ -221,12 +221,12 @@ async def check_what_takes_its_place_expires_when_that_says(kit: Kit) -> None:
     if await unguarded(kit, limit):
         return
     queue, worker = await kit.queue(), await kit.worker()
-    await kit.accept(*limited(kit, queue, limit, 1, expires=kit.now() + kit.unit))
+    # Nothing is left for one that costs 1, but the limit is not closed.
+    await kit.accept(*expired(kit, queue, limit, 1), *limited(kit, queue, limit, 1))
     await kit.accept(*limited(kit, queue, replace(limit, cost=0.25), 1))
-    delivery, _ = await take_all(worker, queue)
+    delivery, _, _ = await take_all(worker, queue)
     message = instance(delivery.message, Message, "message of a delivery")
     await worker.finish(delivery, RetryAt(kit.now(), replace(message, expires=None)))
-    await kit.pass_time(kit.unit * 1.5)
     equal(await take_all(worker, queue), [], "what goes, and costs more than is left, and expires no more")
 
 
