@@ -1,0 +1,114 @@
+-- Making room in a full queue, as penstock/shedding.py has it; made when it is first needed.
+local shedding_made
+local function shedding()
+  if shedding_made then return shedding_made end
+  local MOST = 10000 -- tasks that one publish sheds
+  local LANES = 256 -- lanes that are looked at; where priorities matter, of each
+  local VAIN = 1000 -- tasks that are looked at, and spared
+  local MANY = 100
+  local NODE = '^' .. string.rep('[0-9a-f]', 32) .. '%.(.*)$'
+
+  local function is_spared(id, value)
+    local node = string.match(id, NODE)
+    if node and (node == 'begin' or (#node < 10 and string.find(node, '^%d+$'))) then return true end
+    local extras = extra(id)
+    if extras.r or (extras.a or 0) > 0 then return true end
+    local is_whole, m = pcall(cmsgpack.unpack, string.sub(value, string.find(value, ' ', 1, true) + 1))
+    if not is_whole or type(m) ~= 'table' then return false end
+    local retries, attempts, options, headers = tonumber(m[11]), tonumber(m[12]), m[15], m[16]
+    return (retries or 0) > 0
+      or (attempts or 0) > 0
+      or (type(options) == 'table' and options[7] ~= nil)
+      or (type(headers) == 'table' and headers['penstock-snoozes'] ~= nil)
+  end
+
+  -- The lanes of these priorities that have something, open or shut.
+  local function lanes_of(queue, lowest, highest)
+    local lanes = {}
+    local function add(entry)
+      local names = { entry }
+      if string.find(entry, '/', 3, true) then
+        local most = LANES - #lanes
+        names = most > 0 and call('ZRANGE', P .. ':lp:' .. queue .. '/' .. entry, 0, most - 1) or {}
+        for i, partition in ipairs(names) do names[i] = string.sub(entry, 1, 2) .. partition .. string.sub(entry, 3) end
+      end
+      for _, name in ipairs(names) do lanes[#lanes + 1] = { name = queue .. '/' .. name, from = 0, step = 1, at = 1, found = {} } end
+    end
+    local first, last = digits((9 - highest) * 1e15), '(' .. digits((10 - lowest) * 1e15)
+    for _, entry in ipairs(call('ZRANGEBYSCORE', P .. ':lanes:' .. queue, first, last, 'LIMIT', 0, LANES)) do add(entry) end
+    for _, entry in ipairs(call('ZRANGE', P .. ':shut:' .. queue, 0, LANES - 1)) do
+      local priority = tonumber(string.sub(entry, 1, 1))
+      if priority >= lowest and priority <= highest then add(entry) end
+    end
+    return lanes
+  end
+
+  -- The place of the next task of a lane.
+  local function place_in(lane, newest)
+    if lane.at > #lane.found and not lane.over then
+      local last = lane.from + lane.step - 1
+      lane.found = call(newest and 'ZREVRANGE' or 'ZRANGE', P .. ':r:' .. lane.name, lane.from, last, 'WITHSCORES')
+      lane.over = #lane.found < 2 * lane.step
+      lane.from, lane.step, lane.at = last + 1, MANY, 1
+    end
+    return tonumber(lane.found[lane.at + 1])
+  end
+
+  -- The lane whose next task is the oldest, or the newest.
+  local function next_lane(lanes, newest)
+    local found, best
+    for _, lane in ipairs(lanes) do
+      local place = place_in(lane, newest)
+      if place and (not best or (newest and place > best) or (not newest and place < best)) then
+        found, best = lane, place
+      end
+    end
+    return found
+  end
+
+  -- Which tasks make room for so many tasks and bytes, of `priority`; nil: none can. Those of `gone` go anyway.
+  local function plan(queue, policy, tasks, bytes, priority, gone)
+    local by_priority = policy == 'shed-lowest-priority'
+    local victims, vain = {}, 0
+    for rank = 0, by_priority and priority - 1 or 0 do
+      local lanes = lanes_of(queue, rank, by_priority and rank or 9)
+      while tasks > 0 or bytes > 0 do
+        local lane = next_lane(lanes, by_priority)
+        if not lane then break end
+        local id = lane.found[lane.at]
+        lane.at = lane.at + 2
+        local value = not gone[id] and call('HGET', P .. ':m', id)
+        if value and not is_spared(id, value) then
+          victims[#victims + 1] = { lane = lane.name, id = id, value = value }
+          tasks, bytes = tasks - 1, bytes - #value
+        else
+          vain = vain + 1
+        end
+        if vain > VAIN or #victims > MOST then return nil end
+      end
+    end
+    return tasks <= 0 and bytes <= 0 and victims or nil
+  end
+
+  -- Move them to the dead letters; `mark` says why, for who reads it (see shed_marks.py).
+  local function shed(queue, victims, mark)
+    local lanes = {}
+    for _, one in ipairs(victims) do
+      local mine = lanes[one.lane] or { ids = {}, values = {}, attempts = {}, records = {} }
+      local n = #mine.ids + 1
+      mine.ids[n], mine.values[n], mine.attempts[n] = one.id, one.value, 0
+      mine.records[n] = 'S' .. seconds(now) .. ' ' .. mark .. ' ' .. one.lane
+      lanes[one.lane] = mine
+    end
+    for lane, mine in pairs(lanes) do
+      many('ZREM', P .. ':r:' .. lane, mine.ids)
+      close_if_empty(lane)
+      bury(lane, mine.ids, mine.values, mine.attempts, mark, mine.records)
+    end
+    count(queue, 'ready', -#victims)
+    count(queue, 'shed', #victims)
+  end
+
+  shedding_made = { plan = plan, shed = shed }
+  return shedding_made
+end
