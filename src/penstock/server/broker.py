@@ -47,7 +47,12 @@ log = logging.getLogger("penstock.broker")
 
 def features_of(durability: str) -> Features:
     """What a broker keeps: the embedded engine's, and publishers that are made to wait."""
-    return replace(features(durability), engine="penstock", blocks=True, max_message=MAX_MESSAGE - ENVELOPE)
+    return replace(
+        features(durability),
+        engine="penstock",
+        overflow=frozenset({"reject", "block"}),
+        max_message=MAX_MESSAGE - ENVELOPE,
+    )
 
 
 class Hot(Struct, forbid_unknown_fields=True):

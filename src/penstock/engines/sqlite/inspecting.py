@@ -65,7 +65,7 @@ class SqliteInspect:
         # Ranges still count what was revoked or purged, until a claim passes it.
         ready = min(ready, depth - delayed)
         counts = [*bounds, depth, size, ready, depth - delayed - ready, delayed, dead]
-        values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused))
+        values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused), 0)
         return QueueInfo(**dict(zip(names, values, strict=True)))
 
     def _oldest_age(self, queue: int) -> float | None:
