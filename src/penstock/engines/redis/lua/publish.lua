@@ -72,7 +72,7 @@ local function first_full(sums, news, gone)
       local priority = lack and lowest_of(news, queue)
       local victims = lack and shedding().plan(queue, lack[1], lack[2], lack[3], priority, gone)
       if not victims then return full end
-      room[queue] = { victims, table.concat({ 'shed', lack[1], full[4], full[3], priority }, ' ') }
+      room[queue] = { victims, table.concat({ lack[1], full[4], full[3], priority }, ' ') }
     end
   end
   for queue, made in pairs(room) do shedding().shed(queue, made[1], made[2]) end

@@ -119,7 +119,7 @@ local function settle()
       if verdict == 'A' then
         finish(lane, { id }, { record }, call('HSTRLEN', P .. ':m', id))
       elseif verdict == 'D' then
-        bury(lane, { id }, { call('HGET', P .. ':m', id) }, { extra(id).a or 0 }, reason, { record })
+        bury(lane, { id }, { call('HGET', P .. ':m', id) }, { extra(id).a or 0 }, { record }, reason)
       else
         retry_at(lane, id, tonumber(when), value, charge)
       end

@@ -8,18 +8,19 @@ local function shedding()
   local MANY = 100
   local NODE = '^' .. string.rep('[0-9a-f]', 32) .. '%.(.*)$'
 
-  local function is_spared(id, value)
+  -- The name of the task, if it may go: nil for what is to be spared.
+  local function may_go(id, value)
     local node = string.match(id, NODE)
-    if node and (node == 'begin' or (#node < 10 and string.find(node, '^%d+$'))) then return true end
+    if node and (node == 'begin' or (#node < 10 and string.find(node, '^%d+$'))) then return nil end
     local extras = extra(id)
-    if extras.r or (extras.a or 0) > 0 then return true end
+    if extras.b or extras.r or (extras.a or 0) > 0 then return nil end
     local is_whole, m = pcall(cmsgpack.unpack, string.sub(value, string.find(value, ' ', 1, true) + 1))
-    if not is_whole or type(m) ~= 'table' then return false end
-    local retries, attempts, options, headers = tonumber(m[11]), tonumber(m[12]), m[15], m[16]
-    return (retries or 0) > 0
-      or (attempts or 0) > 0
-      or (type(options) == 'table' and options[7] ~= nil)
-      or (type(headers) == 'table' and headers['penstock-snoozes'] ~= nil)
+    if not is_whole or type(m) ~= 'table' or type(m[2]) ~= 'string' then return nil end
+    local options, headers = m[15], m[16]
+    if (tonumber(m[11]) or 0) > 0 or (tonumber(m[12]) or 0) > 0 then return nil end
+    if type(options) == 'table' and options[7] ~= nil then return nil end
+    if type(headers) == 'table' and headers['penstock-snoozes'] ~= nil then return nil end
+    return m[2]
   end
 
   -- The lanes of these priorities that have something, open or shut.
@@ -78,8 +79,9 @@ local function shedding()
         local id = lane.found[lane.at]
         lane.at = lane.at + 2
         local value = not gone[id] and call('HGET', P .. ':m', id)
-        if value and not is_spared(id, value) then
-          victims[#victims + 1] = { lane = lane.name, id = id, value = value }
+        local task = value and may_go(id, value)
+        if task then
+          victims[#victims + 1] = { lane = lane.name, id = id, value = value, task = task }
           tasks, bytes = tasks - 1, bytes - #value
         else
           vain = vain + 1
@@ -90,20 +92,20 @@ local function shedding()
     return tasks <= 0 and bytes <= 0 and victims or nil
   end
 
-  -- Move them to the dead letters; `mark` says why, for who reads it (see shed_marks.py).
+  -- Move them to the dead letters; `mark` says why, and is put into words by who reads it (see pages.py).
   local function shed(queue, victims, mark)
     local lanes = {}
     for _, one in ipairs(victims) do
       local mine = lanes[one.lane] or { ids = {}, values = {}, attempts = {}, records = {} }
       local n = #mine.ids + 1
       mine.ids[n], mine.values[n], mine.attempts[n] = one.id, one.value, 0
-      mine.records[n] = 'S' .. seconds(now) .. ' ' .. mark .. ' ' .. one.lane
+      mine.records[n] = 'S' .. seconds(now) .. ' ' .. mark .. ' ' .. one.lane .. ' ' .. one.task
       lanes[one.lane] = mine
     end
     for lane, mine in pairs(lanes) do
       many('ZREM', P .. ':r:' .. lane, mine.ids)
       close_if_empty(lane)
-      bury(lane, mine.ids, mine.values, mine.attempts, mark, mine.records)
+      bury(lane, mine.ids, mine.values, mine.attempts, mine.records, '', mark)
     end
     count(queue, 'ready', -#victims)
     count(queue, 'shed', #victims)
