@@ -5,8 +5,8 @@ they are is the engine's business, in the transaction of the publish.
   their priority.
 - "shed-lowest-priority": of the lowest priority those that are ready for the shortest time, then of the next, and only
   what is lower than the lowest of the messages that come together.
-- Spared is what is not due, what was handed out before (leased, released, retried) and what `is_spared` says. It counts
-  as depth. Where the others cannot make room the answer is `Full`, and nothing is changed; so it is for a batch that is
+- Spared is what is not due, what was handed out before (leased, released, retried), what cannot be read, and what
+  `is_spared` says. It counts as depth. Where the others cannot make room the answer is `Full`, and nothing is changed; so it is for a batch that is
   larger than the bound, and for what would shed more than `MOST`. Messages of one batch do not shed each other.
 - A publish sheds what it brings, not more: a bound that was lowered below the depth sheds nothing by itself. The depth
   stays what it was then, until workers have done what is too much.
