@@ -1,18 +1,18 @@
 """Making room in a full queue (`Queue.overflow`): what must go, what may not, and what is said of it. Pure; which tasks
 they are is the engine's business, in the transaction of the publish.
 
-- "drop-oldest": those that are ready for longest, whatever their priority: in one lane the first that came, between lanes
-  by when the engine accepted them, or `Message.ready_since`.
-- "shed-lowest-priority": of the lowest priority those that are ready for the shortest time, then of the next, and only
-  what is lower than the lowest of the messages that come together.
+- "drop-oldest": those that are ready for longest, whatever their priority: in one lane the first that came, between
+  lanes by when the engine accepted them, or `Message.ready_since`.
+- "shed-lowest-priority": of the lowest priority those that are ready for the shortest time, then of the next, and
+  only what is lower than the lowest of the messages that come together.
 - Spared is what is not due, what was handed out before (leased, released, retried), what cannot be read, and what
-  `is_spared` says. It counts as depth. Where the others cannot make room the answer is `Full`, and nothing is changed; so
-  it is for a batch that is larger than the bound, and for what would shed more than `MOST`. Messages of one batch do not
-  shed each other.
-- A publish sheds what it brings, not more: a bound that was lowered below the depth sheds nothing by itself. The depth
-  stays what it was then, until workers have done what is too much.
-- What is shed becomes a dead letter with `reason`; where results are kept on the same server, its outcome is `outcome`,
-  and who waits is told; its unique keys are free; it counts as settled, and in `QueueInfo.shed`.
+  `is_spared` says. It counts as depth. Where the others cannot make room the answer is `Full`, and nothing is
+  changed; so it is for a batch that is larger than the bound, and for what would shed more than `MOST`. Messages of
+  one batch do not shed each other.
+- A publish sheds what it brings, not more: a bound that was lowered below the depth sheds nothing by itself. The
+  depth stays what it was then, until workers have done what is too much.
+- What is shed becomes a dead letter with `reason`; where results are kept on the same server, its outcome is
+  `outcome`, and who waits is told; its unique keys are free; it counts as settled, and in `QueueInfo.shed`.
 """
 
 from __future__ import annotations
