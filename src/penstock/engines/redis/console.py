@@ -141,4 +141,6 @@ def _letter(task_id: bytes, value: bytes, about: Sequence[bytes]) -> DeadLetter:
     if message is not None:
         message.attempts = int(attempts)
     raw, queue = data if message is None else b"", queue_names(lane)[1]
-    return DeadLetter(task_id.decode(), queue, reason_of(mark[0], queue) if mark else reason.decode(), float(died), message, raw)
+    return DeadLetter(
+        task_id.decode(), queue, reason_of(mark[0], queue) if mark else reason.decode(), float(died), message, raw
+    )

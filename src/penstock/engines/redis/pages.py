@@ -11,7 +11,7 @@ from msgspec import Struct
 from penstock import shedding
 from penstock.engines.redis.names import queue_names
 from penstock.errors import DecodeError, StoreError
-from penstock.message import Message, unpack
+from penstock.message import VERSION, Message, unpack
 from penstock.outcome import Outcome, Part, Progress, Report, State
 
 REVOKED = b"V"
@@ -89,8 +89,8 @@ def _shed(task_id: str, record: bytes) -> Report:
     done, overflow, unit, limit, priority, lane, task = record[1:].split(b" ", 6)
     queue = queue_names(lane)[1]
     why = reason_of(b" ".join((overflow, unit, limit, priority)), queue)
-    outcome = shedding.outcome(why, float(done))
-    return Report(task_id, outcome.state, outcome, task.decode(), queue)
+    outcome = shedding.outcome(Message(VERSION, task.decode(), b""), why, float(done))
+    return Report(task_id, State.FAILURE, outcome, task.decode(), queue)
 
 
 def reason_of(mark: bytes, queue: str) -> str:

@@ -8,19 +8,38 @@ local function shedding()
   local MANY = 100
   local NODE = '^' .. string.rep('[0-9a-f]', 32) .. '%.(.*)$'
 
-  -- The name of the task, if it may go: nil for what is to be spared.
+  -- Of a stored message: the task's name, whether it was begun or is part of a canvas, and whether nobody wants to hear of
+  -- its end. The bytes of the body are stepped over, since the server's cmsgpack knows no such type.
+  local function read_message(value)
+    local data, some = string.sub(value, string.find(value, ' ', 1, true) + 1), cmsgpack.unpack_limit
+    local at, _, task = some(data, 2, 3)
+    local kind = string.byte(data, at + 1) - 0xc3 -- its size has 1, 2 or 4 bytes
+    local size = struct.unpack(({ 'B', '>H', '>I4' })[kind], data, at + 2)
+    local guards, _, _, _, _, _, _, _, retries, attempts = some(data, 11, at + 1 + 2 ^ (kind - 1) + size)
+    local is_begun, ignored = retries > 0 or attempts > 0, false
+    local headers = guards + 1
+    if string.byte(data, guards + 1) ~= 0xc0 then -- options
+      local _
+      headers, _, _, ignored = some(data, 6, guards + 1)
+      if string.byte(data, headers + 1) ~= 0xc0 then return task, true end -- its place in a graph
+      headers = headers + 1
+    end
+    local _, found = some(data, 1, headers)
+    for name in pairs(type(found) == 'table' and found or {}) do
+      if string.sub(name, 1, 9) == 'penstock-' then is_begun = true end
+    end
+    return task, is_begun, ignored
+  end
+
+  -- The task's name, and whether its end is told, if it may go.
   local function may_go(id, value)
     local node = string.match(id, NODE)
     if node and (node == 'begin' or (#node < 10 and string.find(node, '^%d+$'))) then return nil end
     local extras = extra(id)
     if extras.b or extras.r or (extras.a or 0) > 0 then return nil end
-    local is_whole, m = pcall(cmsgpack.unpack, string.sub(value, string.find(value, ' ', 1, true) + 1))
-    if not is_whole or type(m) ~= 'table' or type(m[2]) ~= 'string' then return nil end
-    local options, headers = m[15], m[16]
-    if (tonumber(m[11]) or 0) > 0 or (tonumber(m[12]) or 0) > 0 then return nil end
-    if type(options) == 'table' and options[7] ~= nil then return nil end
-    if type(headers) == 'table' and headers['penstock-snoozes'] ~= nil then return nil end
-    return m[2]
+    local is_whole, task, is_begun, ignored = pcall(read_message, value)
+    if not is_whole or type(task) ~= 'string' or is_begun then return nil end
+    return task, not ignored
   end
 
   -- The lanes of these priorities that have something, open or shut.
@@ -79,9 +98,10 @@ local function shedding()
         local id = lane.found[lane.at]
         lane.at = lane.at + 2
         local value = not gone[id] and call('HGET', P .. ':m', id)
-        local task = value and may_go(id, value)
+        local task, is_told
+        if value then task, is_told = may_go(id, value) end
         if task then
-          victims[#victims + 1] = { lane = lane.name, id = id, value = value, task = task }
+          victims[#victims + 1] = { lane = lane.name, id = id, value = value, task = is_told and task }
           tasks, bytes = tasks - 1, bytes - #value
         else
           vain = vain + 1
@@ -99,7 +119,7 @@ local function shedding()
       local mine = lanes[one.lane] or { ids = {}, values = {}, attempts = {}, records = {} }
       local n = #mine.ids + 1
       mine.ids[n], mine.values[n], mine.attempts[n] = one.id, one.value, 0
-      mine.records[n] = 'S' .. seconds(now) .. ' ' .. mark .. ' ' .. one.lane .. ' ' .. one.task
+      mine.records[n] = one.task and table.concat({ 'S' .. seconds(now), mark, one.lane, one.task }, ' ') or ''
       lanes[one.lane] = mine
     end
     for lane, mine in pairs(lanes) do

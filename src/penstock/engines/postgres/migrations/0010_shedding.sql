@@ -1,0 +1,252 @@
+-- Full queues that make room, as penstock/shedding.py has it: what of it is asked of the server.
+
+-- `overflow`: what becomes of a publish that does not fit. `shed`: how many tasks made room.
+ALTER TABLE penstock.queue ADD overflow text NOT NULL DEFAULT 'reject', ADD shed bigint NOT NULL DEFAULT 0;
+ALTER TABLE penstock.delta ADD shed bigint NOT NULL DEFAULT 0;
+-- It was handed out before.
+ALTER TABLE penstock.task ADD back boolean NOT NULL DEFAULT false;
+-- In the place of a reason, of what was shed: the policy, the unit, the limit and the priority.
+ALTER TABLE penstock.dead ADD mark text;
+
+-- Where the MessagePack value begins that is p_count values after the one at p_at; null where there is none. The last 8
+-- bytes of p_data are not part of it.
+CREATE FUNCTION penstock.after(p_data bytea, p_at bigint, p_count bigint) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    size bigint := octet_length(p_data) - 8;
+    b integer;
+    width integer;  -- of the number behind the first byte
+    number bigint;
+BEGIN
+    WHILE p_count > 0 LOOP
+        IF p_at >= size THEN
+            RETURN NULL;
+        END IF;
+        b := get_byte(p_data, p_at::integer);
+        p_at := p_at + 1;
+        p_count := p_count - 1;
+        CONTINUE WHEN b < 128 OR b >= 224 OR b IN (192, 194, 195);
+        IF b = 193 OR b BETWEEN 199 AND 201 OR b BETWEEN 212 AND 216 THEN
+            RETURN NULL;  -- nothing of ours has such a type
+        ELSIF b < 192 THEN
+            IF b >= 160 THEN p_at := p_at + (b & 31);
+            ELSIF b >= 144 THEN p_count := p_count + (b & 15);
+            ELSE p_count := p_count + 2 * (b & 15);
+            END IF;
+        ELSIF b BETWEEN 202 AND 211 THEN
+            p_at := p_at + (CASE WHEN b < 204 THEN 4 << (b - 202) ELSE 1 << (b & 3) END);
+        ELSE
+            width := CASE WHEN b < 199 THEN 1 << (b - 196) WHEN b BETWEEN 217 AND 219 THEN 1 << (b - 217)
+                WHEN b IN (220, 222) THEN 2 WHEN b IN (221, 223) THEN 4 END;
+            number := 0;
+            FOR i IN 1..width LOOP
+                number := number << 8 | get_byte(p_data, p_at::integer);
+                p_at := p_at + 1;
+            END LOOP;
+            IF b < 220 THEN p_at := p_at + number;
+            ELSIF b < 222 THEN p_count := p_count + number;
+            ELSE p_count := p_count + 2 * number;
+            END IF;
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN p_at <= size THEN p_at END;
+END $$;
+
+-- The bytes of the MessagePack string between these places.
+CREATE FUNCTION penstock.string_in(p_data bytea, p_from bigint, p_to bigint) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT substring(p_data FROM f::integer FOR (p_to - f + 1)::integer) FROM (
+        SELECT p_from + CASE get_byte(p_data, p_from::integer) WHEN 217 THEN 3 WHEN 218 THEN 4 WHEN 219 THEN 6 ELSE 2 END) x (f)
+$$;
+
+-- The task's name of a waiting message, and whether its end is told; null for what must not be shed: it was begun, is part
+-- of a canvas, or cannot be read.
+CREATE FUNCTION penstock.may_go(p_body bytea, OUT task bytea, OUT told boolean) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    m bytea := p_body || '\x0000000000000000';
+    name bigint := penstock.after(m, 3, 1);
+    body bigint := penstock.after(m, name, 1);
+    id bigint := penstock.after(m, body, 1);
+    retries bigint := penstock.after(m, id, 7);
+    options bigint := penstock.after(m, retries, 4);
+    headers bigint;
+    next_ bigint;
+BEGIN
+    told := true;
+    IF options IS NULL OR get_byte(m, 0) <> 220 OR get_byte(m, retries::integer) <> 0
+        OR get_byte(m, retries::integer + 1) <> 0 THEN
+        RETURN;
+    END IF;
+    IF get_byte(m, id::integer) <> 192 AND encode(penstock.string_in(m, id, penstock.after(m, id, 1)), 'escape')
+        ~ '^[0-9a-f]{32}\.(begin|[0-9]{1,9})$' THEN
+        RETURN;
+    END IF;
+    headers := options + 1;
+    IF get_byte(m, options::integer) <> 192 THEN
+        next_ := penstock.after(m, options + 1, 2);
+        headers := penstock.after(m, next_, 4);
+        IF headers IS NULL OR get_byte(m, headers::integer) <> 192 THEN
+            RETURN;
+        END IF;
+        told := get_byte(m, next_::integer) <> 195;
+        headers := headers + 1;
+    END IF;
+    next_ := penstock.after(m, headers, 1);
+    IF next_ IS NULL THEN
+        RETURN;
+    END IF;
+    IF get_byte(m, headers::integer) <> 192 THEN
+        headers := headers + CASE get_byte(m, headers::integer) WHEN 222 THEN 3 WHEN 223 THEN 5 ELSE 1 END;
+        WHILE headers < next_ LOOP
+            IF penstock.string_in(m, headers, penstock.after(m, headers, 1)) LIKE 'penstock-%'::bytea THEN
+                RETURN;
+            END IF;
+            headers := penstock.after(m, headers, 2);
+        END LOOP;
+    END IF;
+    task := penstock.string_in(m, name, body);
+END $$;
+
+-- Make room in a full queue for p_count new tasks of p_size bytes, in some of p_lanes; p_fresh are their places, if they
+-- are there already. False, and nothing is done, where that cannot be. p_unit and p_bound: what is full.
+CREATE FUNCTION penstock.make_room(
+    p_queue integer, p_count bigint, p_size bigint, p_lanes integer[], p_fresh bigint[], p_unit text, p_bound bigint)
+RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    most constant bigint := 10000;  -- tasks that one publish sheds
+    vain constant bigint := 250;  -- tasks that are looked at, and spared
+    now_ double precision := penstock.now();
+    q record;
+    c record;
+    looks refcursor;
+    victim record;
+    tasks bigint;
+    bytes bigint;
+    priority_ integer;
+    mark_ text;
+    why bytea;
+    places bigint[];
+    ids bigint[];
+    told bigint[];
+    whys bytea[];
+    size bigint;
+    each bigint := 10;
+    spared bigint;
+BEGIN
+    SELECT y.name, y.overflow, y.max_length, y.max_bytes, y.count + coalesce(d.count, 0) AS count,
+           y.bytes + coalesce(d.bytes, 0) AS bytes
+      INTO q FROM penstock.queue y, (
+        SELECT sum(x.count)::bigint AS count, sum(x.bytes)::bigint AS bytes FROM penstock.delta x WHERE x.queue = p_queue) d
+      WHERE y.id = p_queue;
+    IF q.overflow NOT IN ('drop-oldest', 'shed-lowest-priority') OR p_count > q.max_length OR p_size > q.max_bytes THEN
+        RETURN false;
+    END IF;
+    tasks := greatest(0, least(p_count, q.count + p_count - q.max_length));
+    bytes := least(p_size, q.bytes + p_size - q.max_bytes);
+    SELECT min(l.priority) INTO priority_ FROM penstock.lane l WHERE l.id = ANY (p_lanes) AND l.queue = p_queue;
+    -- First a few of each lane, which is enough when those may go.
+    LOOP
+        places := '{}'; ids := '{}'; told := '{}'; whys := '{}'; size := 0; spared := 0;
+        IF q.overflow = 'drop-oldest' THEN
+            OPEN looks FOR SELECT t.* FROM (SELECT x.id FROM penstock.lane x WHERE x.queue = p_queue LIMIT 1000) l
+                CROSS JOIN LATERAL (SELECT s.pos, s.id, s.attempts, s.back, s.body FROM penstock.task s
+                    WHERE s.pos >= l.id::bigint << 45 AND s.pos < (l.id + 1)::bigint << 45
+                    ORDER BY s.pos LIMIT tasks + each) t
+                ORDER BY t.pos & ((1::bigint << 45) - 1);
+        ELSE
+            OPEN looks FOR SELECT t.* FROM (
+                    SELECT x.id, x.priority FROM penstock.lane x WHERE x.queue = p_queue AND x.priority < priority_
+                    ORDER BY x.priority LIMIT 1000) l
+                CROSS JOIN LATERAL (SELECT s.pos, s.id, s.attempts, s.back, s.body FROM penstock.task s
+                    WHERE s.pos >= l.id::bigint << 45 AND s.pos < (l.id + 1)::bigint << 45
+                    ORDER BY s.pos DESC LIMIT tasks + each) t
+                ORDER BY l.priority, t.pos & ((1::bigint << 45) - 1) DESC;
+        END IF;
+        WHILE (cardinality(places) < tasks OR size < bytes) AND spared <= vain LOOP
+            FETCH looks INTO c;
+            EXIT WHEN NOT FOUND OR cardinality(places) = most;
+            CONTINUE WHEN c.pos = ANY (p_fresh);
+            spared := spared + 1;
+            CONTINUE WHEN c.back OR c.attempts > 0;
+            SELECT * INTO victim FROM penstock.may_go(c.body);
+            CONTINUE WHEN victim.task IS NULL;
+            PERFORM FROM penstock.task t WHERE t.pos = c.pos FOR UPDATE SKIP LOCKED;
+            CONTINUE WHEN NOT FOUND;  -- it is being claimed
+            spared := spared - 1;
+            places := places || c.pos;
+            ids := ids || c.id;
+            size := size + octet_length(c.body);
+            IF victim.told THEN
+                told := told || c.id;
+                whys := whys || victim.task;
+            END IF;
+        END LOOP;
+        CLOSE looks;
+        EXIT WHEN cardinality(places) >= tasks AND size >= bytes;
+        IF each > 10 THEN
+            RETURN false;
+        END IF;
+        each := vain + CASE WHEN bytes > 0 THEN most ELSE 0 END;
+    END LOOP;
+    mark_ := concat_ws(' ', q.overflow, p_unit, p_bound, priority_);
+    why := convert_to('shed ' || mark_ || chr(10) || q.name || chr(10), 'UTF8');
+    WITH gone AS (
+        DELETE FROM penstock.task t WHERE t.pos = ANY (places) RETURNING t.pos, t.id, t.attempts, t.body
+    )
+    INSERT INTO penstock.dead (id, lane, reason, died, attempts, body, mark)
+        SELECT g.id, (g.pos >> 45)::integer, '', now_, g.attempts, g.body, mark_ FROM gone g
+        ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, died = excluded.died, mark = excluded.mark;
+    INSERT INTO penstock.delta VALUES (p_queue, -cardinality(ids), -size, 0, cardinality(ids), cardinality(ids));
+    PERFORM penstock.clear(ids);
+    IF told <> '{}' THEN
+        PERFORM penstock.store(array_agg(u.i >> 6), array_agg(1::bigint << (u.i & 63)::integer), array_agg(why || u.w), '')
+            FROM unnest(told, whys) u (i, w);
+    END IF;
+    RETURN true;
+END $$;
+
+-- The lane of these names, and of a limit if there is one: see 0008_guards.sql. A queue that is new has this policy.
+DROP FUNCTION penstock.route;
+CREATE FUNCTION penstock.route(
+    p_namespace text, p_queue text, p_priority integer, p_partition text, p_length bigint, p_bytes bigint, p_limit jsonb,
+    p_overflow text DEFAULT 'reject', OUT queue integer, OUT lane integer) LANGUAGE plpgsql AS $$
+DECLARE
+    limiter_ integer := 0;
+BEGIN
+    SELECT q.id INTO queue FROM penstock.queue q WHERE q.namespace = p_namespace AND q.name = p_queue AND q.id > 0;
+    IF NOT FOUND THEN
+        INSERT INTO penstock.queue (namespace, name, max_length, max_bytes, opened, overflow)
+            VALUES (p_namespace, p_queue, p_length, p_bytes, penstock.now(), p_overflow) ON CONFLICT DO NOTHING;
+        SELECT q.id INTO queue FROM penstock.queue q WHERE q.namespace = p_namespace AND q.name = p_queue;
+    END IF;
+    WHILE p_limit IS NOT NULL AND limiter_ = 0 LOOP
+        INSERT INTO penstock.limiter (namespace, name, rate, burst, concurrency, lowest, varied, used)
+            SELECT p_namespace, p_limit ->> 0, (p_limit ->> 1)::double precision, (p_limit ->> 2)::double precision,
+                (p_limit ->> 3)::integer, (p_limit ->> 4)::double precision, (p_limit ->> 5)::boolean, penstock.now()
+            WHERE NOT EXISTS (
+                SELECT FROM penstock.limiter m WHERE m.namespace = p_namespace AND m.name = p_limit ->> 0)
+            ON CONFLICT DO NOTHING;
+        SELECT coalesce(max(m.id), 0) INTO limiter_ FROM (
+            SELECT x.id FROM penstock.limiter x WHERE x.namespace = p_namespace AND x.name = p_limit ->> 0
+            FOR KEY SHARE) m;
+    END LOOP;
+    FOR look IN 1..2 LOOP
+        SELECT l.id INTO lane FROM penstock.lane l WHERE l.queue = route.queue AND l.priority = p_priority
+            AND l.partition = p_partition AND l.limiter = limiter_;
+        EXIT WHEN FOUND OR look = 2;
+        INSERT INTO penstock.lane (queue, priority, partition, limiter)
+            VALUES (route.queue, p_priority, p_partition, limiter_) ON CONFLICT DO NOTHING;
+    END LOOP;
+END $$;
+
+-- Add what was appended to the counts.
+CREATE OR REPLACE FUNCTION penstock.fold() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_try_advisory_xact_lock(7363, 0) THEN
+        WITH gone AS (DELETE FROM penstock.delta RETURNING *), sums AS (
+            SELECT queue, sum(count) AS count, sum(bytes) AS bytes, sum(enqueued) AS enqueued, sum(settled) AS settled,
+                sum(shed) AS shed FROM gone GROUP BY queue)
+        UPDATE penstock.queue q SET count = q.count + s.count, bytes = q.bytes + s.bytes,
+            enqueued = q.enqueued + s.enqueued, settled = q.settled + s.settled, shed = q.shed + s.shed
+        FROM sums s WHERE s.queue = q.id;
+    END IF;
+END $$;
