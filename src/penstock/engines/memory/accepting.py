@@ -7,6 +7,8 @@ from collections import ChainMap
 from collections.abc import Sequence
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
+from penstock.engines.memory import making_room
+from penstock.engines.memory.making_room import Going
 from penstock.engines.memory.records import Hold, Line
 from penstock.engines.memory.store import Store
 from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
@@ -84,10 +86,11 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
         if refusal is None:
             fresh.append((message, task_id, keys.hold(message, task_id)))
         answers.append(refusal or Accepted(task_id))
-    full = find_full(store, [message for message, _, _ in fresh])
-    if full is not None:
+    room = find_room(store, [message for message, _, _ in fresh])
+    if isinstance(room, Full):
         # A repeat of a message of this very batch repeats something that is not there.
-        return [full if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
+        return [room if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
+    making_room.shed(store, room)
     keys.commit()
     for message, task_id, displaced in fresh:
         enter(store, message, task_id, displaced)
@@ -118,19 +121,33 @@ def enter(store: Store, message: Message, task_id: str, displaced: Sequence[Disp
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
 
 
-def find_full(store: Store, messages: Sequence[Message]) -> Full | None:
-    """The first bound that these messages together would pass."""
-    wanted: dict[tuple[str, str], list[int]] = {}
+def find_room(store: Store, messages: Sequence[Message]) -> Full | list[Going]:
+    """Who goes for these messages; or the first bound that they would pass."""
+    wanted: dict[tuple[str, str], list[Message]] = {}
     for message in messages:
-        wanted.setdefault((message.namespace, message.queue), []).append(len(pack(message)))
-    for (namespace, queue), sizes in wanted.items():
-        line = store.line(namespace, queue)
-        declared = line.declared
-        excess = line.depth + len(sizes) - declared.max_length
-        if excess > 0:
-            return Full(queue, line.depth, declared.max_length, "tasks", retry_after(store, line, excess))
-        if line.bytes + sum(sizes) > declared.max_bytes:
-            return Full(queue, line.bytes, declared.max_bytes, "bytes", retry_after(store, line, len(sizes)))
+        wanted.setdefault((message.namespace, message.queue), []).append(message)
+    going: list[Going] = []
+    for (namespace, queue), several in wanted.items():
+        line, size = store.line(namespace, queue), sum(len(pack(message)) for message in several)
+        full = find_full(store, line, len(several), size)
+        if full is None:
+            continue
+        chosen = making_room.choose(store, line, several, size, full)
+        if chosen is None:
+            making_room.spare(store, going)
+            return full
+        going += chosen
+    return going
+
+
+def find_full(store: Store, line: Line, count: int, size: int) -> Full | None:
+    """The bound that so many messages and bytes would pass."""
+    declared = line.declared
+    excess = line.depth + count - declared.max_length
+    if excess > 0:
+        return Full(declared.name, line.depth, declared.max_length, "tasks", retry_after(store, line, excess))
+    if line.bytes + size > declared.max_bytes:
+        return Full(declared.name, line.bytes, declared.max_bytes, "bytes", retry_after(store, line, count))
     return None
 
 
