@@ -15,8 +15,8 @@ from penstock.message import VERSION, Message
 from penstock.outcome import Outcome, State
 
 SHED = b"shed "
-"""How the body of a row begins whose only task was shed: a mark (see `reason_of`), the queue and the task's name follow,
-line by line. No list of entries begins so."""
+"""How the body of a row begins whose only task was shed: a mark (see `reason_of`), the queue and the task's name
+follow, line by line. No list of entries begins so."""
 _LOW = (1 << BUCKET) - 1
 _encode = msgspec.msgpack.encode
 _Entry = tuple[str, bytes, float, float, int, str, str]

@@ -17,8 +17,8 @@ from penstock.outcome import Outcome, Part, Progress, Report, State
 REVOKED = b"V"
 """How the records begin that the server's scripts make of what was revoked: the time, a space, the lane."""
 SHED = b"S"
-"""And of what was shed: the time, a mark, the lane and the task, with spaces between. A mark is the policy, the unit, the
-limit and the priority."""
+"""And of what was shed: the time, a mark, the lane and the task, with spaces between. A mark is the policy, the unit,
+the limit and the priority."""
 _size = struct.Struct(">I")
 
 

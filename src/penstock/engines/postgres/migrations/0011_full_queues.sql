@@ -70,7 +70,6 @@ DECLARE
     fresh bigint[] := '{}';
     queues integer[] := '{}';
     sizes bigint[] := '{}';
-    homes integer[] := '{}';
     wakes boolean[] := '{}';
     full_ record;
     due double precision;
@@ -187,7 +186,6 @@ BEGIN
                 INSERT INTO penstock.sent VALUES (me, me, now_) ON CONFLICT DO NOTHING;
             END IF;
             queues := queues || q;
-            homes := homes || lane_;
             sizes := sizes || octet_length(p_bodies[i])::bigint;
             wakes := wakes || (due IS NULL OR due <= now_ + 15);
         END LOOP;
@@ -195,10 +193,13 @@ BEGIN
                 FROM unnest(queues, sizes, wakes) u (q, s, w) GROUP BY u.q ORDER BY u.q LOOP
             IF p_bound <> 'none' THEN
                 SELECT * INTO full_ FROM penstock.admit(r.q, r.count, r.size, p_bound = 'exact');
-                IF full_.unit IS NOT NULL
-                    AND NOT penstock.make_room(r.q, r.count, r.size, homes, p_pos, full_.unit, full_.bound) THEN
-                    q := r.q;
-                    RAISE EXCEPTION 'full' USING ERRCODE = 'PS001';
+                IF full_.unit IS NOT NULL THEN
+                    IF NOT penstock.make_room(r.q, r.count, r.size, ARRAY(
+                            SELECT p_lanes[CASE WHEN cardinality(p_lanes) = 1 THEN 1 ELSE i END]
+                            FROM generate_series(1, total) i WHERE kinds[i] IS NULL), p_pos, full_.unit, full_.bound) THEN
+                        q := r.q;
+                        RAISE EXCEPTION 'full' USING ERRCODE = 'PS001';
+                    END IF;
                 END IF;
             END IF;
             INSERT INTO penstock.delta VALUES (r.q, r.count, r.size, r.count, 0);
