@@ -9,7 +9,7 @@ ALTER TABLE lane ADD COLUMN spared_lo INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN spared_hi INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE lane ADD COLUMN since REAL NOT NULL DEFAULT 0;
 CREATE INDEX lane_since ON lane (queue, since) WHERE id > 0;
-CREATE INDEX lane_waiting ON lane (queue, priority, turn) WHERE eligible = 2;
+CREATE INDEX lane_waiting ON lane (queue, priority DESC, turn) WHERE eligible = 2;
 
 -- 1: no worker had them yet: they were delayed, and are due.
 ALTER TABLE returned ADD COLUMN fresh INTEGER NOT NULL DEFAULT 0;
