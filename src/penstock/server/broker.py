@@ -21,6 +21,7 @@ from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import Value, Welcome
 from penstock.protocol.requests import CallRequest, Hello
+from penstock.queue import OVERFLOWS
 from penstock.server.access.book import Book
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import DEFAULT_NAMESPACE
@@ -50,7 +51,7 @@ def features_of(durability: str) -> Features:
     return replace(
         features(durability),
         engine="penstock",
-        overflow=frozenset({"reject", "block"}),
+        overflow=frozenset(OVERFLOWS),
         max_message=MAX_MESSAGE - ENVELOPE,
     )
 

@@ -136,7 +136,7 @@ def _key(task: Task) -> str:
 
 
 class Candidates:
-    """The tasks that a full queue may shed, who goes first first. A queue has this once it had to shed, as each task that
+    """The tasks that a full queue may shed, who goes first first. A queue has this once it had to shed, as each that
     comes costs more then. Entries of what has gone otherwise stay until they come up."""
 
     def __init__(self, overflow: str, tasks: Iterable[Task]) -> None:

@@ -20,6 +20,8 @@ from penstock.queue import Queue
 REMEMBERED = 1_000_000
 """Ids of ended tasks, and revocations, that are remembered, so that a repeat is recognised."""
 
+LETTERS = 100_000
+"""Dead letters kept; the oldest go first."""
 STALE = 1_000
 """Candidates to shed that may have gone otherwise, beside as many as wait."""
 
@@ -179,6 +181,8 @@ class Store:
         """A lifted task becomes a dead letter."""
         self.end(task, outcome)
         self.letters[task.id] = Letter(task, reason, self.now())
+        if len(self.letters) > LETTERS:
+            del self.letters[next(iter(self.letters))]
 
     def remember_end(self, task_id: str) -> None:
         self.ended[task_id] = None
