@@ -53,10 +53,11 @@ BEGIN
 END $$;
 
 -- The bytes of the MessagePack string between these places.
-CREATE FUNCTION penstock.string_in(p_data bytea, p_from bigint, p_to bigint) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT substring(p_data FROM f::integer FOR (p_to - f + 1)::integer) FROM (
-        SELECT p_from + CASE get_byte(p_data, p_from::integer) WHEN 217 THEN 3 WHEN 218 THEN 4 WHEN 219 THEN 6 ELSE 2 END) x (f)
-$$;
+CREATE FUNCTION penstock.string_in(p_data bytea, p_from bigint, p_to bigint) RETURNS bytea LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    p_from := p_from + CASE get_byte(p_data, p_from::integer) WHEN 217 THEN 3 WHEN 218 THEN 4 WHEN 219 THEN 6 ELSE 2 END;
+    RETURN substring(p_data FROM p_from::integer FOR (p_to - p_from + 1)::integer);
+END $$;
 
 -- The task's name of a waiting message, and whether its end is told; null for what must not be shed: it was begun, is part
 -- of a canvas, or cannot be read.
@@ -106,6 +107,34 @@ BEGIN
     task := penstock.string_in(m, name, body);
 END $$;
 
+-- The places of what may go from a queue, who goes first first: `some` of each lane, of 256 lanes at most. p_floors, by
+-- lane: where to begin, so as not to wade through what was consumed and cannot be vacuumed yet; `floors`: where they do.
+CREATE FUNCTION penstock.oldest(p_queue integer, p_some bigint, p_floors jsonb, OUT places bigint[], OUT floors jsonb)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    WITH found AS MATERIALIZED (
+        SELECT l.id AS lane, t.pos FROM (SELECT x.id FROM penstock.lane x WHERE x.queue = p_queue LIMIT 256) l
+        CROSS JOIN LATERAL (
+            SELECT s.pos FROM penstock.task s WHERE s.pos < (l.id + 1)::bigint << 45
+                AND s.pos >= greatest(l.id::bigint << 45, (p_floors ->> l.id::text)::bigint)
+            ORDER BY s.pos LIMIT p_some) t
+    )
+    SELECT (SELECT array_agg(f.pos ORDER BY f.pos & ((1::bigint << 45) - 1)) FROM found f),
+        (SELECT jsonb_object_agg(m.lane, m.pos) FROM (SELECT f.lane, min(f.pos) AS pos FROM found f GROUP BY f.lane) m)
+        INTO places, floors;
+END $$;
+
+CREATE FUNCTION penstock.lowest(p_queue integer, p_some bigint, p_priority integer) RETURNS bigint[]
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT array_agg(t.pos ORDER BY l.priority, t.pos & ((1::bigint << 45) - 1) DESC) FROM (
+        SELECT x.id, x.priority FROM penstock.lane x WHERE x.queue = p_queue AND x.priority < p_priority
+        ORDER BY x.priority LIMIT 256) l
+    CROSS JOIN LATERAL (
+        SELECT s.pos FROM penstock.task s WHERE s.pos >= l.id::bigint << 45 AND s.pos < (l.id + 1)::bigint << 45
+        ORDER BY s.pos DESC LIMIT p_some) t);
+END $$;
+
 -- Make room in a full queue for p_count new tasks of p_size bytes, in some of p_lanes; p_fresh are their places, if they
 -- are there already. False, and nothing is done, where that cannot be. p_unit and p_bound: what is full.
 CREATE FUNCTION penstock.make_room(
@@ -115,21 +144,23 @@ DECLARE
     most constant bigint := 10000;  -- tasks that one publish sheds
     vain constant bigint := 250;  -- tasks that are looked at, and spared
     now_ double precision := penstock.now();
+    -- Of this session, for a second: what commits late may be older.
+    known jsonb := nullif(current_setting('penstock.floors', true), '')::jsonb;
     q record;
     c record;
-    looks refcursor;
-    victim record;
     tasks bigint;
     bytes bigint;
     priority_ integer;
     mark_ text;
     why bytea;
+    candidates bigint[];
+    place bigint;
     places bigint[];
     ids bigint[];
     told bigint[];
     whys bytea[];
     size bigint;
-    each bigint := 10;
+    each bigint := 1;
     spared bigint;
 BEGIN
     SELECT y.name, y.overflow, y.max_length, y.max_bytes, y.count + coalesce(d.count, 0) AS count,
@@ -143,49 +174,44 @@ BEGIN
     tasks := greatest(0, least(p_count, q.count + p_count - q.max_length));
     bytes := least(p_size, q.bytes + p_size - q.max_bytes);
     SELECT min(l.priority) INTO priority_ FROM penstock.lane l WHERE l.id = ANY (p_lanes) AND l.queue = p_queue;
-    -- First a few of each lane, which is enough when those may go.
+    IF (known ->> 'at')::double precision < now_ - 1 THEN
+        known := NULL;
+    END IF;
+    -- First a few of each lane, which are enough when all of them may go.
     LOOP
-        places := '{}'; ids := '{}'; told := '{}'; whys := '{}'; size := 0; spared := 0;
-        IF q.overflow = 'drop-oldest' THEN
-            OPEN looks FOR SELECT t.* FROM (SELECT x.id FROM penstock.lane x WHERE x.queue = p_queue LIMIT 1000) l
-                CROSS JOIN LATERAL (SELECT s.pos, s.id, s.attempts, s.back, s.body FROM penstock.task s
-                    WHERE s.pos >= l.id::bigint << 45 AND s.pos < (l.id + 1)::bigint << 45
-                    ORDER BY s.pos LIMIT tasks + each) t
-                ORDER BY t.pos & ((1::bigint << 45) - 1);
+        IF q.overflow = 'shed-lowest-priority' THEN
+            candidates := penstock.lowest(p_queue, tasks + each, priority_);
         ELSE
-            OPEN looks FOR SELECT t.* FROM (
-                    SELECT x.id, x.priority FROM penstock.lane x WHERE x.queue = p_queue AND x.priority < priority_
-                    ORDER BY x.priority LIMIT 1000) l
-                CROSS JOIN LATERAL (SELECT s.pos, s.id, s.attempts, s.back, s.body FROM penstock.task s
-                    WHERE s.pos >= l.id::bigint << 45 AND s.pos < (l.id + 1)::bigint << 45
-                    ORDER BY s.pos DESC LIMIT tasks + each) t
-                ORDER BY l.priority, t.pos & ((1::bigint << 45) - 1) DESC;
+            SELECT o.places, coalesce(known, jsonb_build_object('at', now_)) || coalesce(o.floors, '{}')
+                INTO candidates, known FROM penstock.oldest(p_queue, tasks + each, known) o;
+            PERFORM set_config('penstock.floors', known::text, false);
+            known := NULL;
         END IF;
-        WHILE (cardinality(places) < tasks OR size < bytes) AND spared <= vain LOOP
-            FETCH looks INTO c;
-            EXIT WHEN NOT FOUND OR cardinality(places) = most;
-            CONTINUE WHEN c.pos = ANY (p_fresh);
-            spared := spared + 1;
-            CONTINUE WHEN c.back OR c.attempts > 0;
-            SELECT * INTO victim FROM penstock.may_go(c.body);
-            CONTINUE WHEN victim.task IS NULL;
-            PERFORM FROM penstock.task t WHERE t.pos = c.pos FOR UPDATE SKIP LOCKED;
-            CONTINUE WHEN NOT FOUND;  -- it is being claimed
-            spared := spared - 1;
-            places := places || c.pos;
+        places := '{}'; ids := '{}'; told := '{}'; whys := '{}'; size := 0; spared := 0;
+        FOREACH place IN ARRAY coalesce(candidates, '{}') LOOP
+            EXIT WHEN (cardinality(places) >= tasks AND size >= bytes) OR spared > vain OR cardinality(places) = most;
+            CONTINUE WHEN place = ANY (p_fresh);
+            SELECT t.id, octet_length(t.body) AS size, m.task, m.told INTO c
+                FROM penstock.task t, LATERAL penstock.may_go(t.body) m
+                WHERE t.pos = place AND NOT t.back AND t.attempts = 0 AND m.task IS NOT NULL
+                FOR UPDATE OF t SKIP LOCKED;
+            IF NOT FOUND THEN  -- or it is being claimed
+                spared := spared + 1;
+                CONTINUE;
+            END IF;
+            places := places || place;
             ids := ids || c.id;
-            size := size + octet_length(c.body);
-            IF victim.told THEN
+            size := size + c.size;
+            IF c.told THEN
                 told := told || c.id;
-                whys := whys || victim.task;
+                whys := whys || c.task;
             END IF;
         END LOOP;
-        CLOSE looks;
         EXIT WHEN cardinality(places) >= tasks AND size >= bytes;
-        IF each > 10 THEN
+        IF spared > vain OR cardinality(places) = most OR each > most THEN
             RETURN false;
         END IF;
-        each := vain + CASE WHEN bytes > 0 THEN most ELSE 0 END;
+        each := each * 16;
     END LOOP;
     mark_ := concat_ws(' ', q.overflow, p_unit, p_bound, priority_);
     why := convert_to('shed ' || mark_ || chr(10) || q.name || chr(10), 'UTF8');
