@@ -32,6 +32,8 @@ class Shedding(Model):
         db, lookup = self.embedded.store.db, self.embedded.store.lookup
         for pair in zip(*ids, strict=True):
             row = db.read(lambda name=pair[1]: lookup.row(name))  # type: ignore[misc]  # mypy: lambda default
+            if row is None:
+                continue  # it is forgotten
             passed = db.query("SELECT ?1 < head OR ?1 >= tail FROM lane WHERE id = ?2", (row, lane_of(row))).fetchone()
             if passed[0]:
                 self.same(lambda engine, side, both=pair: engine.inspect.retry_dead([both[side]]))  # type: ignore[misc]

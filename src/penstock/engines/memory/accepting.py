@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
 from penstock.engines.memory import making_room
-from penstock.engines.memory.making_room import Going
-from penstock.engines.memory.records import Hold, Line
+from penstock.engines.memory.making_room import Going, Newcomers
+from penstock.engines.memory.records import Hold, Line, Place
 from penstock.engines.memory.store import Store
 from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
+from penstock.shedding import lowest
 
 MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
 """Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
@@ -20,6 +21,8 @@ MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
 
 Displaced = tuple[str, Unique]
 """The id of a task that loses its key, and the guard that takes it."""
+Fresh = tuple[Message, str, list[Displaced]]
+"""A new message, the id of its task, and those that it displaces."""
 
 
 class Keys:
@@ -79,14 +82,14 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
     """Accept the batch, or, where something new does not fit, nothing of it."""
     keys = Keys(store)
     answers: list[Answer] = []
-    fresh: list[tuple[Message, str, list[Displaced]]] = []
+    fresh: list[Fresh] = []
     for message in batch:
         task_id = message.id or mint()
         refusal = keys.refusal(message, task_id)
         if refusal is None:
             fresh.append((message, task_id, keys.hold(message, task_id)))
         answers.append(refusal or Accepted(task_id))
-    room = find_room(store, [message for message, _, _ in fresh])
+    room = find_room(store, fresh)
     if isinstance(room, Full):
         # A repeat of a message of this very batch repeats something that is not there.
         return [room if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
@@ -121,23 +124,42 @@ def enter(store: Store, message: Message, task_id: str, displaced: Sequence[Disp
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
 
 
-def find_room(store: Store, messages: Sequence[Message]) -> Full | list[Going]:
+def find_room(store: Store, fresh: Sequence[Fresh]) -> Full | list[Going]:
     """Who goes for these messages; or the first bound that they would pass."""
     wanted: dict[tuple[str, str], list[Message]] = {}
-    for message in messages:
+    for message, _, _ in fresh:
         wanted.setdefault((message.namespace, message.queue), []).append(message)
+    leaving = find_leaving(store, fresh)
     going: list[Going] = []
     for (namespace, queue), several in wanted.items():
-        line, size = store.line(namespace, queue), sum(len(pack(message)) for message in several)
-        full = find_full(store, line, len(several), size)
-        if full is None:
-            continue
-        chosen = making_room.choose(store, line, several, size, full)
+        line = store.line(namespace, queue)
+        away = [size for place, size in leaving.values() if place == (namespace, queue)]
+        count, size = len(several) - len(away), sum(len(pack(message)) for message in several) - sum(away)
+        full = find_full(store, line, count, size)
+        if full is None or (count <= 0 and size <= 0):
+            continue  # what takes the place of another fits
+        come = Newcomers(count, size, lowest(several), leaving.keys())
+        chosen = making_room.choose(store, line, come, full)
         if chosen is None:
             making_room.spare(store, going)
             return full
         going += chosen
     return going
+
+
+def find_leaving(store: Store, fresh: Sequence[Fresh]) -> dict[str, tuple[tuple[str, str], int]]:
+    """By id: queue and bytes of each task that would end for these messages, as they take its key; also from each
+    other."""
+    new = {task_id: message for message, task_id, _ in fresh}
+    leaving: dict[str, tuple[tuple[str, str], int]] = {}
+    for _, _, displaced in fresh:
+        for holder, _ in displaced:
+            task = store.tasks.get(holder)
+            if holder in new:
+                leaving[holder] = (new[holder].namespace, new[holder].queue), len(pack(new[holder]))
+            elif task is not None and task.place is not Place.LEASED:
+                leaving[holder] = (task.namespace, task.queue), len(task.data)
+    return leaving
 
 
 def find_full(store: Store, line: Line, count: int, size: int) -> Full | None:

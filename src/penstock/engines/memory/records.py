@@ -153,9 +153,8 @@ class Candidates:
     def first(self, tasks: Mapping[str, Task]) -> Task | None:
         """Who goes first of those that wait, and that no worker had."""
         while self._heap:
-            *_, order, task_id = self._heap[0]
-            task = tasks.get(task_id)
-            if task is not None and task.place is Place.READY and not task.handed and abs(order) == task.order:
+            task = tasks.get(self._heap[0][-1])
+            if task is not None and task.place is Place.READY and not task.handed:
                 return task
             heapq.heappop(self._heap)
         return None

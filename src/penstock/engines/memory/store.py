@@ -115,7 +115,7 @@ class Store:
     def _add_candidate(self, line: Line, candidates: Candidates, task: Task) -> None:
         if len(candidates) > 2 * line.counts[Place.READY] + STALE:
             line.candidates = None  # it sheds no more, as it seems: made anew when it does
-        elif not task.handed:
+        else:
             candidates.add(task)
 
     def lift(self, task: Task) -> None:

@@ -156,5 +156,5 @@ class MakingRoom:
 def _spared(lane: Looked, forward: bool) -> tuple[int, int]:
     """Rows of which none may be shed: what was known of the lane, or what is known now."""
     low, high = (lane.head, lane.edge) if forward else (lane.edge, lane.tail)
-    known = lane.spared_lo, lane.spared_hi
-    return (low, high) if lane.spares and high - low > known[1] - known[0] else known
+    known = lane.spared_hi - max(lane.spared_lo, lane.head)  # what is before the head was claimed
+    return (low, high) if lane.spares and high - low > known else (lane.spared_lo, lane.spared_hi)

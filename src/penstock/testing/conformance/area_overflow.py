@@ -133,6 +133,19 @@ async def check_the_lowest_priority_makes_room(kit: Kit) -> None:
     equal(worker.ids_of(taken), [ids[4], ids[1], *new], "what is delivered")
 
 
+async def check_of_one_priority_the_newest_makes_room(kit: Kit) -> None:
+    if not await shedding(kit, SHED_LOWEST) or not (kit.features.priority and kit.features.partition):
+        return
+    queue = await declared(kit, SHED_LOWEST, 4)
+    ids = []
+    for number, partition in enumerate(("b", "a", "b", "a")):
+        sent = kit.now() - 100 + number
+        ids += await kit.accept(kit.message(queue, priority=2, partition=partition, sent=sent))
+    for wanted in (ids[3:], ids[2:], ids[1:]):
+        await kit.accept(kit.message(queue, priority=7, partition="a", sent=kit.now()))
+        await shed(kit, queue, wanted, "the newest of all partitions")
+
+
 async def check_a_batch_is_accepted_whole_or_not(kit: Kit) -> None:
     """A batch is worth what its lowest message is, and does not shed itself."""
     if not (await shedding(kit, SHED_LOWEST) and await shedding(kit, DROP_OLDEST) and kit.features.whole_batches):
@@ -222,23 +235,41 @@ async def check_unique_keys_are_free(kit: Kit) -> None:
     await shed(kit, queue, ids[:2], "only what was accepted sheds")
 
 
+async def check_who_gives_way_is_not_shed_as_well(kit: Kit) -> None:
+    """A task that ends for another that takes its key makes room once, if at all."""
+    guard = Unique(kit.name("key"), on_conflict="replace")
+    if not await shedding(kit, DROP_OLDEST) or not keeps_guard(kit.features, guard) or not kit.features.whole_batches:
+        return
+    queue, worker = await declared(kit, DROP_OLDEST, 2), await kit.worker()
+    gone = await kit.accept(kit.message(queue, guards=(guard,))) + await kit.fill(queue, 1)
+    gone += await kit.accept(kit.message(queue, guards=(guard,)))
+    within(await kit.depth(queue), (2, None), "depth after one took the place of another")
+    new = await kit.accept(kit.message(queue), kit.message(queue, guards=(guard,)))
+    within(await kit.depth(queue), (2, None), "depth after two, of which one took the place of another")
+    dead = await dead_ids(kit, queue)
+    equal((await info(kit, queue)).shed, len(dead), "tasks counted as shed")
+    expect(dead <= set(gone), "what was there before is gone, and nothing else")
+    equal(sorted(worker.ids_of(await worker.take(queue, count=2))), sorted(new), "what is delivered")
+
+
 async def check_what_is_leased_delayed_or_came_back_is_spared(kit: Kit) -> None:
     if not await shedding(kit, DROP_OLDEST) or not kit.features.delay:
         return
-    queue, worker = await declared(kit, DROP_OLDEST, 6), await kit.worker()
+    queue, worker = await declared(kit, DROP_OLDEST, 7), await kit.worker()
     spared = await kit.accept(kit.message(queue, eta=kit.now() + 1000))
-    spared += await kit.fill(queue, 4)
-    _, two, three, four = await worker.take(queue, count=4)
+    spared += await kit.fill(queue, 5)
+    _, two, three, four, five = await worker.take(queue, count=5)
     await worker.settle(
         Settlement(two.receipt, RELEASE),
         Settlement(three.receipt, RetryAt(kit.now() + 1000, retried(three.message))),
         Settlement(four.receipt, RetryAt(kit.now(), retried(four.message))),
+        Settlement(five.receipt, RetryAt(kit.now(), charge=True)),
     )
     ids = await kit.fill(queue, 1)
     for _ in range(2):
         ids += await kit.fill(queue, 1)
     await shed(kit, queue, ids[:2], "what is ready and was never handed out")
-    taken = {worker.id_of(delivery): delivery for delivery in await worker.take(queue, count=3)}
+    taken = {worker.id_of(delivery): delivery for delivery in await worker.take(queue, count=4)}
     await worker.finish(taken[ids[2]])
     await kit.accept(kit.message(queue, eta=kit.now() + 1000))
     before = await info(kit, queue)
@@ -424,11 +455,13 @@ CHECKS = (
     check_the_oldest_makes_room,
     check_the_oldest_of_all_priorities_and_partitions_makes_room,
     check_the_lowest_priority_makes_room,
+    check_of_one_priority_the_newest_makes_room,
     check_a_batch_is_accepted_whole_or_not,
     check_a_batch_for_several_queues_sheds_in_all_or_none,
     check_who_waits_is_told,
     check_what_was_shed_can_be_published_again,
     check_unique_keys_are_free,
+    check_who_gives_way_is_not_shed_as_well,
     check_what_is_leased_delayed_or_came_back_is_spared,
     check_limited_tasks_and_paused_queues_make_room,
     check_what_cannot_be_read_is_spared,
