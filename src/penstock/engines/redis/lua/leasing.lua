@@ -14,15 +14,6 @@ local function drop_if_empty(token)
   if worker then call('SREM', P .. ':wt:' .. worker, token) end
 end
 
--- Queues that shed spare what came back (see shedding.lua), so that it is marked there.
-local shedding_queues = {}
-local function sheds(queue)
-  if shedding_queues[queue] == nil then
-    shedding_queues[queue] = call('HEXISTS', P .. ':q:' .. queue, 'overflow') == 1
-  end
-  return shedding_queues[queue]
-end
-
 -- A task that is held no more returns to its old place, or ends if it was revoked meanwhile.
 local function give_back(lane, id, old_place, charge)
   unlease(lane, { id })
@@ -33,7 +24,7 @@ local function give_back(lane, id, old_place, charge)
     return
   end
   if charge then extras.a = (extras.a or 0) + 1 end
-  if sheds(queue_of(lane)) then extras.b = 1 end
+  if call('HEXISTS', P .. ':q:' .. queue_of(lane), 'overflow') == 1 then extras.b = 1 end -- its queue sheds, but not this
   if charge or extras.b then keep_extra(id, extras) end
   hold_again(lane, id, extras)
   line_up(lane, { old_place, id })
