@@ -135,21 +135,59 @@ BEGIN
         ORDER BY s.pos DESC LIMIT p_some) t);
 END $$;
 
--- Make room in a full queue for p_count new tasks of p_size bytes, in some of p_lanes; p_fresh are their places, if they
--- are there already. False, and nothing is done, where that cannot be. p_unit and p_bound: what is full.
+-- Whether `p_count` new tasks fit, as in 0002_publishing.sql; and, of a queue that sheds, how many tasks and bytes must leave
+-- it: null where that would not do.
+DROP FUNCTION penstock.admit;
+CREATE FUNCTION penstock.admit(
+    p_queue integer, p_count bigint, p_size bigint, p_locked boolean,
+    OUT depth bigint, OUT bound bigint, OUT unit text, OUT excess bigint, OUT settled bigint, OUT age double precision,
+    OUT policy text, OUT tasks bigint, OUT octets bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    level record;
+    alone boolean := false;
+BEGIN
+    LOOP
+        SELECT q.max_length, q.max_bytes, q.opened, q.overflow, q.count + coalesce(d.count, 0) AS count,
+               q.bytes + coalesce(d.bytes, 0) AS bytes, q.settled + coalesce(d.settled, 0) AS settled
+          INTO level
+          FROM penstock.queue q, (
+            SELECT sum(count)::bigint AS count, sum(bytes)::bigint AS bytes, sum(x.settled)::bigint AS settled
+            FROM penstock.delta x WHERE x.queue = p_queue) d
+          WHERE q.id = p_queue;
+        EXIT WHEN alone OR NOT p_locked;
+        EXIT WHEN p_count * 128 <= level.max_length - level.count AND p_size * 128 <= level.max_bytes - level.bytes
+            AND pg_try_advisory_xact_lock_shared(7361, p_queue);
+        PERFORM pg_advisory_xact_lock(7361, p_queue);
+        alone := true;
+    END LOOP;
+    settled := level.settled;
+    age := penstock.now() - level.opened;
+    IF level.count + p_count > level.max_length THEN
+        depth := level.count; bound := level.max_length; unit := 'tasks'; excess := level.count + p_count - bound;
+    ELSIF level.bytes + p_size > level.max_bytes THEN
+        depth := level.bytes; bound := level.max_bytes; unit := 'bytes'; excess := p_count;
+    END IF;
+    policy := level.overflow;
+    IF unit IS NOT NULL AND policy IN ('drop-oldest', 'shed-lowest-priority')
+        AND p_count <= level.max_length AND p_size <= level.max_bytes THEN
+        tasks := greatest(0, least(p_count, level.count + p_count - level.max_length));
+        octets := greatest(0, least(p_size, level.bytes + p_size - level.max_bytes));
+    END IF;
+END $$;
+
+-- Let p_tasks tasks, and p_bytes bytes, leave a full queue for what comes into some of p_lanes, or is there already, in the
+-- places p_fresh. False, and nothing is done, where that cannot be. p_unit and p_bound: what is full.
 CREATE FUNCTION penstock.make_room(
-    p_queue integer, p_count bigint, p_size bigint, p_lanes integer[], p_fresh bigint[], p_unit text, p_bound bigint)
-RETURNS boolean LANGUAGE plpgsql AS $$
+    p_queue integer, p_overflow text, p_tasks bigint, p_bytes bigint, p_lanes integer[], p_fresh bigint[], p_unit text,
+    p_bound bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     most constant bigint := 10000;  -- tasks that one publish sheds
     vain constant bigint := 250;  -- tasks that are looked at, and spared
     now_ double precision := penstock.now();
     -- Of this session, for a second: what commits late may be older.
     known jsonb := nullif(current_setting('penstock.floors', true), '')::jsonb;
-    q record;
     c record;
-    tasks bigint;
-    bytes bigint;
     priority_ integer;
     mark_ text;
     why bytea;
@@ -163,33 +201,23 @@ DECLARE
     each bigint := 1;
     spared bigint;
 BEGIN
-    SELECT y.name, y.overflow, y.max_length, y.max_bytes, y.count + coalesce(d.count, 0) AS count,
-           y.bytes + coalesce(d.bytes, 0) AS bytes
-      INTO q FROM penstock.queue y, (
-        SELECT sum(x.count)::bigint AS count, sum(x.bytes)::bigint AS bytes FROM penstock.delta x WHERE x.queue = p_queue) d
-      WHERE y.id = p_queue;
-    IF q.overflow NOT IN ('drop-oldest', 'shed-lowest-priority') OR p_count > q.max_length OR p_size > q.max_bytes THEN
-        RETURN false;
-    END IF;
-    tasks := greatest(0, least(p_count, q.count + p_count - q.max_length));
-    bytes := least(p_size, q.bytes + p_size - q.max_bytes);
     SELECT min(l.priority) INTO priority_ FROM penstock.lane l WHERE l.id = ANY (p_lanes) AND l.queue = p_queue;
     IF (known ->> 'at')::double precision < now_ - 1 THEN
         known := NULL;
     END IF;
     -- First a few of each lane, which are enough when all of them may go.
     LOOP
-        IF q.overflow = 'shed-lowest-priority' THEN
-            candidates := penstock.lowest(p_queue, tasks + each, priority_);
+        IF p_overflow = 'shed-lowest-priority' THEN
+            candidates := penstock.lowest(p_queue, p_tasks + each, priority_);
         ELSE
             SELECT o.places, coalesce(known, jsonb_build_object('at', now_)) || coalesce(o.floors, '{}')
-                INTO candidates, known FROM penstock.oldest(p_queue, tasks + each, known) o;
+                INTO candidates, known FROM penstock.oldest(p_queue, p_tasks + each, known) o;
             PERFORM set_config('penstock.floors', known::text, false);
             known := NULL;
         END IF;
         places := '{}'; ids := '{}'; told := '{}'; whys := '{}'; size := 0; spared := 0;
         FOREACH place IN ARRAY coalesce(candidates, '{}') LOOP
-            EXIT WHEN (cardinality(places) >= tasks AND size >= bytes) OR spared > vain OR cardinality(places) = most;
+            EXIT WHEN (cardinality(places) >= p_tasks AND size >= p_bytes) OR spared > vain OR cardinality(places) = most;
             CONTINUE WHEN place = ANY (p_fresh);
             SELECT t.id, octet_length(t.body) AS size, m.task, m.told INTO c
                 FROM penstock.task t, LATERAL penstock.may_go(t.body) m
@@ -207,14 +235,15 @@ BEGIN
                 whys := whys || c.task;
             END IF;
         END LOOP;
-        EXIT WHEN cardinality(places) >= tasks AND size >= bytes;
+        EXIT WHEN cardinality(places) >= p_tasks AND size >= p_bytes;
         IF spared > vain OR cardinality(places) = most OR each > most THEN
             RETURN false;
         END IF;
         each := each * 16;
     END LOOP;
-    mark_ := concat_ws(' ', q.overflow, p_unit, p_bound, priority_);
-    why := convert_to('shed ' || mark_ || chr(10) || q.name || chr(10), 'UTF8');
+    mark_ := concat_ws(' ', p_overflow, p_unit, p_bound, priority_);
+    SELECT convert_to('shed ' || mark_ || chr(10) || q.name || chr(10), 'UTF8') INTO why
+        FROM penstock.queue q WHERE q.id = p_queue;
     WITH gone AS (
         DELETE FROM penstock.task t WHERE t.pos = ANY (places) RETURNING t.pos, t.id, t.attempts, t.body
     )

@@ -34,8 +34,8 @@ BEGIN
     IF NOT (count * 128 <= tasks_left AND size * 128 <= bytes_left AND p_bound = 'exact'
             AND pg_try_advisory_xact_lock_shared(7361, q)) THEN
         SELECT * INTO full_ FROM penstock.admit(q, count, size, p_bound = 'exact');
-        IF full_.unit IS NOT NULL
-            AND NOT penstock.make_room(q, count, size, p_lanes, '{}', full_.unit, full_.bound) THEN
+        IF full_.unit IS NOT NULL AND (full_.tasks IS NULL OR NOT penstock.make_room(
+                q, full_.policy, full_.tasks, full_.octets, p_lanes, '{}', full_.unit, full_.bound)) THEN
             RETURN QUERY SELECT 0, 'full', NULL::bigint, NULL::text, full_.depth, full_.bound, full_.unit,
                 full_.excess, full_.settled, full_.age;
             RETURN;
@@ -194,7 +194,7 @@ BEGIN
             IF p_bound <> 'none' THEN
                 SELECT * INTO full_ FROM penstock.admit(r.q, r.count, r.size, p_bound = 'exact');
                 IF full_.unit IS NOT NULL THEN
-                    IF NOT penstock.make_room(r.q, r.count, r.size, ARRAY(
+                    IF full_.tasks IS NULL OR NOT penstock.make_room(r.q, full_.policy, full_.tasks, full_.octets, ARRAY(
                             SELECT p_lanes[CASE WHEN cardinality(p_lanes) = 1 THEN 1 ELSE i END]
                             FROM generate_series(1, total) i WHERE kinds[i] IS NULL), p_pos, full_.unit, full_.bound) THEN
                         q := r.q;
