@@ -79,14 +79,15 @@ def test_counts_are_right_while_there_are_holes(engine: SqliteEngine) -> None:
 
 
 def test_holes_in_the_middle_are_passed(engine: SqliteEngine) -> None:
-    declare(engine, "shed-lowest-priority", 3)
-    publish(engine, call("0", priority=1), call("1", priority=1), call("part", priority=1, options=PART))
+    declare(engine, "shed-lowest-priority", 4)
+    publish(engine, call("0", priority=1), call("1", priority=1))
+    publish(engine, *(call(f"part {n}", priority=1, options=PART) for n in range(2)))
     publish(engine, call("new"))
     assert lane(engine, "holes", "priority = 1") == (1,)
-    assert bodies(engine, 1) + bodies(engine, 2) == ["new", "0"]
+    assert bodies(engine, 3) == ["new", "0", "part 0"]
     assert lane(engine, "holes", "priority = 1") == (0,)
-    assert (info(engine).ready, info(engine).leased) == (1, 2)
-    assert bodies(engine) == ["part"]
+    assert (info(engine).ready, info(engine).leased) == (1, 3)
+    assert bodies(engine) == ["part 1"]
 
 
 @pytest.mark.parametrize("overflow", ["drop-oldest", "shed-lowest-priority"])
