@@ -16,7 +16,7 @@ from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite import victims as victims_module
 from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.publishing import Wake, outgoing
-from penstock.message import Message, Options, Place, Unique, unpack
+from penstock.message import Limit, Message, Options, Place, Unique, unpack
 from penstock.queue import Queue, QueueInfo
 
 PART = Options(place=Place("0" * 32, 1))
@@ -76,6 +76,37 @@ def test_counts_are_right_while_there_are_holes(engine: SqliteEngine) -> None:
     assert bodies(engine) == ["3"]
     assert lane(engine, "holes, eligible", "priority = 1") == (0, 0)
     assert (info(engine).ready, info(engine).leased) == (0, 6)
+
+
+def test_holes_in_the_middle_are_passed(engine: SqliteEngine) -> None:
+    declare(engine, "shed-lowest-priority", 4)
+    publish(engine, call("0", priority=1), call("1", priority=1))
+    publish(engine, *(call(f"part {n}", priority=1, options=PART) for n in range(2)))
+    publish(engine, call("new"))
+    assert lane(engine, "holes", "priority = 1") == (1,)
+    assert bodies(engine, 3) == ["new", "0", "part 0"]
+    assert lane(engine, "holes", "priority = 1") == (0,)
+    assert (info(engine).ready, info(engine).leased) == (1, 3)
+    assert bodies(engine) == ["part 1"]
+
+
+@pytest.mark.parametrize("overflow", ["drop-oldest", "shed-lowest-priority"])
+def test_who_might_have_gone_for_a_batch_may_go_for_one(engine: SqliteEngine, overflow: str) -> None:
+    declare(engine, overflow, 3)
+    publish(engine, *(call(body, priority=1, options=None if body == "0" else PART) for body in ("part", "0", "part")))
+    assert [type(one) for one in publish(engine, call("new"), call("new"))] == [Full, Full]
+    assert type(publish(engine, call("new"))[0]) is Accepted
+    assert dead(engine) == ["0"]
+
+
+def test_the_next_of_a_limit_goes_on_where_the_first_was_shed(engine: SqliteEngine) -> None:
+    declare(engine, "drop-oldest", 2)
+    now = engine.store.now()
+    for n, partition in enumerate("ab"):
+        publish(engine, call(partition, partition=partition, guards=(Limit("key", concurrency=1),), sent=now + n))
+    publish(engine, call("new", priority=0, sent=now + 2))
+    assert dead(engine) == ["a"]
+    assert bodies(engine) == ["b", "new"]
 
 
 def test_a_lane_whose_oldest_go_has_no_holes(engine: SqliteEngine) -> None:
@@ -140,8 +171,10 @@ def test_what_may_not_go_is_looked_at_once(engine: SqliteEngine, monkeypatch: py
         plain = [call("plain 0", priority=1), call("plain 1", priority=1)]
         declare(engine, overflow, 12)
         publish(engine, *(plain + parts if late else parts + plain))
-        answers = [type(publish(engine, call("new"))[0]) for _ in range(3)]
-        assert answers == [Full, Full, Accepted], overflow
+        for looked in (4, 8):
+            assert type(publish(engine, call("new"))[0]) is Full, overflow
+            assert lane(engine, "spared_hi - spared_lo", "priority = 1") == (looked,)
+        assert type(publish(engine, call("new"))[0]) is Accepted, overflow
         read.clear()
         publish(engine, call("new"))
         assert len(read) <= 2, overflow  # the next one of each lane

@@ -242,10 +242,10 @@ async def check_who_gives_way_is_not_shed_as_well(kit: Kit) -> None:
         return
     queue, worker = await declared(kit, DROP_OLDEST, 2), await kit.worker()
     gone = await kit.accept(kit.message(queue, guards=(guard,))) + await kit.fill(queue, 1)
-    gone += await kit.accept(kit.message(queue, guards=(guard,)))
+    gone += await kit.accept(kit.message(queue), kit.message(queue, guards=(guard,)))
+    within(await kit.depth(queue), (2, None), "depth after two, of which one took the place of the oldest")
+    new = gone[2:3] + await kit.accept(kit.message(queue, guards=(guard,)))
     within(await kit.depth(queue), (2, None), "depth after one took the place of another")
-    new = await kit.accept(kit.message(queue), kit.message(queue, guards=(guard,)))
-    within(await kit.depth(queue), (2, None), "depth after two, of which one took the place of another")
     dead = await dead_ids(kit, queue)
     equal((await info(kit, queue)).shed, len(dead), "tasks counted as shed")
     expect(dead <= set(gone), "what was there before is gone, and nothing else")
@@ -265,9 +265,7 @@ async def check_what_is_leased_delayed_or_came_back_is_spared(kit: Kit) -> None:
         Settlement(four.receipt, RetryAt(kit.now(), retried(four.message))),
         Settlement(five.receipt, RetryAt(kit.now(), charge=True)),
     )
-    ids = await kit.fill(queue, 1)
-    for _ in range(2):
-        ids += await kit.fill(queue, 1)
+    ids = await came(kit, queue, 5, 5, 5)
     await shed(kit, queue, ids[:2], "what is ready and was never handed out")
     taken = {worker.id_of(delivery): delivery for delivery in await worker.take(queue, count=4)}
     await worker.finish(taken[ids[2]])
