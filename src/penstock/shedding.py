@@ -77,7 +77,7 @@ def outcome(message: Message, why: str, now: float) -> Outcome | None:
     """What those see who wait for a task that was shed; `why` is its `reason`. `None`: the call ignores its result."""
     if message.options is not None and message.options.ignore_result:
         return None
-    return Outcome(State.FAILURE, failure(TaskShed(why)), now)
+    return Outcome(State.FAILURE, failure(TaskShed(why), traceback=""), now)  # none has been raised
 
 
 def lowest(messages: Sequence[Message]) -> int:

@@ -93,7 +93,8 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
     if isinstance(room, Full):
         # A repeat of a message of this very batch repeats something that is not there.
         return [room if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
-    making_room.shed(store, room)
+    if room:
+        making_room.shed(store, room)
     keys.commit()
     for message, task_id, displaced in fresh:
         enter(store, message, task_id, displaced)
@@ -129,12 +130,14 @@ def find_room(store: Store, fresh: Sequence[Fresh]) -> Full | list[Going]:
     wanted: dict[tuple[str, str], list[Message]] = {}
     for message, _, _ in fresh:
         wanted.setdefault((message.namespace, message.queue), []).append(message)
-    leaving = find_leaving(store, fresh)
     going: list[Going] = []
     for (namespace, queue), several in wanted.items():
-        line = store.line(namespace, queue)
-        away = [size for place, size in leaving.values() if place == (namespace, queue)]
-        count, size = len(several) - len(away), sum(len(pack(message)) for message in several) - sum(away)
+        line, count, size = store.line(namespace, queue), len(several), sum(len(pack(one)) for one in several)
+        if find_full(store, line, count, size) is None:
+            continue
+        leaving = find_leaving(store, fresh)
+        away = [taken for place, taken in leaving.values() if place == (namespace, queue)]
+        count, size = count - len(away), size - sum(away)
         full = find_full(store, line, count, size)
         if full is None or (count <= 0 and size <= 0):
             continue  # what takes the place of another fits
