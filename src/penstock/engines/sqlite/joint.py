@@ -255,7 +255,7 @@ class Joint:
             self._free_started_keys(work.claims)
 
     def _free_started_keys(self, claims: Sequence[Claimed]) -> None:
-        for _, _, rows in claims:
+        for _, _, rows, _ in claims:
             for row, _, body in rows:
                 if UNTIL_START in body:
                     guards = unpack(body).guards
@@ -284,7 +284,8 @@ class Joint:
                     )
                 ]
                 self._store.leases.add([held])
-                found.append(Claimed(token, held.lane, rows))
+                # What expired meanwhile is discarded, too: it was paid for, or let go for nothing.
+                found.append(Claimed(token, held.lane, rows, self._store.now() if held.lane.limited else None))
             return found
 
         return self._db.write(work, heavy=False)
