@@ -27,6 +27,8 @@ ASKED = (20, 50, 100, 200)
 """Tasks in one of the calls that ask for more room than there can be."""
 EVERY = 0.1
 """Seconds between two of those."""
+PATIENCE = 60.0
+"""Seconds for a worker to start."""
 AHEAD, CLOSE = 200, 20
 """Tasks that the closed load keeps in the queue, and calls between two looks at it."""
 
@@ -65,10 +67,11 @@ def open_loop(path: str, first: int, phases: Sequence[tuple[float, float]], seed
 
 
 def closed_loop(path: str, first: int, seconds: float) -> float:
-    """Keep the queue filled for so long, but short; returns when it began."""
+    """Keep the queue filled for so long, but short; returns when it began: workers live by then."""
     from bench.pressure.tasks import QUEUE, app, work
 
-    numbers = itertools.count(first)
+    work.delay(first).get(timeout=PATIENCE)
+    numbers = itertools.count(first + 1)
     began = time.monotonic()
     with open(path, "wb") as notes:
 
