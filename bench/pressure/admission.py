@@ -11,7 +11,7 @@ import msgspec
 
 from bench.machine import Meter
 from bench.measure import Goal, Reading, Result
-from bench.place import EXPIRES, URL, Place, call
+from bench.place import URL, Place, call
 from bench.pressure.overload import LATENCY
 from bench.pressure.pressed import PRESSED, Pressed
 from penstock.engines.sqlite.counting import ADD, Counters
@@ -54,7 +54,6 @@ def admission(place: Place) -> Iterator[Result]:
             env = {
                 **os.environ,
                 URL: f"sqlite:///{folder / 'queue.db'}?durability=process",
-                EXPIRES: "60",
                 PRESSED: msgspec.json.encode(pressed).decode(),
             }
             first, second = call("bench.pressure.admission", "microseconds", env, turns=turns)

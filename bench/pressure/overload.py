@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bench.machine import Meter
 from bench.measure import Goal, Reading, Result
@@ -21,8 +21,12 @@ OFFERED, USUAL = 3.0, 0.5
 """Times the capacity."""
 NEAR = 0.05
 """A part of `LATENCY`: by so much above what it was before the overload a p99 is called usual again."""
-NEVER = 9_999.0
-"""Seconds that stand for what has not ended."""
+NEVER = 1e6
+"""Stands for the time of what has not ended."""
+
+Spans = tuple[float, float, float]
+"""Seconds of the usual load, of the overload, and of the usual one again."""
+Line = Callable[..., Result]
 
 
 def overload(place: Place, engine: str) -> Iterator[Result]:
@@ -38,26 +42,28 @@ def busy(place: Place, engine: str) -> Iterator[Result]:
     yield from _tried(place, trial, spans, "2 slots, 10 ms of CPU time", "cpu")
 
 
-def _tried(place: Place, trial: Trial, spans: tuple[float, float, float], what: str, name: str) -> Iterator[Result]:
+def _tried(place: Place, trial: Trial, spans: Spans, what: str, name: str) -> Iterator[Result]:
     with site(place, trial) as there, Meter() as meter:
         measuring = float(place.size(4, 2))
         before = there.capacity(measuring)
         phases = [(before * load, span) for load, span in zip((USUAL, OFFERED, USUAL), spans, strict=True)]
         seen = there.offer(phases, asking=1)
         after = there.capacity(measuring)
-    yield from _results(seen, (before, after), spans, what, name, meter.foreign)
+
+    def one(key: str, text: str, unit: str, value: float, goal: Goal | None = None, note: str = "") -> Result:
+        reading = Reading(min(value, NEVER), meter.foreign)
+        return Result(f"{name}/{key}", text, unit, (reading,), goal, trial.durability, note)
+
+    yield from _kept(one, seen, (before, after), spans, what)
+    if name == "overload":
+        yield from _borne(one, seen, spans)
 
 
-def _results(
-    seen: Seen, capacities: tuple[float, float], spans: tuple[float, float, float], what: str, name: str, foreign: float
-) -> Iterator[Result]:
+def _kept(one: Line, seen: Seen, capacities: tuple[float, float], spans: Spans, what: str) -> Iterator[Result]:
+    """What callers are promised."""
     load, began = seen.load, seen.began + spans[0]
     ended, last = began + spans[1], began + spans[1] + spans[2]
     capacity = sum(capacities) / 2
-
-    def one(key: str, text: str, unit: str, value: float, goal: Goal | None = None, note: str = "") -> Result:
-        reading = Reading(min(value, NEVER), foreign)
-        return Result(f"{name}/{key}", text, unit, (reading,), goal, "power", note)
 
     note = f"{capacities[0]:.0f}/s before the overload, {capacities[1]:.0f}/s after it"
     yield one("capacity", f"{what}: capacity", "tasks/s", capacity, None, note)
@@ -74,8 +80,12 @@ def _results(
     recovery = load.recovery(ended, last, usual + NEAR * LATENCY)
     text = f"recovery at {USUAL:g} × capacity ÷ max_latency"
     yield one("recovery", text, "×", recovery / LATENCY, Goal(2, 2.5, "less"), f"usual p99 {usual * 1000:.0f} ms")
-    if name != "overload":
-        return
+
+
+def _borne(one: Line, seen: Seen, spans: Spans) -> Iterator[Result]:
+    """What it costs, and what those are told who are refused."""
+    load, began = seen.load, seen.began + spans[0]
+    ended = began + spans[1]
     warm = began + spans[1] / 4
     grown, size = seen.vigil.memory_growth(warm, ended)
     text = "memory of the process that grew most, last third ÷ first"

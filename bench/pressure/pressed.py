@@ -14,10 +14,12 @@ NOTE = struct.Struct("<qdd")
 
 class Pressed(Struct, frozen=True):
     """`length` is the declared bound in tasks, `latency` the queue's `max_latency`. A task sleeps for `seconds`, or
-    needs as much CPU time with `cpu`; it is noted in the file `notes`."""
+    needs as much CPU time with `cpu`; it is noted in the file `notes`. Results are kept for `kept` seconds, or as
+    long as the server keeps them."""
 
     notes: str
     seconds: float
     length: int
     latency: float | None = None
     cpu: bool = False
+    kept: float | None = None

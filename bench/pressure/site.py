@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.broker.site import site as broker_site
 from bench.engines.sites import SERVERS
 from bench.idle import tree
-from bench.place import EXPIRES, URL, Place, call, result_of, start_call, workers
+from bench.place import URL, Place, call, result_of, start_call, workers
 from bench.pressure.load import Load, read_calls
 from bench.pressure.pressed import NOTE, PRESSED, Pressed
 from bench.pressure.vigil import Vigil
@@ -22,7 +22,7 @@ from bench.pressure.vigil import Vigil
 ENGINES = ("sqlite", "penstock", "redis", "postgres")
 OFFER = "bench.pressure.offer"
 KEPT = 5.0
-"""Seconds that results are kept, so that as many go as come."""
+"""Seconds that results are kept, so that as many go as come; a broker keeps them as long as it is set to, a day."""
 NUMBERS = 10_000_000
 """Of calls of one load."""
 STUCK = 10.0
@@ -38,6 +38,11 @@ class Trial(Struct, frozen=True):
     length: int
     latency: float | None = None
     cpu: bool = False
+
+    @property
+    def durability(self) -> str:
+        """What an accepted task survives, as the engine is set up here."""
+        return "process" if self.engine == "redis" else "power"
 
 
 class Seen(Struct, frozen=True):
@@ -98,8 +103,9 @@ def site(place: Place, trial: Trial) -> Iterator[Site]:
     with place.private() as folder, _server(place, trial.engine) as (url, pids):
         notes = folder / "notes"
         notes.mkdir()
-        pressed = Pressed(str(notes / "ends"), trial.seconds, trial.length, trial.latency, trial.cpu)
-        env = {**os.environ, URL: url, EXPIRES: str(KEPT), PRESSED: msgspec.json.encode(pressed).decode()}
+        kept = KEPT if trial.engine != "penstock" else None
+        pressed = Pressed(str(notes / "ends"), trial.seconds, trial.length, trial.latency, trial.cpu, kept)
+        env = {**os.environ, URL: url, PRESSED: msgspec.json.encode(pressed).decode()}
         with workers(env, "--app=bench.pressure.tasks", f"--concurrency={trial.slots}") as [worker]:
             yield Site(place, notes, env, [*pids, worker.pid], worker.pid)
 

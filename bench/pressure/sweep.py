@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
 
+import msgspec
 from msgspec import Struct
 
 from bench.machine import Meter
@@ -61,15 +62,17 @@ def sweep(place: Place, engine: str) -> Iterator[Result]:
     for name, policy in POLICIES.items():
         loads = policy.loads if not place.quick else (0.5, 3.0)
         with Meter() as meter:
-            found, capacity = _offered(place, engine, policy, loads, spans)
-        yield from _results(name, policy, found, capacity, spans, meter.foreign)
+            trial = Trial(engine, SLOTS, SECONDS, policy.length, policy.latency)
+            found, capacity = _offered(place, trial, loads, spans)
+        for result in _results(name, policy, found, capacity, spans, meter.foreign):
+            yield msgspec.structs.replace(result, durability=trial.durability)
 
 
 def _offered(
-    place: Place, engine: str, policy: Policy, loads: tuple[float, ...], spans: Spans
+    place: Place, trial: Trial, loads: tuple[float, ...], spans: Spans
 ) -> tuple[dict[float, tuple[Load, float]], float]:
     """What was seen at each load, with when it began; and the capacity."""
-    with site(place, Trial(engine, SLOTS, SECONDS, policy.length, policy.latency)) as there:
+    with site(place, trial) as there:
         capacity = there.capacity(spans.measuring)
         seen = {load: there.offer([(capacity * load, spans.offered)]) for load in loads}
     return {load: (one.load, one.began) for load, one in seen.items()}, capacity
@@ -101,7 +104,7 @@ def _results(
     def line(key: str, what: str, unit: str, points: list[tuple[float, float]], goal: Goal | None = None) -> Result:
         note = ", ".join(f"{value:.3g} at {times:g} ×" for times, value in points)
         last = (Reading(points[-1][1], foreign),)
-        return Result(f"{key}/{name}", what, unit, last, goal, "power", note, points=tuple(points))
+        return Result(f"{key}/{name}", what, unit, last, goal, note=note, points=tuple(points))
 
     kept = name == "governed"
     at = f"{policy.title}, {worst:g} × for {spans.offered:g} s"
@@ -112,7 +115,7 @@ def _results(
     over = load.by_end(began, began + 4 * spans.offered, BIN)
     longest = Reading(max((took for _, took in over), default=0.0), foreign)
     what = f"{at}: longest median of {BIN:g} s"
-    yield Result(f"overtime/{name}", what, "s", (longest,), None, "power", points=tuple(over))
+    yield Result(f"overtime/{name}", what, "s", (longest,), points=tuple(over))
 
 
 def _known(bound: Bound, seconds: float) -> Bound:

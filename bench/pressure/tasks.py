@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from bench.place import EXPIRES, URL
+from bench.place import URL
 from bench.pressure.pressed import NOTE, PRESSED, QUEUE, Pressed
 from penstock import Penstock, Queue
 
@@ -15,7 +15,7 @@ pressed = msgspec.json.decode(os.environ[PRESSED], type=Pressed)
 app = Penstock(
     "pressure",
     broker=os.environ[URL],
-    result_expires=float(os.environ[EXPIRES]),
+    **({} if pressed.kept is None else {"result_expires": pressed.kept}),
     task_queues=[Queue(QUEUE, pressed.length, 1 << 50, max_latency=pressed.latency)],
 )
 _notes = os.open(pressed.notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
