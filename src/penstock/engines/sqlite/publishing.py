@@ -38,6 +38,8 @@ class Wake(Struct):
     queues: int = 0
     tasks: int = 0
     results: bool = False
+    refused: bool = False
+    """All that was published was refused as too much: nothing is there that could be lost."""
 
 
 class Route(NamedTuple):
@@ -54,6 +56,13 @@ class Outgoing(NamedTuple):
     bodies: list[bytes]
     size: int
     lane: Route | None
+
+
+def refused(answers: Sequence[Sequence[Answer]]) -> bool:
+    """Whether each message met a full queue. A duplicate has not: its first must be as safe as it is told to be."""
+    first = answers[0] if answers else ()
+    # The common case is looked at first, since it pays for it.
+    return bool(first) and type(first[0]) is Full and all(type(one) is Full for batch in answers for one in batch)
 
 
 class Publisher:

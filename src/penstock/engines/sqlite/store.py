@@ -29,7 +29,7 @@ from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
-from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
+from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing, refused
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
@@ -146,7 +146,7 @@ class Store:
         with contextlib.suppress(ValueError):  # another thread has closed the board: what is committed stays so
             if wake.queues:
                 self.rings.work(wake.queues, wake.tasks)
-        if durable:
+        if durable and not wake.refused:
             self._sync()
         with contextlib.suppress(ValueError):
             if wake.results:
@@ -161,7 +161,13 @@ class Store:
             raise
         packed = [outgoing(batch) for batch in batches]
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
-        return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
+
+        def work(wake: Wake) -> list[list[Answer]]:
+            answers = self.publisher.publish(packed, wake)
+            wake.refused = refused(answers)
+            return answers
+
+        return self.change(work, timeout=timeout, heavy=heavy)
 
     def follow_up(self, batch: Sequence[Message], timeout: float) -> list[Answer]:
         """What is always admitted, in one transaction."""
