@@ -29,8 +29,9 @@ EVERY = 0.1
 """Seconds between two of those."""
 PATIENCE = 60.0
 """Seconds for a worker to start."""
-AHEAD, CLOSE = 200, 20
-"""Tasks that the closed load keeps in the queue, and calls between two looks at it."""
+AHEAD, PAUSE = 200, 0.005
+"""Tasks that the closed load keeps in the queue, and seconds between two looks at one that is longer: calls come one by
+one then, as tasks end, like those of the open load that are accepted."""
 
 
 def open_loop(path: str, first: int, phases: Sequence[tuple[float, float]], seed: int, asking: int | None) -> float:
@@ -78,11 +79,10 @@ def closed_loop(path: str, first: int, seconds: float) -> float:
         def call() -> None:
             while time.monotonic() < began + seconds:
                 if (app.engine.run(app.broker.depth(QUEUE, "")) or 0) > AHEAD:
-                    time.sleep(0.005)
+                    time.sleep(PAUSE)
                     continue
-                for _ in range(CLOSE):
-                    number = next(numbers)
-                    _note(notes, number, 1, time.monotonic(), lambda number=number: work.delay(number))
+                number = next(numbers)
+                _note(notes, number, 1, time.monotonic(), lambda number=number: work.delay(number))
 
         _all([call] * CALLERS)
     app.close()

@@ -30,6 +30,10 @@ BIN = 0.5
 """Seconds that share a point of the picture."""
 
 
+COUNTED = 4.0
+"""Seconds of a load that count."""
+
+
 class Policy(Struct, frozen=True):
     """A bound, as it is declared and as it is simulated."""
 
@@ -49,41 +53,52 @@ POLICIES = MappingProxyType(
 )
 
 
-class Spans(Struct, frozen=True):
-    """Seconds: how long a load is offered, after how long it counts, and how long the capacity is measured."""
+class Span(Struct, frozen=True):
+    """Seconds: how long a load is offered, and after how long it counts."""
 
     offered: float
     warm: float
-    measuring: float
+
+
+Spans = dict[float, Span]
+"""By load."""
+Found = dict[float, tuple[Load, float]]
+"""By load, with when it began."""
+
+
+def span(load: float, *, quick: bool) -> Span:
+    """At overload it counts when so much waits as can be done in the latency, and more."""
+    if quick:
+        return Span(1.5, 0.5)
+    warm = 2.0 if load <= 1 else 1.0 + LATENCY / (load - 1)
+    return Span(warm + COUNTED, warm)
 
 
 def sweep(place: Place, engine: str) -> Iterator[Result]:
-    spans = Spans(1.5, 0.5, 2.0) if place.quick else Spans(7.0, 3.0, 4.0)
     for name, policy in POLICIES.items():
         loads = policy.loads if not place.quick else (0.5, 3.0)
+        spans = {load: span(load, quick=place.quick) for load in loads}
         with Meter() as meter:
             trial = Trial(engine, SLOTS, SECONDS, policy.length, policy.latency)
-            found, capacity = _offered(place, trial, loads, spans)
+            found, capacity = _offered(place, trial, spans)
         for result in _results(name, policy, found, capacity, spans, meter.foreign):
             yield msgspec.structs.replace(result, durability=trial.durability)
 
 
-def _offered(
-    place: Place, trial: Trial, loads: tuple[float, ...], spans: Spans
-) -> tuple[dict[float, tuple[Load, float]], float]:
-    """What was seen at each load, with when it began; and the capacity."""
+def _offered(place: Place, trial: Trial, spans: Spans) -> tuple[Found, float]:
+    """What was seen; and the capacity."""
     with site(place, trial) as there:
-        capacity = there.capacity(spans.measuring)
-        seen = {load: there.offer([(capacity * load, spans.offered)]) for load in loads}
+        capacity = there.capacity(place.size(4, 1))
+        seen = {load: there.offer([(capacity * load, span.offered)]) for load, span in spans.items()}
     return {load: (one.load, one.began) for load, one in seen.items()}, capacity
 
 
 def _results(
-    name: str, policy: Policy, found: dict[float, tuple[Load, float]], capacity: float, spans: Spans, foreign: float
+    name: str, policy: Policy, found: Found, capacity: float, spans: Spans, foreign: float
 ) -> Iterator[Result]:
     goodput, p99 = [], []
     for times, (load, began) in found.items():
-        since, until = began + spans.warm, began + spans.offered
+        since, until = began + spans[times].warm, began + spans[times].offered
         goodput.append((times, load.in_time(since, until, LATENCY) / capacity))
         p99.append((times, min(NEVER, load.quantile(since, until, 0.99))))
     worst, (load, began) = max(found.items())
@@ -94,9 +109,9 @@ def _results(
             threads=SLOTS,
             service=steady(SLOTS / capacity, SPREAD),
             patience=LATENCY,
-            seconds=spans.offered,
+            seconds=spans[times].offered,
             capacity=capacity,
-            warmup=spans.warm,
+            warmup=spans[times].warm,
         )
         for times in found
     ]
@@ -107,12 +122,14 @@ def _results(
         return Result(f"{key}/{name}", what, unit, last, goal, note=note, points=tuple(points))
 
     kept = name == "governed"
-    at = f"{policy.title}, {worst:g} × for {spans.offered:g} s"
+    at = f"{policy.title}, {worst:g} × for {spans[worst].offered:g} s"
     yield line("goodput", f"{at}: goodput ÷ capacity", "×", goodput, Goal(0.95, 0.85) if kept else None)
     yield line("p99", f"{at}: p99", "s", p99, Goal(1.1 * LATENCY, 1.25 * LATENCY, "less") if kept else None)
-    yield line("goodput-simulated", "the goodput, simulated", "×", _points(found, [one.goodput for one in simulated]))
-    yield line("p99-simulated", "the p99, simulated", "s", _points(found, [one.p99 for one in simulated]))
-    over = load.by_end(began, began + 4 * spans.offered, BIN)
+    yield line(
+        "goodput-simulated", f"{at}: goodput, simulated", "×", _points(found, [one.goodput for one in simulated])
+    )
+    yield line("p99-simulated", f"{at}: p99, simulated", "s", _points(found, [one.p99 for one in simulated]))
+    over = load.by_end(began, began + 4 * spans[worst].offered, BIN)
     longest = Reading(max((took for _, took in over), default=0.0), foreign)
     what = f"{at}: longest median of {BIN:g} s"
     yield Result(f"overtime/{name}", what, "s", (longest,), points=tuple(over))
@@ -126,5 +143,5 @@ def _known(bound: Bound, seconds: float) -> Bound:
     return bound
 
 
-def _points(found: dict[float, tuple[Load, float]], values: list[float]) -> list[tuple[float, float]]:
+def _points(found: Found, values: list[float]) -> list[tuple[float, float]]:
     return list(zip(found, values, strict=True))
