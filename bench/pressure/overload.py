@@ -37,7 +37,7 @@ def overload(place: Place, engine: str) -> Iterator[Result]:
 
 def busy(place: Place, engine: str) -> Iterator[Result]:
     """Tasks that need all of two cores: callers and workers take it from each other."""
-    spans = (3.0, 12.0, 5.0) if not place.quick else (1.0, 2.0, 1.0)
+    spans = (3.0, 12.0, 7.0) if not place.quick else (1.0, 2.0, 1.0)
     trial = Trial(engine, 2, SECONDS, MAX_LENGTH, LATENCY, cpu=True)
     yield from _tried(place, trial, spans, "2 slots, 10 ms of CPU time", "cpu")
 
