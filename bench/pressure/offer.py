@@ -21,22 +21,23 @@ worth while; when it was due, sent and answered; `retry_after`."""
 FEW = 16
 """So many at least, or half the queue: for the very next to leave nothing could be told, since when that is, is
 chance. Those that were refused beside it come back, too."""
-CALLERS = 4
-"""Threads: one that waits for its answer must not hold up what is due."""
 ASKED = (20, 50, 100, 200)
 """Tasks in one of the calls that ask for more room than there can be."""
 EVERY = 0.1
 """Seconds between two of those."""
 PATIENCE = 60.0
 """Seconds for a worker to start."""
-AHEAD, PAUSE = 200, 0.005
+AHEAD, PAUSE = 200, 0.00125
 """Tasks that the closed load keeps in the queue, and seconds between two looks at one that is longer: calls come one by
 one then, as tasks end, like those of the open load that are accepted."""
 
 
-def open_loop(path: str, first: int, phases: Sequence[tuple[float, float]], seed: int, asking: int | None) -> float:
-    """`phases` are (calls a second, seconds), at random (Poisson), at times that are fixed before the first. Notes all
-    calls in `path`; returns when it began. In the phase `asking`, some calls of many tasks are made beside them."""
+def open_loop(
+    path: str, first: int, phases: Sequence[tuple[float, float]], callers: int, seed: int, asking: int | None
+) -> float:
+    """`phases` are (calls a second, seconds), at random (Poisson), at times that are fixed before the first. So many
+    threads make them as `callers`, since one that waits for its answer must not hold up what is due. Notes all calls in
+    `path`; returns when it began. In the phase `asking`, some calls of many tasks are made beside them."""
     from bench.pressure.tasks import app, work
 
     due = list(_timetable(Random(seed), phases))
@@ -62,12 +63,12 @@ def open_loop(path: str, first: int, phases: Sequence[tuple[float, float]], seed
                 _note(notes, mine[0], size, at, lambda mine=mine: work.delay_many((one,) for one in mine))
 
         work.delay_many([])  # connected before the first is due
-        _all([call] * CALLERS + ([partial(ask, asking)] if asking is not None else []))
+        _all([call] * callers + ([partial(ask, asking)] if asking is not None else []))
     app.close()
     return began
 
 
-def closed_loop(path: str, first: int, seconds: float) -> float:
+def closed_loop(path: str, first: int, callers: int, seconds: float) -> float:
     """Keep the queue filled for so long, but short; returns when it began: workers live by then."""
     from bench.pressure.tasks import QUEUE, app, work
 
@@ -79,12 +80,12 @@ def closed_loop(path: str, first: int, seconds: float) -> float:
         def call() -> None:
             while time.monotonic() < began + seconds:
                 if (app.engine.run(app.broker.depth(QUEUE, "")) or 0) > AHEAD:
-                    time.sleep(PAUSE)
+                    time.sleep(PAUSE * callers)
                     continue
                 number = next(numbers)
                 _note(notes, number, 1, time.monotonic(), lambda number=number: work.delay(number))
 
-        _all([call] * CALLERS)
+        _all([call] * callers)
     app.close()
     return began
 

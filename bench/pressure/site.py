@@ -40,6 +40,11 @@ class Trial(Struct, frozen=True):
     cpu: bool = False
 
     @property
+    def callers(self) -> int:
+        """Threads. Over a network a call takes as long as the way there and back, and its threads share the way."""
+        return 4 if self.engine == "sqlite" else 48
+
+    @property
     def durability(self) -> str:
         """What an accepted task survives, as the engine is set up here."""
         return "process" if self.engine == "redis" else "power"
@@ -56,15 +61,20 @@ class Seen(Struct, frozen=True):
 
 
 class Site:
-    def __init__(self, place: Place, notes: Path, env: dict[str, str], roots: list[int], worker: int) -> None:
+    def __init__(
+        self, place: Place, notes: Path, env: dict[str, str], callers: int, roots: list[int], worker: int
+    ) -> None:
         """`roots` are the processes that work here, `worker` one of them: the supervisor."""
+        self._callers = callers
         self._folder, self._notes, self._env, self._roots, self._worker = place.folder, notes, env, roots, worker
         self._loads = 0
 
     def capacity(self, seconds: float) -> float:
         """Tasks a second while callers keep the queue filled; the first quarter is not counted."""
         path, first = self._next()
-        began = call(OFFER, "closed_loop", self._env, path=str(path), first=first, seconds=seconds)
+        began = call(
+            OFFER, "closed_loop", self._env, path=str(path), first=first, callers=self._callers, seconds=seconds
+        )
         return self._ended(path).rate(began + seconds / 4, began + seconds)
 
     def offer(self, phases: Sequence[tuple[float, float]], *, asking: int | None = None) -> Seen:
@@ -72,7 +82,14 @@ class Site:
         path, first = self._next()
         before = set(tree(self._worker))
         roots = list(self._roots)
-        arguments = {"path": str(path), "first": first, "phases": phases, "seed": self._loads, "asking": asking}
+        arguments = {
+            "path": str(path),
+            "first": first,
+            "phases": phases,
+            "callers": self._callers,
+            "seed": self._loads,
+            "asking": asking,
+        }
         with Vigil(lambda: roots, self._folder) as vigil, start_call(OFFER, "open_loop", self._env, **arguments) as one:
             roots.append(one.pid)
             began = result_of(one)
@@ -107,7 +124,7 @@ def site(place: Place, trial: Trial) -> Iterator[Site]:
         pressed = Pressed(str(notes / "ends"), trial.seconds, trial.length, trial.latency, trial.cpu, kept)
         env = {**os.environ, URL: url, PRESSED: msgspec.json.encode(pressed).decode()}
         with workers(env, "--app=bench.pressure.tasks", f"--concurrency={trial.slots}") as [worker]:
-            yield Site(place, notes, env, [*pids, worker.pid], worker.pid)
+            yield Site(place, notes, env, trial.callers, [*pids, worker.pid], worker.pid)
 
 
 @contextmanager
