@@ -93,9 +93,12 @@ class Publisher:
     def publish(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]]:
         """Each batch whole or not at all, in one transaction. Plain messages take the fast way."""
         if len(batches) == 1:
-            return [self._publish_batch(batches[0], wake)]
-        merged = self._publish_merged(batches, wake)
-        return [self._publish_batch(batch, wake) for batch in batches] if merged is None else merged
+            answers = [self._publish_batch(batches[0], wake)]
+        else:
+            merged = self._publish_merged(batches, wake)
+            answers = [self._publish_batch(batch, wake) for batch in batches] if merged is None else merged
+        wake.refused = refused(answers)
+        return answers
 
     def _publish_merged(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]] | None:
         """Many callers' plain messages for one lane as one batch; `None` when they are not, or do not fit."""

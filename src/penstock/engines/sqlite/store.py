@@ -29,7 +29,7 @@ from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
-from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing, refused
+from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
@@ -161,13 +161,7 @@ class Store:
             raise
         packed = [outgoing(batch) for batch in batches]
         heavy = len(batches) == 1 and len(batches[0]) > LIGHT
-
-        def work(wake: Wake) -> list[list[Answer]]:
-            answers = self.publisher.publish(packed, wake)
-            wake.refused = refused(answers)
-            return answers
-
-        return self.change(work, timeout=timeout, heavy=heavy)
+        return self.change(lambda wake: self.publisher.publish(packed, wake), timeout=timeout, heavy=heavy)
 
     def follow_up(self, batch: Sequence[Message], timeout: float) -> list[Answer]:
         """What is always admitted, in one transaction."""
