@@ -19,7 +19,7 @@ from penstock.engines.sqlite.hearing import Heard
 from penstock.engines.sqlite.ids import runs
 from penstock.engines.sqlite.leases import Held
 from penstock.engines.sqlite.planning import Plan, plan, plan_packed
-from penstock.engines.sqlite.publishing import Outgoing, Route, Wake
+from penstock.engines.sqlite.publishing import Outgoing, Route, Wake, all_refused
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError, StoreFull
 from penstock.message import Message, Unique, unpack
@@ -104,7 +104,7 @@ class Joint:
                 raise
             served = self._write(batch, wake, parked)
         for work in batch:
-            work.changed = bool(work.answers or work.plans)
+            work.changed = bool(work.plans) or (bool(work.answers) and not all_refused(work.answers))
             for token, made in work.plans:
                 self._store.leases.settle({token: made.gone.get(token, [])})
         self._heard.keep(self._told)
