@@ -204,6 +204,7 @@ DECLARE
     size bigint;
     each bigint := 1;
     spared bigint;
+    oldest_ bigint;
 BEGIN
     SELECT min(l.priority) INTO priority_ FROM penstock.lane l WHERE l.id = ANY (p_lanes) AND l.queue = p_queue;
     IF (known ->> 'at')::double precision < now_ - 1 THEN
@@ -257,8 +258,9 @@ BEGIN
     INSERT INTO penstock.dead (id, lane, reason, died, attempts, body, mark, nr)
         SELECT g.id, (g.pos >> 45)::integer, '', now_, g.attempts, g.body, mark_, nextval('penstock.shed') FROM gone g
         ON CONFLICT (id) DO UPDATE SET reason = '', died = excluded.died, mark = excluded.mark, nr = excluded.nr;
+    oldest_ := currval('penstock.shed') - kept;  -- a variable, so that the index is of use
     DELETE FROM penstock.dead d WHERE d.id = ANY (ARRAY(
-        SELECT x.id FROM penstock.dead x WHERE x.nr <= currval('penstock.shed') - kept
+        SELECT x.id FROM penstock.dead x WHERE x.nr <= oldest_
         ORDER BY x.nr LIMIT 2 * cardinality(ids) FOR UPDATE SKIP LOCKED));
     INSERT INTO penstock.delta VALUES (p_queue, -cardinality(ids), -size, 0, cardinality(ids), cardinality(ids));
     PERFORM penstock.clear(ids);
