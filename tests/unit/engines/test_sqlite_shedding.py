@@ -186,7 +186,7 @@ def test_of_many_lanes_few_are_looked_at(engine: SqliteEngine, monkeypatch: pyte
     declare(engine, "drop-oldest", 400)
     now = engine.store.now()
     for n in range(400):
-        publish(engine, call(str(n), partition=f"p{n % 200}", sent=now - 1000 + n))
+        publish(engine, call(str(n), partition=f"p{n % 50}", sent=now - 1000 + n))
     publish(engine, call("new", sent=now))
     read: list[bytes] = []
     monkeypatch.setattr(victims_module, "unpack", lambda body: (read.append(body), unpack(body))[1])
@@ -194,6 +194,18 @@ def test_of_many_lanes_few_are_looked_at(engine: SqliteEngine, monkeypatch: pyte
         publish(engine, call("new", sent=now))
     assert dead(engine) == sorted(str(n) for n in range(21))
     assert len(read) < 20 * 12
+
+
+def test_of_many_lanes_of_one_priority_all_make_room(engine: SqliteEngine) -> None:
+    """Those that have none left, or none that may go, stand in nobody's way."""
+    declare(engine, "shed-lowest-priority", 300)
+    for n in range(300):
+        publish(engine, call(str(n), priority=1, partition=f"p{n}", options=PART if n % 3 else None))
+    answers = [type(publish(engine, call("new"))[0]) for _ in range(110)]
+    assert answers[-2:] == [Full, Full]
+    assert answers.count(Accepted) == 100
+    assert sorted(dead(engine), key=int) == [str(n) for n in range(0, 300, 3)]
+    assert lane(engine, "count(*)", "eligible = 1 AND priority = 1") == (200,)
 
 
 def test_a_policy_declared_by_a_newer_process_holds(tmp_path: Path) -> None:
