@@ -137,9 +137,8 @@ class MakingRoom:
         gone = [victim.row for victim in lane.victims if not victim.returned]
         if gone:
             head = lane.head
-            if not lane.spares and (
-                lane.spared_hi <= lane.head or lane.spared_lo >= lane.tail
-            ):  # none stays that was met
+            none_stays = lane.spared_hi <= lane.head or lane.spared_lo >= lane.tail
+            if none_stays and not lane.spares:
                 head = lane.edge if forward else lane.tail if lane.edge == lane.head else lane.head
             holes = len(gone) - (head - lane.head)
             self._db.execute(MOVE, (head, holes, *_spared(lane, forward), lane.id))
