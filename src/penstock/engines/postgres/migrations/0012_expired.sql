@@ -267,7 +267,7 @@ BEGIN
     END IF;
 END $$;
 
--- Guards are as in 0008_guards.sql, but for ['limit', namespace, key, cost, expires], for a limited message that does not cost
+-- Guards are as in 0008_guards.sql, and all else as in 0011_full_queues.sql, but for ['limit', namespace, key, cost, expires], for a limited message that does not cost
 -- 1, or expires.
 CREATE OR REPLACE FUNCTION penstock.publish_mixed(
     p_lanes integer[], p_pos bigint[], p_bodies bytea[], p_ids bigint[], p_names text[], p_dues double precision[],
