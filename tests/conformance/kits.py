@@ -60,6 +60,7 @@ class LooseBroker(PublishingBroker):
     @property
     def features(self) -> Features:
         loose = replace(super().features, whole_batches=False, bound="soft", starts=False, keeps_place=False)
+        loose = replace(loose, overflow=frozenset({"reject"}))
         return replace(loose, priority=False, partition=False)
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:

@@ -23,7 +23,7 @@ from penstock.engines.memory.store import Store
 from penstock.message import Message
 from penstock.outcome import Outcome, Report, State
 from penstock.testing.conformance import Kit, Violation, kit, run, told
-from tests.conformance import mutants_of_limits
+from tests.conformance import mutants_of_limits, mutants_of_shedding
 from tests.conformance.kits import MemoryKit
 
 # Each is what the function of the same place would be if somebody had got it wrong.
@@ -218,7 +218,7 @@ async def same_token(self: MemoryCoordinator, name: str, holder: str, ttl: float
     return 1
 
 
-def never_full(store: Store, messages: Sequence[Message]) -> Full | None:
+def never_full(store: Store, line: Line, count: int, size: int) -> Full | None:
     return None
 
 
@@ -309,6 +309,7 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("guards", Store, "free_unique", frees_for_anybody),
     ("guards", accepting, "is_current", yes),
     *mutants_of_limits.MUTANTS,
+    *mutants_of_shedding.MUTANTS,
     ("effects", settling, "apply_effect", loses_follow_ups),
     ("effects", settling, "settle", effects_of_the_lost),
     ("effects", settling, "join", counts_repeats),

@@ -14,6 +14,7 @@ from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite.database import SCHEMA
 from penstock.engines.sqlite.files import APPLICATION_ID
 from penstock.message import Limit, Message, Unique, pack
+from penstock.queue import Queue
 
 W = "0" * 32
 
@@ -41,12 +42,12 @@ def old_file(path: Path, version: int) -> None:
         (base + 1, base + 3, base + (1 << 44)),
     )
     db.executemany("INSERT INTO task VALUES (?, NULL, 0, ?)", [(base + n, body) for n in range(3)])
-    db.execute("INSERT INTO lease VALUES (?, ?, ?, ?, 0)", (1 << 18 | 1, base, base, W))
-    db.execute("INSERT INTO unique_key VALUES ('held', ?, NULL)", (base + 1,))
+    db.execute("INSERT INTO lease (token, lo, hi, worker, until) VALUES (?, ?, ?, ?, 0)", (1 << 18 | 1, base, base, W))
+    db.execute("INSERT INTO unique_key (name, id) VALUES ('held', ?)", (base + 1,))
     db.close()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 4])
 def test_an_old_file_goes_on(tmp_path: Path, version: int) -> None:
     assert version < SCHEMA
     old_file(tmp_path / "queue.db", version)
@@ -61,4 +62,16 @@ def test_an_old_file_goes_on(tmp_path: Path, version: int) -> None:
     engine.run(engine.broker.step([Settlement(one.receipt, ACK) for one in found], None))
     [info] = engine.run(engine.inspect.queues())
     assert (info.depth, info.ready, info.leased) == (1, 1, 0)
+    engine.close()
+
+
+def test_a_queue_of_an_old_file_can_shed(tmp_path: Path) -> None:
+    """Its lanes were never looked at, and what had come due is not told from what came back."""
+    old_file(tmp_path / "queue.db", 4)
+    queue = Queue("default", 3, overflow="drop-oldest")
+    engine = open_engine(f"sqlite:///{tmp_path}/queue.db", durability="process", queues=[queue])
+    answers = [engine.run(engine.broker.publish([Message(1, "t", b"[]")], 5))[0] for _ in range(2)]
+    assert [type(answer) for answer in answers] == [Accepted, Accepted]
+    [info] = engine.run(engine.inspect.queues())
+    assert (info.depth, info.ready, info.leased, info.dead, info.shed) == (3, 2, 1, 2, 2)
     engine.close()

@@ -160,25 +160,27 @@ def test_who_waits_is_woken_only_if_somebody_may(engine: SqliteEngine) -> None:
     assert woken(call("", id="mixed too"))
 
 
-def test_what_may_not_go_is_looked_at_once(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that stay, in front of the oldest and behind the newest, are remembered, bit by bit if they are many."""
+@pytest.mark.parametrize(("overflow", "late"), [("drop-oldest", False), ("shed-lowest-priority", True)])
+def test_what_may_not_go_is_looked_at_once(
+    engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch, overflow: str, late: bool
+) -> None:
+    """Those that stay, in front of the oldest or behind the newest, are remembered, bit by bit if they are many."""
     read: list[bytes] = []
     monkeypatch.setattr(victims_module, "LOOKS", 4)
     monkeypatch.setattr(victims_module, "unpack", lambda body: (read.append(body), unpack(body))[1])
-    for overflow, late in (("drop-oldest", False), ("shed-lowest-priority", True)):
-        engine.run(engine.inspect.purge("q"))
-        parts = [call(f"part {n}", priority=1, options=PART) for n in range(10)]
-        plain = [call("plain 0", priority=1), call("plain 1", priority=1)]
-        declare(engine, overflow, 12)
-        publish(engine, *(plain + parts if late else parts + plain))
-        for looked in (4, 8):
-            assert type(publish(engine, call("new"))[0]) is Full, overflow
-            assert lane(engine, "spared_hi - spared_lo", "priority = 1") == (looked,)
-        assert type(publish(engine, call("new"))[0]) is Accepted, overflow
-        read.clear()
-        publish(engine, call("new"))
-        assert len(read) <= 2, overflow  # the next one of each lane
-        assert type(publish(engine, call("new", priority=1))[0]) is (Full if late else Accepted)
+    parts = [call(f"part {n}", priority=1, options=PART) for n in range(10)]
+    plain = [call("plain 0", priority=1), call("plain 1", priority=1)]
+    declare(engine, overflow, 12)
+    publish(engine, *(plain + parts if late else parts + plain))
+    for looked in (4, 8):
+        assert type(publish(engine, call("new"))[0]) is Full
+        assert lane(engine, "spared_hi - spared_lo", "priority = 1") == (looked,)
+    assert type(publish(engine, call("new"))[0]) is Accepted
+    read.clear()
+    publish(engine, call("new"))
+    assert len(read) <= 2  # the next one of each lane
+    assert dead(engine) == ["plain 0", "plain 1"]
+    assert bodies(engine) == ["new", "new", *(f"part {n}" for n in range(10))]
 
 
 def test_of_many_lanes_few_are_looked_at(engine: SqliteEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +188,7 @@ def test_of_many_lanes_few_are_looked_at(engine: SqliteEngine, monkeypatch: pyte
     declare(engine, "drop-oldest", 400)
     now = engine.store.now()
     for n in range(400):
-        publish(engine, call(str(n), partition=f"p{n % 200}", sent=now - 1000 + n))
+        publish(engine, call(str(n), partition=f"p{n % 50}", sent=now - 1000 + n))
     publish(engine, call("new", sent=now))
     read: list[bytes] = []
     monkeypatch.setattr(victims_module, "unpack", lambda body: (read.append(body), unpack(body))[1])
@@ -194,6 +196,30 @@ def test_of_many_lanes_few_are_looked_at(engine: SqliteEngine, monkeypatch: pyte
         publish(engine, call("new", sent=now))
     assert dead(engine) == sorted(str(n) for n in range(21))
     assert len(read) < 20 * 12
+
+
+def test_of_many_lanes_of_one_priority_all_make_room(engine: SqliteEngine) -> None:
+    """Those that have none left, or none that may go, stand in nobody's way."""
+    declare(engine, "shed-lowest-priority", 300)
+    for n in range(300):
+        publish(engine, call(str(n), priority=1, partition=f"p{n}", options=PART if n % 3 else None))
+    answers = [type(publish(engine, call("new"))[0]) for _ in range(110)]
+    assert answers[-2:] == [Full, Full]
+    assert answers.count(Accepted) == 100
+    assert sorted(dead(engine), key=int) == [str(n) for n in range(0, 300, 3)]
+    assert lane(engine, "count(*)", "eligible = 1 AND priority = 1") == (200,)
+
+
+def test_what_came_due_may_go_where_nothing_else_may(engine: SqliteEngine) -> None:
+    declare(engine, "shed-lowest-priority", 3)
+    parts = [call(f"part {n}", priority=1, options=PART) for n in range(2)]
+    publish(engine, *parts, call("late", priority=1, eta=engine.store.now() + 5))
+    assert type(publish(engine, call("new"))[0]) is Full
+    clock = engine.store.settings.clock
+    assert isinstance(clock, ManualClock)
+    clock.advance(10)
+    assert type(publish(engine, call("new"))[0]) is Accepted
+    assert dead(engine) == ["late"]
 
 
 def test_a_policy_declared_by_a_newer_process_holds(tmp_path: Path) -> None:

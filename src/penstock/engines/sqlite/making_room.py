@@ -103,9 +103,7 @@ class MakingRoom:
             if kept:
                 lane.edge = min(lane.edge, *kept) if room.forward else max(lane.edge, max(kept) + 1)
             lane.left += lane.victims
-            low, high = _spared(lane, room.forward)
-            if (low, high) != (lane.spared_lo, lane.spared_hi):
-                self._db.execute("UPDATE lane SET spared_lo = ?, spared_hi = ? WHERE id = ?", (low, high, lane.id))
+            self._note_spared(lane, room.forward)
         self._note_since(room)
 
     def take(self, room: Room) -> bool:
@@ -125,6 +123,8 @@ class MakingRoom:
         for lane in room.lanes:
             if lane.victims:
                 self._move(lane, room.forward)
+            else:
+                self._note_spared(lane, room.forward)
         self._note_since(room)
         self._results.add(outcomes, "")
         return bool(outcomes)
@@ -136,13 +136,19 @@ class MakingRoom:
                 self._revoker.shrink_returned(victim.row)
         gone = [victim.row for victim in lane.victims if not victim.returned]
         if gone:
-            head, holes = lane.head, len(gone)
-            if forward and not lane.spares and not lane.spared_lo <= lane.head < lane.spared_hi:
-                head = lane.edge
-                holes -= head - lane.head
+            head = lane.head
+            none_stays = lane.spared_hi <= lane.head or lane.spared_lo >= lane.tail
+            if none_stays and not lane.spares:
+                head = lane.edge if forward else lane.tail if lane.edge == lane.head else lane.head
+            holes = len(gone) - (head - lane.head)
             self._db.execute(MOVE, (head, holes, *_spared(lane, forward), lane.id))
         if self._catalog.by_id(lane.id).limited:
             self._limiters.emptied(lane.id)
+
+    def _note_spared(self, lane: Looked, forward: bool) -> None:
+        low, high = _spared(lane, forward)
+        if (low, high) != (lane.spared_lo, lane.spared_hi):
+            self._db.execute("UPDATE lane SET spared_lo = ?, spared_hi = ? WHERE id = ?", (low, high, lane.id))
 
     def _note_since(self, room: Room) -> None:
         if not room.forward or len(room.lanes) <= FEW:

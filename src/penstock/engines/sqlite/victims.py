@@ -21,15 +21,16 @@ from penstock.errors import DecodeError
 from penstock.message import Message, unpack
 from penstock.shedding import MOST, Excess, is_spared
 
-LANES = 256
+LANES = 64
 """Lanes that are looked at for one publish."""
 LOOKS = 1_000
 """Rows that are looked at for one publish, and may not be shed."""
 
 LANE = "SELECT id, priority, head, tail, back, spared_lo, spared_hi, since FROM lane"
 BY_SINCE = LANE + " WHERE queue = ? AND id > 0 ORDER BY since LIMIT ?"
-FRONTS = LANE + " WHERE queue = ? AND eligible = 1 AND priority < ? ORDER BY priority, turn DESC LIMIT ?"
-OTHERS = LANE + " WHERE queue = ? AND eligible = 2 AND priority < ? ORDER BY priority, turn DESC LIMIT ?"
+SOME_MAY_GO = " AND (back > 0 OR spared_lo > head OR spared_hi < tail) ORDER BY priority, turn DESC LIMIT ?"
+FRONTS = LANE + " WHERE queue = ? AND eligible = 1 AND priority < ?" + SOME_MAY_GO
+OTHERS = LANE + " WHERE queue = ? AND eligible = 2 AND priority < ?" + SOME_MAY_GO
 NEW = "SELECT id, attempts, body FROM task WHERE id >= ? AND id < ? AND due IS NULL ORDER BY id"
 DUE = (
     "SELECT t.id, t.attempts, t.body FROM returned r JOIN task t ON t.id BETWEEN r.lo AND r.hi"

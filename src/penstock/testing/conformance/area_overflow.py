@@ -150,6 +150,8 @@ async def check_a_batch_is_accepted_whole_or_not(kit: Kit) -> None:
     """A batch is worth what its lowest message is, and does not shed itself."""
     if not (await shedding(kit, SHED_LOWEST) and await shedding(kit, DROP_OLDEST) and kit.features.whole_batches):
         return
+    if kit.features.max_batch < 5:
+        return
     queue = await declared(kit, DROP_OLDEST, 4)
     ids = await kit.fill(queue, 3)
     await kit.fill(queue, 3)
@@ -239,6 +241,8 @@ async def check_who_gives_way_is_not_shed_as_well(kit: Kit) -> None:
     """A task that ends for another that takes its key makes room once, if at all."""
     guard = Unique(kit.name("key"), on_conflict="replace")
     if not await shedding(kit, DROP_OLDEST) or not keeps_guard(kit.features, guard) or not kit.features.whole_batches:
+        return
+    if kit.features.max_batch < 2:
         return
     queue, worker = await declared(kit, DROP_OLDEST, 2), await kit.worker()
     gone = await kit.accept(kit.message(queue, guards=(guard,))) + await kit.fill(queue, 1)
