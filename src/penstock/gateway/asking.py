@@ -44,9 +44,6 @@ class Request(Struct, frozen=True):
             given[name] = value
         return given
 
-    def accepts_events(self) -> bool:
-        return "text/event-stream" in self.headers.get("accept", "")
-
 
 def flag(arguments: Mapping[str, str], name: str) -> bool:
     """Whether `?name=true`, or `?name`, is given. Raises `Refused`."""

@@ -12,6 +12,7 @@ import penstock
 from penstock.codec.values import is_pydantic
 from penstock.gateway.calls import Exposed
 from penstock.gateway.settings import GatewaySettings
+from penstock.message import MAX_NAME
 
 REF = "#/components/schemas/{name}"
 _Parameter = inspect.Parameter
@@ -20,8 +21,13 @@ _NAMED = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
 Document = dict[str, Any]
 
 
-def described(title: str, tasks: Mapping[str, Exposed], settings: GatewaySettings, root: str) -> Document:
-    """The document. `root` is where the gateway is mounted."""
+def described(
+    title: str, tasks: Mapping[str, Exposed], settings: GatewaySettings, root: str, *, own_users: bool
+) -> Document:
+    """The document. `root` is where the gateway is mounted; `own_users`: callers are users of the broker."""
+    schemes = {"token": {"type": "http", "scheme": "bearer"}}
+    if own_users:
+        schemes["user"] = {"type": "http", "scheme": "basic"}
     types = Types(_annotations(tasks.values()))
     paths: Document = {f"/v1/tasks/{name}": {"post": _call(name, one, types, settings)} for name, one in tasks.items()}
     paths |= _fixed(tasks, settings)
@@ -29,11 +35,11 @@ def described(title: str, tasks: Mapping[str, Exposed], settings: GatewaySetting
         "openapi": "3.1.0",
         "info": {"title": title, "version": penstock.__version__},
         "servers": [{"url": root or "/"}],
-        "security": [{"token": []}],
+        "security": [{name: []} for name in schemes],
         "paths": paths,
         "components": {
-            "schemas": {**types.components, "Task": TASK, "Problem": PROBLEM},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**types.components, "Task": TASK, "Problem": PROBLEM, "CallOptions": _options(settings)},
+            "securitySchemes": schemes,
         },
     }
 
@@ -105,9 +111,27 @@ def _body(signature: inspect.Signature, types: Types) -> Document:
         kwargs["required"] = only
     return {
         "type": "object",
-        "properties": {"args": args, "kwargs": kwargs},
+        "properties": {"args": args, "kwargs": kwargs, "options": ref("CallOptions")},
         "additionalProperties": False,
         **({"required": ["kwargs"]} if only else {}),
+    }
+
+
+def _options(settings: GatewaySettings) -> Document:
+    moment = {"type": "string", "format": "date-time"}
+    return {
+        "type": "object",
+        "properties": {
+            "countdown": {"type": ["number", "null"], "minimum": 0, "maximum": settings.max_delay},
+            "eta": {"anyOf": [moment, {"type": ["number", "null"], "minimum": 0}]},
+            "expires": {
+                "anyOf": [moment, {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": settings.max_delay}]
+            },
+            "priority": {"type": ["integer", "null"], "minimum": 0, "maximum": settings.max_priority},
+            "queue": {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_NAME},
+            "task_id": {"type": ["string", "null"], "pattern": "^[0-9A-Za-z_-]{20,100}$"},
+        },
+        "additionalProperties": False,
     }
 
 
@@ -152,7 +176,7 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
         "responses": {
             "200": _response("the task as it is", ref("Task")),
             "304": {"description": "nothing has changed"},
-            **_problems(*usual, 502),
+            **_problems(*usual, 406, 502),
         },
     }
     revoke = {
@@ -174,7 +198,12 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
     }
     one = {
         "type": "object",
-        "properties": {"task": {"enum": list(names)}, "args": {"type": "array"}, "kwargs": {"type": "object"}},
+        "properties": {
+            "task": {"enum": list(names)},
+            "args": {"type": "array"},
+            "kwargs": {"type": "object"},
+            "options": ref("CallOptions"),
+        },
         "required": ["task"],
         "additionalProperties": False,
     }
@@ -199,7 +228,15 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
         "operationId": "info",
         "responses": {"200": _response("this gateway", ANY), **_problems(400, 401, 414, 422, 429, 503)},
     }
+    live = {"operationId": "live", "security": [], "responses": {"200": _response("it answers", ANY)}}
+    ready = {
+        "operationId": "ready",
+        "security": [],
+        "responses": {"200": _response("it answers calls", ANY), **_problems(503)},
+    }
     return {
+        "/health/live": {"get": live},
+        "/health/ready": {"get": ready},
         "/v1/tasks/{id}": {"get": look, "delete": revoke},
         "/v1/tasks/{id}/events": {"get": follow},
         "/v1/batches": {"post": many},

@@ -21,7 +21,7 @@ from penstock.gateway.steps import Plan, Waiting, on
 from penstock.outcome import Part, Parts, Report
 from penstock.result import AsyncResult
 
-HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+HEADERS = {"content-type": "text/event-stream", "x-accel-buffering": "no"}
 QUIET = 15.0
 """Seconds after which a comment is sent, so that nobody in between takes the connection for dead."""
 

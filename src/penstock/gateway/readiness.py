@@ -1,0 +1,70 @@
+"""Whether the broker can be asked, for those who have no token: so it is looked at once a second, whoever asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from penstock.app import Penstock
+from penstock.blocking import at_most
+from penstock.errors import AccessRefused, BrokerError, PenstockError
+from penstock.gateway.steps import Step
+
+FRESH = 1.0
+"""Seconds for which an answer holds; meanwhile nobody asks the broker."""
+PATIENCE = 2.0
+"""Seconds that the broker has to answer."""
+
+
+class Readiness:
+    """Thread-safe: two that look at once do no harm."""
+
+    def __init__(self, app: Penstock, signs_in: bool) -> None:
+        """`signs_in`: the gateway has a connection of its own to ask by; else it only knocks."""
+        self._app = app
+        self._signs_in = signs_in
+        self._looked = -FRESH
+        self._ready = False
+
+    def look(self) -> Step:
+        """Answered with whether it is ready."""
+        if time.monotonic() - self._looked < FRESH:
+            return Step(lambda: self._ready, self._known)
+        return Step(self._block, self._awaited)
+
+    async def _known(self) -> bool:
+        return self._ready
+
+    def _block(self) -> bool:
+        self._looked = time.monotonic()
+        with at_most(PATIENCE):
+            self._ready = answers(self._ask if self._signs_in else self._knock)
+        return self._ready
+
+    async def _awaited(self) -> bool:
+        import asyncio  # who awaits has loaded it
+
+        # A thread of its own: what opens an engine blocks.
+        return await asyncio.to_thread(self._block)
+
+    def _ask(self) -> None:
+        app = self._app
+        app.engine.run(app.broker.depth(app.conf.task_default_queue, app.conf.namespace))
+
+    def _knock(self) -> None:
+        from penstock.engines.server.knock import knock  # only who has its users has the engine
+
+        knock(self._app.broker_url)
+
+
+def answers(ask: Callable[[], object]) -> bool:
+    """Whether the broker answered at all: a refusal is an answer."""
+    try:
+        ask()
+    except AccessRefused:
+        return True
+    except BrokerError:
+        return False
+    except PenstockError:
+        return True
+    return True
