@@ -74,7 +74,8 @@ def json_of(app: Penstock, data: bytes, content_type: str) -> Any:
     JSON."""
     try:
         if content_type == "json":
-            return _whole.decode(data)  # whoever wrote it; half of it would spoil the document around it
+            data.decode()  # what a worker wrote is looked at: half a value would spoil the document around it
+            return _whole.decode(data)
         form, part = app.pipeline.reader.open(data, content_type)
         return Raw(json.encode(form.decoder().decode(part)))
     except SignatureError:
