@@ -13,6 +13,7 @@ from penstock.errors import ConfigError, UnknownQueue
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import Scopes
 from penstock.gateway.settings import GatewaySettings
+from penstock.queue import check_name
 
 Moment = Annotated[datetime, Meta(tz=True)] | float
 """RFC 3339 with a timezone, or Unix time."""
@@ -82,6 +83,7 @@ def _wrong(given: CallOptions, rules: Rules) -> Iterator[tuple[str, str]]:
         yield "priority", f"must be between 0 and {settings.max_priority}"
     if given.queue is not None:
         try:
+            check_name("queue", given.queue)
             rules.address(given.queue)
         except (UnknownQueue, ConfigError) as error:
             yield "queue", f"cannot be used: {error}"

@@ -110,7 +110,6 @@ def _is_pattern(text: object) -> bool:
 
 
 def _check_texts(name: str, value: object, what: str, kept: Callable[[object], bool]) -> None:
-    found = value if isinstance(value, tuple | list) else (value,)
-    wrong = [one for one in found if not kept(one)]
-    if wrong or not isinstance(value, tuple | list):
-        raise ConfigError(f"gateway: {name} must be a tuple of {what}, not {wrong[0] if wrong else value!r:.200}")
+    wrong = [one for one in value if not kept(one)] if isinstance(value, tuple) else [value]
+    if wrong:
+        raise ConfigError(f"gateway: {name} must be a tuple of {what}, not {wrong[0]!r:.200}")

@@ -127,7 +127,8 @@ def test_a_token_is_given_as_bearer_and_is_its_users(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Basic", "Basic !", "Bearer x", "Bearer pst_0_0", basic("nobody"), basic(BOB, "wrong"), basic(BOB, "")]
+    "given",
+    ["", "Basic", "Basic !", "Bearer x", "Bearer pst_0_0", basic("nobody"), basic(BOB, "wrong"), basic(BOB, "")],
 )
 def test_nobody_else_is_let_in(place: Place, given: str) -> None:
     reply = place.info(given)
