@@ -17,7 +17,7 @@ from penstock.gateway.problems import UNEXPECTED, problem, refusal
 from penstock.gateway.routes.common import links, need, reported, result_of, until_end
 from penstock.gateway.scopes import INSPECT, READ
 from penstock.gateway.showing import json_of, known, shown
-from penstock.gateway.steps import Plan, Waiting, on
+from penstock.gateway.steps import Plan, Step, Waiting, on
 from penstock.outcome import Part, Parts, Report
 from penstock.result import AsyncResult
 
@@ -26,8 +26,10 @@ QUIET = 15.0
 """Seconds after which a comment is sent, so that nobody in between takes the connection for dead."""
 
 
-PAGE = 256
-"""Parts that are read, and held, at once."""
+FIRST, MOST = 2, 256
+"""Parts that are read, and held, at once: of the first page, whose size tells how many more, and of any."""
+HELD = 128 << 10
+"""Bytes of them, about: a thousand readers who do not read hold as many."""
 
 
 def follow(context: Context, asked: Asked) -> Plan[Answer]:
@@ -66,13 +68,18 @@ class Followed:
 
     def parts(self) -> Events:
         """The events of all parts that are there."""
-        more = self._streams
+        more, page = self._streams, FIRST
         while more:
-            found: Parts = yield on(self._app.results, lambda: self._app.backend.parts(self._key, self.offset, PAGE))
+            found: Parts = yield self._read(page)
+            size = 1 + sum(len(part.value) for part in found.parts)
+            more = len(found.parts) == page
+            page = max(1, min(MOST, HELD * len(found.parts) // size))
             for part in found.parts:
                 yield event("part", self._part(part), part.index)
                 self.offset = part.index + 1
-            more = len(found.parts) == PAGE
+
+    def _read(self, most: int) -> Step:
+        return on(self._app.results, lambda: self._app.backend.parts(self._key, self.offset, most))
 
     def _part(self, part: Part) -> dict[str, Any]:
         data, content_type = self._app.pipeline.part_in(self.result.id, part.run, part.value, part.content_type)
