@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -64,19 +65,11 @@ class Site:
         self.token = self.add_token("--scope", scope, "--scope", "read", "--scope", "revoke")
         command = ("--port", "0", "--tokens", self.tokens, "--timeout", TIMEOUT, "--max-body", 10_000)
         self.process = self.shell.start("-A", name, "gateway", *command)
-        self.url = self._listening()
+        self.url = listening(self.process)
         self.port = int(self.url.rpartition(":")[2])
 
     def add_token(self, *words: str, name: str = "ada") -> str:
         return self.shell("gateway", "token", "add", name, "--tokens", self.tokens, *words).strip()
-
-    def _listening(self) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            found = re.search(r"listening on (http://\S+)", line)
-            if found:
-                return found[1]
-        raise AssertionError("the gateway did not start")
 
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"authorization": f"Bearer {token or self.token}"}
@@ -86,6 +79,16 @@ class Site:
         if self.process.poll() is None:
             self.process.terminate()
         self.shell.close()
+
+
+def listening(process: subprocess.Popen[str]) -> str:
+    """The gateway's address, once it has one."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        found = re.search(r"listening on (http://\S+)", line)
+        if found:
+            return found[1]
+    raise AssertionError("the gateway did not start")
 
 
 @pytest.fixture
@@ -261,6 +264,36 @@ def test_a_head_without_end_is_refused(site: Site) -> None:
         except ConnectionError:
             return
     assert heard.startswith(b"HTTP/1.1 431")
+
+
+def test_what_begins_no_request_is_cut_off(site: Site) -> None:
+    """Line ends before a request are no part of it: they must not keep a connection for ever."""
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+        client.sendall(get("/health/live", ""))
+        assert client.recv(4_096).startswith(b"HTTP/1.1 200")
+        client.sendall(b"\r\n")
+        began = time.monotonic()
+        assert client.recv(1) == b""
+        assert time.monotonic() - began < TIMEOUT + 5
+
+
+def test_who_asks_without_waiting_is_answered_up_to_a_bound(site: Site) -> None:
+    for many, answered in ((20, True), (5_000, False)):
+        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+            client.sendall(get("/health/live", "") * many)
+            heard = b""
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                while heard.count(b"HTTP/1.1 200") < many and (part := client.recv(1 << 16)):
+                    heard += part
+        assert (heard.count(b"HTTP/1.1 200") == many) is answered
+
+
+def test_a_body_that_waits_to_be_asked_for_is(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+        client.sendall(post(site.token).replace(b"500\r\n\r\n", b"16\r\nexpect: 100-continue\r\n\r\n"))
+        assert client.recv(4_096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b'{"args": [1, 2]}')
+        assert client.recv(4_096).startswith(b"HTTP/1.1 202")
 
 
 def test_it_ends_in_order_under_load(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
