@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,12 +59,14 @@ CROWD = 1_000
 class Site:
     """A project with a worker and a gateway."""
 
-    def __init__(self, folder: Path, code: str = TASKS, name: str = "tasks", scope: str = "call:tasks.*") -> None:
+    def __init__(
+        self, folder: Path, code: str = TASKS, name: str = "tasks", scope: str = "call:tasks.*", *more: object
+    ) -> None:
         self.shell = Shell(folder, code)
         (folder / f"{name}.py").write_text(code)
         self.tokens = folder / "tokens.json"
         self.token = self.add_token("--scope", scope, "--scope", "read", "--scope", "revoke")
-        command = ("--port", "0", "--tokens", self.tokens, "--timeout", TIMEOUT, "--max-body", 10_000)
+        command = ("--port", "0", "--tokens", self.tokens, "--timeout", TIMEOUT, "--max-body", 10_000, *more)
         self.process = self.shell.start("-A", name, "gateway", *command)
         self.url = listening(self.process)
         self.port = int(self.url.rpartition(":")[2])
@@ -131,6 +134,32 @@ def test_tasks_are_called_by_curl_and_httpx(site: Site) -> None:
         assert client.post("/v1/tasks/tasks.add", json={"args": [1, 2]}).status_code == 403
         site.shell("gateway", "token", "remove", read_only.split("_")[1], "--tokens", site.tokens)
         wait_until(lambda: client.get("/v1/info").status_code == 401, 10, "the token is not taken any more")
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Site]:
+    """Who waits is answered soon."""
+    site = Site(tmp_path, TASKS, "tasks", "call:tasks.*", "--max-wait", 0.1)
+    yield site
+    site.close()
+
+
+def test_it_keeps_to_its_own_description(hasty: Site) -> None:
+    """schemathesis asks a real gateway all that its OpenAPI allows, and much that it does not, for some ten seconds."""
+    site = hasty
+    site.shell.worker("-P", "threads")
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = [Path(sys.executable).with_name("st"), "run", f"{site.url}/v1/openapi.json", "--max-examples", "5"]
+    command += ["--phases", "coverage,fuzzing", "--checks", f"{checks},ignored_auth"]
+    done = subprocess.run(
+        [*command, "-H", f"Authorization: Bearer {site.token}", "--no-color"],
+        cwd=site.shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.findall(r"(\d+) generated", done.stdout)[0]) > 100
 
 
 def test_the_example_takes_orders(tmp_path: Path) -> None:
