@@ -139,7 +139,7 @@ def test_tasks_are_called_by_curl_and_httpx(site: Site) -> None:
 @pytest.fixture
 def hasty(tmp_path: Path) -> Iterator[Site]:
     """Who waits is answered soon."""
-    site = Site(tmp_path, TASKS, "tasks", "call:tasks.*", "--max-wait", 0.1)
+    site = Site(tmp_path, TASKS, "tasks", "call:tasks.*", "--max-wait", 0.01)
     yield site
     site.close()
 
@@ -149,7 +149,7 @@ def test_it_keeps_to_its_own_description(hasty: Site) -> None:
     site = hasty
     site.shell.worker("-P", "threads")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-    command = [Path(sys.executable).with_name("st"), "run", f"{site.url}/v1/openapi.json", "--max-examples", "5"]
+    command = [Path(sys.executable).with_name("st"), "run", f"{site.url}/v1/openapi.json", "--max-examples", "2"]
     command += ["--phases", "coverage,fuzzing", "--checks", f"{checks},ignored_auth"]
     done = subprocess.run(
         [*command, "-H", f"Authorization: Bearer {site.token}", "--no-color"],
