@@ -88,7 +88,7 @@ def listening(process: subprocess.Popen[str]) -> str:
     """The gateway's address, once it has one."""
     assert process.stdout is not None
     for line in process.stdout:
-        found = re.search(r"listening on (http://\S+)", line)
+        found = re.search(r"listening on (https?://\S+)", line)
         if found:
             return found[1]
     raise AssertionError("the gateway did not start")

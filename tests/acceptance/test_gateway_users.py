@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tests.acceptance.shell import Shell
 from tests.acceptance.test_gateway import listening
 from tests.servers import Server
 from tests.servers.broker_node import PASSWORD, USER
+from tests.unit.server.test_tls import Authority
 
 TASKS = """
 from penstock import Penstock
@@ -86,6 +89,31 @@ def test_users_of_the_broker_are_let_in_and_settings_change(site: Site) -> None:
         site.settings.write_text('expose = ["other.*"]\nburst = 77\n')
         wait_until(lambda: client.get("/v1/info").json()["tasks"] == [], 10, "the new settings are in force")
         assert client.post("/v1/tasks/tasks.add", json={"args": [1, 2]}).status_code == 404
+
+
+def test_over_tls_it_speaks_what_is_safe_and_waits_for_no_greeting(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    issued = authority.issue("gateway")
+    shell = Shell(tmp_path, TASKS.format(url="sqlite:///q.db", queue="default"))
+    command = ("--port", "0", "--tokens", "t.json", "--timeout", "2")
+    process = shell.start("-A", "tasks", "gateway", *command, "--tls-cert", issued.certificate, "--tls-key", issued.key)
+    try:
+        url = listening(process)
+        port = int(url.rpartition(":")[2])
+        context = ssl.create_default_context(cafile=authority.ca)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with httpx.Client(base_url=url, verify=context, trust_env=False) as client:
+            assert client.get("/health/ready").status_code == 200
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as secured:
+            name, version, _ = secured.cipher() or ("", "", 0)
+            assert name.startswith("ECDHE") and "GCM" in name and version == "TLSv1.2", name
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+            began = time.monotonic()
+            assert silent.recv(1) == b""
+            assert time.monotonic() - began < 10
+    finally:
+        process.terminate()
+        shell.close()
 
 
 def test_limits_that_are_none_are_refused(tmp_path: Path) -> None:

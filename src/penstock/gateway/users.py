@@ -11,6 +11,7 @@ import binascii
 import contextlib
 import hmac
 import logging
+import re
 import secrets
 import threading
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from urllib.parse import quote
 
 from penstock.app import Penstock
 from penstock.clock import Clock, SystemClock
-from penstock.errors import AccessRefused, BrokerError, ConfigError
+from penstock.errors import AccessRefused, ConfigError, PenstockError
 from penstock.gateway.asking import Request
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import EVERYTHING, Caller
@@ -48,6 +49,8 @@ OPENERS, MOST_WAITING = 8, 64
 """Sign-ins at a time, and those that are begun or wait; further ones are asked to come again."""
 PAIR_ALLOWANCE, ADDRESS_ALLOWANCE = 5, 20
 """Failures of one user from one address, and of all from one address, before they have to wait."""
+_AGAIN = re.compile(r"try again in ([0-9]{1,4}) s")
+"""The broker's word for who comes too often, or when too many do, whatever they sign in with; see docs/protocol.md."""
 CHALLENGE = {"www-authenticate": 'Bearer, Basic realm="penstock", charset="UTF-8"'}
 
 
@@ -195,24 +198,16 @@ class BrokerUsers:
             return run
 
     def _open(self, digest: bytes, given: Credentials, address: str, pair: tuple[str, str], within: bool) -> None:
-        app = self._app.signed_in(url_as(self._app.broker_url, given, address))
         try:
+            app = self._app.signed_in(url_as(self._app.broker_url, given, address))
             seat = Seat(app, given.user, self._clock.monotonic())
         except AccessRefused as error:
-            if within:
-                with self._lock:
-                    self._addresses.charge(pair[0])
-            log.warning("sign-in of %r from %s refused: %s", given.user or given.secret[:16], address, error)
-            raise not_signed_in() from error
-        except ConfigError as error:
-            log.error("sign-in is not possible: %s", error)
+            raise self._refused(error, given, address, pair, within) from error
+        except PenstockError as error:  # of a broker that cannot be asked nobody is to blame
+            log.error("sign-in of %r is not possible: %s", given.user or given.secret[:16], error)
+            self._forgive(pair)
             raise Refused.later(503, "broker-unavailable", "the broker cannot be asked") from error
-        except BrokerError:
-            with self._lock:
-                self._pairs.forgive(pair)  # of a broker that is away nobody is to blame
-            raise
-        with self._lock:
-            self._pairs.forgive(pair)
+        self._forgive(pair)
         seat.user = seat.engine.user or given.user
         seat.engine.refused = partial(self._turn_out, digest, seat)
         try:
@@ -220,6 +215,23 @@ class BrokerUsers:
         except Refused:
             seat.engine.close()
             raise
+
+    def _refused(
+        self, error: AccessRefused, given: Credentials, address: str, pair: tuple[str, str], within: bool
+    ) -> Refused:
+        log.warning("sign-in of %r from %s refused: %s", given.user or given.secret[:16], address, error)
+        again = _AGAIN.search(str(error))
+        if again is not None:
+            self._forgive(pair)  # nobody has looked whether it was right
+            return Refused.later(503, "busy", "the broker lets nobody in for a moment", float(again[1]))
+        if within:
+            with self._lock:
+                self._addresses.charge(pair[0])
+        return not_signed_in()
+
+    def _forgive(self, pair: tuple[str, str]) -> None:
+        with self._lock:
+            self._pairs.forgive(pair)
 
     def _take_place(self, digest: bytes, seat: Seat) -> None:
         now = self._clock.monotonic()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from argon2.profiles import CHEAPEST
 
 from penstock import Penstock
 from penstock.clock import ManualClock
-from penstock.errors import ConfigError
+from penstock.errors import AccessRefused, ConfigError
 from penstock.gateway import BrokerUsers, Request
 from penstock.gateway import users as users_module
 from penstock.gateway.problems import Refused
@@ -23,10 +24,8 @@ from penstock.server.access.passwords import Passwords
 from penstock.server.access.rights import Permission
 from penstock.server.access.signing_in import Credentials
 from tests.unit.gateway.faces import Face, Reply
-from tests.unit.server.conftest import house
 from tests.unit.server.house import PASSWORD, House
 
-__all__ = ["house"]
 BOB, EVE = "bob", "eve"
 """One who may write to `mail`, and one who may do nothing with it."""
 
@@ -62,6 +61,12 @@ class Place:
             return work(book)
         finally:
             book.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path / "data", gateways=("127.0.0.1",)) as house:
+        yield house
 
 
 @pytest.fixture
@@ -202,6 +207,21 @@ def test_a_broker_that_is_away_is_said_to_be(place: Place) -> None:
     assert eventually(lambda: place.info(basic(BOB)).status == 503)
     assert eventually(lambda: place.face.get("/health/ready").status == 503)
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("told", ["too many clients sign in: try again in 7 s", "too many failed: try again in 7 s"])
+def test_who_was_not_looked_at_comes_again(place: Place, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    """A broker that was started anew verifies the passwords of all of them."""
+
+    def refused(self: object, url: str) -> Penstock:
+        raise AccessRefused(told)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Penstock, "signed_in", refused)
+        for _ in range(30):
+            reply = place.info(basic(BOB))
+            assert (reply.status, reply.headers["retry-after"]) == (503, "7")
+    assert place.info(basic(BOB)).status == 200
 
 
 def test_many_who_come_at_once_with_the_same_sign_in_once(place: Place) -> None:
