@@ -24,7 +24,7 @@ from penstock.gateway.settings_file import SettingsFile
 
 log = logging.getLogger("penstock.gateway")
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2, below which nothing is spoken; uvicorn would have those of 1.0."""
+"""Of TLS 1.2, below which nothing is spoken; older uvicorns would have those of 1.0."""
 MAX_HEAD = 64 << 10
 """Bytes of a request up to its body."""
 KEEP_ALIVE = 15
