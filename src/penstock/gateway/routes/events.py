@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -66,10 +67,13 @@ class Followed:
     def shown(self, report: Report) -> dict[str, Any]:
         return shown(self._app, report, self._here, self._traceback)
 
-    def parts(self) -> Events:
-        """The events of all parts that are there."""
+    def parts(self, over: float) -> Generator[Step | bytes, Any, bool]:
+        """The events of all parts that are there; answered with whether that was all, when the time was over: who
+        publishes without end may be faster than who reads."""
         more, page = self._streams, FIRST
         while more:
+            if time.monotonic() > over:
+                return False
             found: Parts = yield self._read(page)
             size = 1 + sum(len(part.value) for part in found.parts)
             more = len(found.parts) == page
@@ -77,6 +81,7 @@ class Followed:
             for part in found.parts:
                 yield event("part", self._part(part), part.index)
                 self.offset = part.index + 1
+        return True
 
     def _read(self, most: int) -> Step:
         return on(self._app.results, lambda: self._app.backend.parts(self._key, self.offset, most))
@@ -105,7 +110,9 @@ def _events(context: Context, followed: Followed) -> Events:
         while True:
             report: Report = yield reported(followed.result)
             before = followed.offset
-            yield from followed.parts()  # after the look: what has ended has published all of them
+            # After the look: what has ended has published all of them.
+            if not (yield from followed.parts(over)):
+                return
             if report.state.terminal:
                 yield event("end", followed.shown(report))
                 return
