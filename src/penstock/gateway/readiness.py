@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -17,35 +18,46 @@ PATIENCE = 2.0
 
 
 class Readiness:
-    """Thread-safe: two that look at once do no harm."""
+    """Thread-safe. Of those who ask, one at a time waits for the broker; the others are told what was last known."""
 
     def __init__(self, app: Penstock, signs_in: bool) -> None:
         """`signs_in`: the gateway has a connection of its own to ask by; else it only knocks."""
         self._app = app
         self._signs_in = signs_in
-        self._looked = -FRESH
+        self._looked = -math.inf
+        self._looking = False
         self._ready = False
 
     def look(self) -> Step:
         """Answered with whether it is ready."""
-        if time.monotonic() - self._looked < FRESH:
-            return Step(lambda: self._ready, self._known)
+        if self._looking or time.monotonic() - self._looked < FRESH:
+            return Step(self._known, self._told)
+        self._looked = time.monotonic()
         return Step(self._block, self._awaited)
 
-    async def _known(self) -> bool:
-        return self._ready
+    def _known(self) -> bool:
+        return self._ready and time.monotonic() - self._looked < FRESH + PATIENCE
+
+    async def _told(self) -> bool:
+        return self._known()
 
     def _block(self) -> bool:
-        self._looked = time.monotonic()
-        with at_most(PATIENCE):
-            self._ready = answers(self._ask if self._signs_in else self._knock)
+        if self._looking:
+            return self._known()
+        self._looking = True
+        try:
+            with at_most(PATIENCE):
+                self._ready = answers(self._ask if self._signs_in else self._knock)
+        finally:
+            self._looking = False
         return self._ready
 
     async def _awaited(self) -> bool:
         import asyncio  # who awaits has loaded it
 
-        # A thread of its own: what opens an engine blocks.
-        return await asyncio.to_thread(self._block)
+        looking = asyncio.ensure_future(asyncio.to_thread(self._block))  # what opens an engine blocks
+        await asyncio.wait([looking], timeout=PATIENCE)
+        return looking.result() if looking.done() else False
 
     def _ask(self) -> None:
         app = self._app

@@ -187,6 +187,11 @@ class _Joined:
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
+    @property
+    def waits(self) -> bool:
+        """Something is still to go out."""
+        return bool(self._parts)
+
 
 class _Bounded(HttpToolsProtocol):
     """uvicorn waits for ever for what a client begins and does not finish."""
@@ -220,6 +225,7 @@ class _Bounded(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._head > MAX_HEAD:
+            self._out.flush()
             self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
         elif self.timeout_keep_alive_task is None and self.is_idle():
@@ -250,10 +256,19 @@ class _Bounded(HttpToolsProtocol):
         super().resume_writing()
         self._sent()
 
+    def send_400_response(self, msg: str) -> None:
+        self._out.flush()
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        self._out.flush()
+        super().shutdown()
+
     def is_idle(self) -> bool:
         """It asks for nothing, or has not said what."""
         cycle: object = self.cycle
-        return not isinstance(cycle, RequestResponseCycle) or cycle.response_complete
+        answered = not isinstance(cycle, RequestResponseCycle) or cycle.response_complete
+        return answered and not self._out.waits
 
     def _make_room(self) -> None:
         idle = next((one for one in self.connections if isinstance(one, _Bounded) and one.is_idle()), self)

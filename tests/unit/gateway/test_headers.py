@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -112,10 +114,30 @@ def test_the_broker_is_asked_once_a_second_whoever_asks(
     depth = penstock_app.broker.depth
     monkeypatch.setattr(readiness, "FRESH", 1_000.0)
     monkeypatch.setattr(penstock_app.broker, "depth", lambda *names: (asked.append(names), depth(*names))[1])
-    gateway = face.asgi.gateway if face.kind == "asgi" else face.wsgi.gateway  # type: ignore[attr-defined]  # as above
-    gateway._context.readiness._looked = -1e9
     assert {face.get("/health/ready").status for _ in range(20)} == {200}
     assert len(asked) == 1
+
+
+def test_a_broker_that_hangs_holds_up_nobody(penstock_app: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = [], threading.Event()
+
+    def hanging() -> None:
+        asked.append(1)
+        go_on.wait(20)
+
+    monkeypatch.setattr(readiness, "PATIENCE", 0.05)
+    monkeypatch.setattr(readiness, "FRESH", 0.0)
+    ready = readiness.Readiness(penstock_app, signs_in=True)
+    monkeypatch.setattr(ready, "_ask", hanging)
+
+    async def ask() -> list[bool]:
+        found = [await ready.look().awaited() for _ in range(5)]
+        go_on.set()
+        return found
+
+    assert asyncio.run(ask()) == [False] * 5
+    assert len(asked) == 1
+    assert ready.look().block() is True
 
 
 def test_a_header_that_is_given_twice_is_no_header(face: Face) -> None:
