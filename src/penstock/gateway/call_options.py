@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -41,7 +41,7 @@ class Rules(Struct, frozen=True):
     settings: GatewaySettings
     scopes: Scopes
     now: float
-    address: Any
+    address: Callable[[str], str]
     repeated: bool
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,8 +16,9 @@ from penstock.gateway.answering import Answer
 from penstock.gateway.asking import Request
 from penstock.gateway.calls import Callables
 from penstock.gateway.headers import finished, preflight
+from penstock.gateway.openapi import TOKENS, USERS
 from penstock.gateway.problems import UNEXPECTED, Refused, problem_answer, refusal
-from penstock.gateway.readiness import Readiness
+from penstock.gateway.readiness import Readiness, ask_of_queue, knock_at
 from penstock.gateway.scopes import Caller, Scopes
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.shares import Shares
@@ -46,8 +48,8 @@ class Context(Struct, frozen=True):
     tasks: Callables
     readiness: Readiness
     draining: Callable[[], bool]
-    own_users: bool
-    """Callers are users of the broker."""
+    schemes: Mapping[str, Mapping[str, str]]
+    """How callers sign in, as OpenAPI has it."""
 
 
 Handler = Callable[[Context, Asked], Plan[Answer]]
@@ -81,8 +83,9 @@ class Gateway:
         self.draining = False
         """It is about to end."""
         tasks = Callables(app, Scopes(settings.expose))
-        readiness = Readiness(app, signs_in=not own_users)
-        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, own_users)
+        readiness = Readiness(partial(knock_at if own_users else ask_of_queue, app))
+        schemes = USERS if own_users else TOKENS
+        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, schemes)
 
     @property
     def settings(self) -> GatewaySettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -21,13 +22,20 @@ _NAMED = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
 Document = dict[str, Any]
 
 
+TOKENS: Mapping[str, Mapping[str, str]] = MappingProxyType({"token": {"type": "http", "scheme": "bearer"}})
+"""How callers sign in with tokens."""
+USERS: Mapping[str, Mapping[str, str]] = MappingProxyType({**TOKENS, "user": {"type": "http", "scheme": "basic"}})
+"""How users of the broker do."""
+
+
 def described(
-    title: str, tasks: Mapping[str, Exposed], settings: GatewaySettings, root: str, *, own_users: bool
+    title: str,
+    tasks: Mapping[str, Exposed],
+    settings: GatewaySettings,
+    root: str,
+    schemes: Mapping[str, Mapping[str, str]],
 ) -> Document:
-    """The document. `root` is where the gateway is mounted; `own_users`: callers are users of the broker."""
-    schemes = {"token": {"type": "http", "scheme": "bearer"}}
-    if own_users:
-        schemes["user"] = {"type": "http", "scheme": "basic"}
+    """The document. `root` is where the gateway is mounted."""
     types = Types(_annotations(tasks.values()))
     paths: Document = {f"/v1/tasks/{name}": {"post": _call(name, one, types, settings)} for name, one in tasks.items()}
     paths |= _fixed(tasks, settings)
@@ -39,7 +47,7 @@ def described(
         "paths": paths,
         "components": {
             "schemas": {**types.components, "Task": TASK, "Problem": PROBLEM, "CallOptions": _options(settings)},
-            "securitySchemes": schemes,
+            "securitySchemes": dict(schemes),
         },
     }
 

@@ -20,10 +20,9 @@ PATIENCE = 2.0
 class Readiness:
     """Thread-safe. Of those who ask, one at a time waits for the broker; the others are told what was last known."""
 
-    def __init__(self, app: Penstock, signs_in: bool) -> None:
-        """`signs_in`: the gateway has a connection of its own to ask by; else it only knocks."""
-        self._app = app
-        self._signs_in = signs_in
+    def __init__(self, ask: Callable[[], object]) -> None:
+        """`ask` asks the broker something, and blocks; it raises what there is against it."""
+        self._ask = ask
         self._looked = -math.inf
         self._looking = False
         self._ready = False
@@ -47,7 +46,7 @@ class Readiness:
         self._looking = True
         try:
             with at_most(PATIENCE):
-                self._ready = answers(self._ask if self._signs_in else self._knock)
+                self._ready = answers(self._ask)
         finally:
             self._looking = False
         return self._ready
@@ -59,14 +58,17 @@ class Readiness:
         await asyncio.wait([looking], timeout=PATIENCE)
         return looking.result() if looking.done() else False
 
-    def _ask(self) -> None:
-        app = self._app
-        app.engine.run(app.broker.depth(app.conf.task_default_queue, app.conf.namespace))
 
-    def _knock(self) -> None:
-        from penstock.engines.server.knock import knock  # only who has its users has the engine
+def ask_of_queue(app: Penstock) -> None:
+    """Ask by the app's own connection."""
+    app.engine.run(app.broker.depth(app.conf.task_default_queue, app.conf.namespace))
 
-        knock(self._app.broker_url)
+
+def knock_at(app: Penstock) -> None:
+    """Ask a broker whose users the callers are, without being one."""
+    from penstock.engines.server.knock import knock  # only who has its users has the engine
+
+    knock(app.broker_url)
 
 
 def answers(ask: Callable[[], object]) -> bool:

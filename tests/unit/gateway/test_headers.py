@@ -118,7 +118,7 @@ def test_the_broker_is_asked_once_a_second_whoever_asks(
     assert len(asked) == 1
 
 
-def test_a_broker_that_hangs_holds_up_nobody(penstock_app: Penstock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, go_on = [], threading.Event()
 
     def hanging() -> None:
@@ -127,8 +127,7 @@ def test_a_broker_that_hangs_holds_up_nobody(penstock_app: Penstock, monkeypatch
 
     monkeypatch.setattr(readiness, "PATIENCE", 0.05)
     monkeypatch.setattr(readiness, "FRESH", 0.0)
-    ready = readiness.Readiness(penstock_app, signs_in=True)
-    monkeypatch.setattr(ready, "_ask", hanging)
+    ready = readiness.Readiness(hanging)
 
     async def ask() -> list[bool]:
         found = [await ready.look().awaited() for _ in range(5)]

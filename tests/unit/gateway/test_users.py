@@ -101,6 +101,8 @@ def test_who_may_write_a_queue_calls_its_tasks_and_sees_them(place: Place) -> No
         assert place.face.ask(ask, path, None, {"authorization": basic(EVE)}).status == 404
     assert place.face.ask("DELETE", path, None, {"authorization": basic(BOB)}).json["revoked"] == "removed"
     assert place.info(basic(BOB)).json["user"] == BOB
+    document = place.face.get("/v1/openapi.json", authorization=basic(BOB)).json
+    assert document["security"] == [{"token": []}, {"user": []}]
     assert place.face.asgi.gateway.open == 0
 
 

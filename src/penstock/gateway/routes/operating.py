@@ -45,7 +45,7 @@ def openapi(context: Context, asked: Asked) -> Plan[Answer]:
     """What its caller may call, in OpenAPI 3.1."""
     asked.request.arguments(())
     tasks = {name: context.tasks.find(name, asked.caller.scopes) for name in context.tasks.names(asked.caller.scopes)}
-    document = described(context.app.name, tasks, context.settings, asked.request.root, own_users=context.own_users)
+    document = described(context.app.name, tasks, context.settings, asked.request.root, context.schemes)
     return tagged(answer_json(200, document), asked.request.headers.get("if-none-match"))
     yield
 
