@@ -133,14 +133,21 @@ def test_a_token_is_given_as_bearer_and_is_its_users(place: Place) -> None:
     assert eventually(lambda: place.info(f"Bearer {text}").status == 401)
 
 
-@pytest.mark.parametrize(
-    "given",
-    ["", "Basic", "Basic !", "Bearer x", "Bearer pst_0_0", basic("nobody"), basic(BOB, "wrong"), basic(BOB, "")],
-)
-def test_nobody_else_is_let_in(place: Place, given: str) -> None:
-    reply = place.info(given)
-    assert (reply.status, reply.json["type"]) == (401, "urn:penstock:not-signed-in")
-    assert reply.headers["www-authenticate"].startswith("Bearer, Basic realm=")
+def test_nobody_else_is_let_in(place: Place) -> None:
+    strange = [
+        "",
+        "Basic",
+        "Basic !",
+        "Bearer x",
+        "Bearer pst_0_0",
+        basic("nobody"),
+        basic(BOB, "wrong"),
+        basic(BOB, ""),
+    ]
+    for given in strange:
+        reply = place.info(given)
+        assert (reply.status, reply.json["type"]) == (401, "urn:penstock:not-signed-in"), given
+        assert reply.headers["www-authenticate"].startswith("Bearer, Basic realm=")
     assert place.users.open == 0
 
 
