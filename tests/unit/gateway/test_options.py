@@ -31,7 +31,7 @@ def test_options_are_those_of_the_message(face: Face, penstock_app: Penstock) ->
     assert message.expires is not None and abs(message.expires - now - 120) < 20
 
 
-@pytest.mark.parametrize("eta", [LATER.isoformat(), LATER.timestamp(), 0])
+@pytest.mark.parametrize("eta", [LATER.isoformat(), LATER.timestamp(), 0], ids=["text", "unix", "past"])
 def test_a_moment_is_text_or_unix_time(face: Face, penstock_app: Penstock, eta: object) -> None:
     assert call(face, {"eta": eta}).status == 202
     (info,) = penstock_app.engine.run(penstock_app.engine.inspect.queues())
