@@ -45,6 +45,13 @@ from penstock.cli.run_worker import LEVELS
 @click.option("--heartbeat", type=float, default=10.0, show_default=True, metavar="S", help="Seconds of silence.")
 @click.option("--max-connections", type=int, default=20_000, show_default=True, metavar="N")
 @click.option("--slow", type=float, default=0.1, show_default=True, metavar="S", help="Log what takes so long.")
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Believe this address when it says for whom it signs in; local: Unix sockets. May be given often.",
+)
 @click.option("--grace", type=float, default=10.0, show_default=True, metavar="S", help="Seconds to end in order.")
 @click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.pass_context
@@ -60,6 +67,7 @@ def broker(
     heartbeat: float,
     max_connections: int,
     slow: float,
+    gateways: tuple[str, ...],
     grace: float,
     loglevel: str,
 ) -> None:
@@ -91,5 +99,6 @@ def broker(
         max_connections=max_connections,
         slow=slow,
         grace=grace,
+        gateways=gateways,
     )
     ctx.exit(run(settings, lambda line: click.echo(line, err=True)))
