@@ -16,6 +16,7 @@ from penstock.outcome import State
 from penstock.pool import Traits
 from penstock.replaced import MOVED
 from penstock.retry import GiveUp
+from penstock.worker.counts import Counts
 from penstock.worker.plan import Plans
 from penstock.worker.run import Runner, freed, log
 from penstock.worker.slot import Slot
@@ -24,18 +25,33 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 
-def runner_of(app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits | None) -> Runner:
+def runner_of(
+    app: Penstock,
+    plans: Plans,
+    broker: Broker,
+    worker: str,
+    clock: Clock,
+    traits: Traits | None,
+    counts: Counts | None = None,
+) -> Runner:
     """The runner that the app's settings ask for."""
     if app.pipeline.trust is None and compression_of(app.conf.result_compression) is None:
-        return Runner(plans, broker, worker, clock, traits=traits)
-    return PackingRunner(app, plans, broker, worker, clock, traits)
+        return Runner(plans, broker, worker, clock, traits=traits, counts=counts)
+    return PackingRunner(app, plans, broker, worker, clock, traits, counts)
 
 
 class PackingRunner(Runner):
     def __init__(
-        self, app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits | None = None
+        self,
+        app: Penstock,
+        plans: Plans,
+        broker: Broker,
+        worker: str,
+        clock: Clock,
+        traits: Traits | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        super().__init__(plans, broker, worker, clock, traits=traits)
+        super().__init__(plans, broker, worker, clock, traits=traits, counts=counts)
         self._pipeline = app.pipeline
         self._trust = app.pipeline.trust
         self._largest = broker.features.max_message

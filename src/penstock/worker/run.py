@@ -52,6 +52,7 @@ from penstock.pool import Traits
 from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
+from penstock.worker.counts import Counts
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
@@ -94,8 +95,10 @@ class Runner:
         clock: Clock,
         rng: Callable[[], float] = random.random,
         traits: Traits | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        """`traits`: what the pool can enforce; `None`: everything."""
+        """`traits`: what the pool can enforce; `None`: everything. `counts` is told of all ends but successes, which
+        pools count."""
         self._plans = plans
         self._worker = worker
         self._rng = rng
@@ -104,6 +107,7 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
+        self._note_end = (counts or Counts()).ended
         self._parts = Parts(broker.public_id, broker.features.max_message)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
@@ -199,6 +203,8 @@ class Runner:
         return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
 
     def _expired(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        if message.task in self._plans:
+            self._note_end(message.task, "expired")
         log.info("task %s[%s] expired before it could start", message.task, self._public_id(delivery.key))
         return self._revoked(delivery, message, TaskRevoked("expired before it could start"), 0.0, now)
 
@@ -207,6 +213,7 @@ class Runner:
             f"the worker died while it ran this task, {message.attempts} times (max_attempts={plan.max_attempts})"
         )
         log.error("task %s[%s]: %s: to the dead letters", message.task, self._public_id(delivery.key), error)
+        self._note_end(plan.name, "failed")
         return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     def _warn_redelivered(self, delivery: Delivery, message: Message, plan: Plan) -> None:
@@ -226,6 +233,7 @@ class Runner:
 
     def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
         log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)
+        self._note_end(plan.name, "failed")
         return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     # -- after
@@ -235,6 +243,7 @@ class Runner:
         delivery, plan = slot.delivery, slot.plan
         assert delivery is not None
         if slot.cancelled is delivery:
+            slot.spoiled += 1
             return self._cancelled(slot, delivery, now)
         request = slot.request
         message = request.message
@@ -252,6 +261,7 @@ class Runner:
                             delivery, message, place, encoded, plan.content_type, now + self._wall
                         )
             except Exception as error:
+                slot.spoiled += 1
                 return self._raised(slot, error, now)
             if not plan.ignore_result:
                 outcome = Outcome(
@@ -299,6 +309,7 @@ class Runner:
             case GiveUp():
                 return self._gave_up(slot, delivery, decision, now)
             case Drop():
+                self._note_end(plan.name, "ignored")
                 effects = freed(message) + self._parts.ended(
                     delivery, message, State.REVOKED, failure(error), now + self._wall
                 )
@@ -306,9 +317,11 @@ class Runner:
             case Instead():
                 return self._instead(slot, delivery, decision, now)
             case Refuse(requeue=True):
+                self._note_end(plan.name, "rejected")
                 when = now + self._wall + REQUEUE_DELAY
                 return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
             case Refuse():
+                self._note_end(plan.name, "rejected")
                 log.error("task %s[%s] was rejected: %s", plan.name, slot.request.id, decision.reason)
                 outcome = self._failed(plan, message, error, now - slot.started, now)
                 return self._dead(delivery, message, decision.reason, outcome, now)
@@ -327,6 +340,7 @@ class Runner:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
                 message.options = replace(message.options, place=place)
         wait = decision.when - now - self._wall
+        self._note_end(plan.name, "snoozed" if decision.snoozed else "retried")
         if decision.snoozed:
             log.info(
                 "task %s[%s] is snoozed for %.3g s, %s times by now: %r",
@@ -353,6 +367,7 @@ class Runner:
             other = replacement(plan.task.app, message, call, wall)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        self._note_end(plan.name, "replaced")
         log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
         return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
 
@@ -363,6 +378,7 @@ class Runner:
             end, effects = instead(plan.task.app, canvas, message, name)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        self._note_end(plan.name, "replaced")
         log.info("task %s[%s] is replaced by %s", plan.name, name, type(canvas).__name__)
         outcome = None if plan.ignore_result else moved(end, now + self._wall)
         return Settlement(delivery.receipt, ACK, outcome, effects + freed(message))
@@ -376,6 +392,7 @@ class Runner:
 
     def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
         plan, request, error = slot.plan, slot.request, decision.error
+        self._note_end(plan.name, "failed")
         if decision.expected:
             log.info("task %s[%s] failed as expected: %r", plan.name, request.id, error)
         else:
@@ -388,6 +405,7 @@ class Runner:
         return self._dead(delivery, request.message, summary(error), outcome, now)
 
     def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
+        self._note_end(slot.plan.name, "revoked")
         log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
         error = TaskRevoked("revoked while it ran")
         slot.delivery = slot.cancelled = None
@@ -396,11 +414,13 @@ class Runner:
     def give_up(self, slot: Slot, delivery: Delivery, error: BaseException, now: float) -> Settlement:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
+        self._note_end(plan.name, "failed")
         outcome = self._failed(plan, message, error, now - slot.started, now)
         return self._dead(delivery, message, summary(error), outcome, now)
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
+        self._note_end(slot.plan.name, "revoked")
         error = TaskRevoked("revoked while it ran")
         return self._revoked(delivery, slot.request.message, error, now - slot.started, now)
 

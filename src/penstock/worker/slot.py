@@ -62,6 +62,7 @@ class Slot:
         "overdue",
         "plan",
         "request",
+        "spoiled",
         "started",
     )
 
@@ -81,6 +82,8 @@ class Slot:
         self.kwargs: dict[str, Any] = {}
         self.request: Request
         self.started = 0.0
+        self.spoiled = 0
+        """Runs that returned and did not succeed all the same: since the pool asked last."""
 
     @property
     def is_coroutine(self) -> bool:

@@ -81,7 +81,7 @@ class Supervisor:
         self._due = dict.fromkeys(numbers, 0.0)
         self._start_due(self._monotonic())
         results = self._app.results if self._app.keeps_results else None
-        pressure = Keeper(self._app, self._settings.queues, self._sampled)
+        pressure = Keeper(self._app, self._settings.queues, self._sampled, self._settings.name)
         self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive, pressure)
         rescue = Rescue(self._app.engine, self._children.get)
         rescue.start()
@@ -100,6 +100,7 @@ class Supervisor:
             if not self._overdue:  # what we killed for its limit is settled first: reaping would only redeliver it
                 self._upkeep.tick(now)
         rescue.close()
+        self._upkeep.close()
         signal.set_wakeup_fd(-1)
         for descriptor in self._bell:
             os.close(descriptor)
@@ -202,7 +203,9 @@ class Supervisor:
         now = self._monotonic()
         live = [child for child in self._children.values() if child.number != BEAT and not child.stopped()]
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
-        return Local(len(live) * (1 if self._traits.processes else self._settings.concurrency), samples)
+        pulses = [pulse for child in live if (pulse := child.tally.pulse(now)) is not None]
+        slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
+        return Local(slots, samples, sum(one.busy for one in pulses), [one.standing for one in pulses if one.standing])
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]

@@ -84,11 +84,13 @@ class Worker:
         tally, slots = Tally(), 1 if self._traits.processes else self._settings.concurrency
 
         def local() -> Local:
-            samples = tally.read(app.clock.monotonic())
-            return Local(slots, [samples] if samples is not None else [])
+            now = app.clock.monotonic()
+            samples, pulse = tally.read(now), tally.pulse(now)
+            busy, standing = (pulse.busy, pulse.standing) if pulse else (0, None)
+            return Local(slots, [samples] if samples is not None else [], busy, [standing] if standing else [])
 
         results = app.results if app.keeps_results else None
-        pressure = Keeper(app, self._settings.queues, local)
+        pressure = Keeper(app, self._settings.queues, local, self._settings.name)
         upkeep = Upkeep(app.engine, results, self._settings.lease, lambda: [worker], pressure)
         crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), tally, upkeep=upkeep.tick)
         if self._stopped:
@@ -97,6 +99,7 @@ class Worker:
             catch_signals(crew)
         with beating(app) if self._settings.beat else nullcontext():
             crew.run(self._pool)
+        upkeep.close()
         log.info("stopped")
         return 0
 
