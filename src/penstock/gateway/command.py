@@ -139,7 +139,11 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", multiple=True, metavar="SCOPE", help="call:GLOB, read, revoke, inspect; may be given often."
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="call:GLOB, read, revoke, inspect, metrics; may be given often.",
 )
 @click.option(
     "--expires", default="30d", show_default=True, metavar="TIME", help="How long it lives: 90m, 12h, 30d, 2w."

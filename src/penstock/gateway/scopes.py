@@ -11,13 +11,13 @@ from penstock.errors import ConfigError
 from penstock.message import MAX_NAME
 from penstock.spelling import hint
 
-CALL, READ, REVOKE, INSPECT = "call", "read", "revoke", "inspect"
-PLAIN = (READ, REVOKE, INSPECT)
+CALL, READ, REVOKE, INSPECT, METRICS = "call", "read", "revoke", "inspect", "metrics"
+PLAIN = (READ, REVOKE, INSPECT, METRICS)
 
 
 class Scopes(Struct, frozen=True):
     """`calls` are names or globs of tasks; `others` are of `PLAIN`: read a task by its id, revoke one, see queues and
-    tracebacks."""
+    tracebacks, scrape metrics."""
 
     calls: tuple[str, ...] = ()
     others: frozenset[str] = frozenset()
@@ -43,7 +43,7 @@ class Caller(Struct, frozen=True):
 
 
 def read_scopes(texts: Iterable[str]) -> Scopes:
-    """Of `call:reports.*`, `read`, `revoke`, `inspect`. Raises `ConfigError`."""
+    """Of `call:reports.*`, `read`, `revoke`, `inspect`, `metrics`. Raises `ConfigError`."""
     calls: dict[str, None] = {}
     others: set[str] = set()
     for text in texts:

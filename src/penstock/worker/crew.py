@@ -15,11 +15,11 @@ from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Delivery, Settlement
 from penstock.errors import BrokerError, BrokerUnavailable
+from penstock.metrics.counts import Counts
 from penstock.pool import PoolClass, Traits
 from penstock.pool import Slot as AnySlot
 from penstock.pressure.reports import Run, Standing
 from penstock.worker.bench import Bench
-from penstock.worker.counts import Counts
 from penstock.worker.early import Early
 from penstock.worker.graphs import Graphs
 from penstock.worker.inline import Inline

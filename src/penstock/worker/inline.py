@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import request as requests
 from penstock.clock import Clock
 from penstock.delivery import Delivery
-from penstock.worker.counts import Counts
+from penstock.metrics.counts import Counts
 from penstock.worker.early import Early
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark

@@ -12,11 +12,11 @@ from penstock.delivery import Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.errors import MessageTooLarge, PenstockError, SignatureError
 from penstock.message import Message
+from penstock.metrics.counts import Counts
 from penstock.outcome import State
 from penstock.pool import Traits
 from penstock.replaced import MOVED
 from penstock.retry import GiveUp
-from penstock.worker.counts import Counts
 from penstock.worker.plan import Plans
 from penstock.worker.run import Runner, freed, log
 from penstock.worker.slot import Slot

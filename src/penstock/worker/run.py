@@ -47,12 +47,12 @@ from penstock.errors import (
 )
 from penstock.hooks import ErrorInfo
 from penstock.message import Message, Place, Unique
+from penstock.metrics.counts import Counts
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
-from penstock.worker.counts import Counts
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot

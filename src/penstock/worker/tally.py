@@ -12,9 +12,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
+from penstock.metrics.counts import Counted, Counts
 from penstock.pressure.reports import Standing
 from penstock.pressure.samples import HALF_LIFE, Samples, Window, packed, unpacked
-from penstock.worker.counts import Counted, Counts
 
 SIZE = 1 << 16
 EVERY = 1.0

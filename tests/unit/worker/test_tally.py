@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from penstock.metrics.counts import MOST, OTHERS, Counted, Counts, summed
 from penstock.pressure.reports import Run, Standing
 from penstock.pressure.samples import Samples, Times
-from penstock.worker.counts import MOST, OTHERS, Counted, Counts, summed
 from penstock.worker.tally import SIZE, Sampling, Tally
 
 IDLE = Standing("w pid 1", 1, 0, 0.0)

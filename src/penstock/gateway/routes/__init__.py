@@ -9,6 +9,7 @@ from penstock.gateway.routes.batches import call_many
 from penstock.gateway.routes.calling import call
 from penstock.gateway.routes.events import follow
 from penstock.gateway.routes.looking import look, revoke
+from penstock.gateway.routes.metrics import metrics
 from penstock.gateway.routes.operating import backlog, info, openapi
 
 ROUTES: Routes = MappingProxyType(
@@ -19,5 +20,6 @@ ROUTES: Routes = MappingProxyType(
         ("", "v1", "queues", "*", "backlog"): {"GET": backlog},
         ("", "v1", "info"): {"GET": info},
         ("", "v1", "openapi.json"): {"GET": openapi},
+        ("", "metrics"): {"GET": metrics},
     }
 )
