@@ -78,9 +78,9 @@ def paces(before: Sequence[QueueInfo], after: Sequence[QueueInfo], seconds: floa
     rates = rates_of(before, after, seconds)
 
     def growth(queue: QueueInfo, count: str) -> float | None:
-        now = getattr(queue, count, None)
-        old = getattr(earlier.get((queue.namespace, queue.name)), count, None) or 0
-        return None if now is None else max(0, now - old) / seconds
+        old = earlier.get((queue.namespace, queue.name))
+        now, then = getattr(queue, count, None), 0 if old is None else getattr(old, count, None)
+        return None if now is None or then is None else max(0, now - then) / seconds
 
     return {
         (one.namespace, one.name): Pace(rates[one.namespace, one.name], growth(one, "refused"), growth(one, "shed"))

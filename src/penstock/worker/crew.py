@@ -78,7 +78,7 @@ class Crew:
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
         self._counts = Counts()
-        self._sampling = Sampling(tally, self._counts, self._standing, self.slots)
+        self._sampling = Sampling(tally, self._counts, self._standing)
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits, self._counts)
         self._early = Early(engine, results, committer)
         self._inline = [

@@ -34,8 +34,10 @@ class Measured(Struct, frozen=True):
 class Ledger:
     """The tallies of processes that come and go. Thread-safe; its counts never go back."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], slots: int) -> None:
+        """`slots` are those of each process."""
         self._monotonic = monotonic
+        self._slots = slots
         self._lock = threading.Lock()
         self._tallies: dict[Hashable, Tally] = {}
         self._last: dict[Hashable, Pulse] = {}
@@ -61,7 +63,8 @@ class Ledger:
                 self._read(key)
             pulses = list(self._last.values())
             counts = summed([self._gone, *(one.counts for one in pulses)])
-        return Measured(counts, sum(one.slots for one in pulses), sum(one.busy for one in pulses))
+            slots = self._slots * len(self._tallies)
+        return Measured(counts, slots, sum(one.busy for one in pulses))
 
     def _read(self, key: Hashable) -> None:
         found = self._tallies[key].pulse(self._monotonic())

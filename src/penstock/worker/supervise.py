@@ -70,7 +70,7 @@ class Supervisor:
         self._bell = os.pipe()
         self._overdue: dict[int, Started] = {}
         self._upkeep: Upkeep
-        self._ledger = Ledger(self._monotonic)
+        self._ledger = Ledger(self._monotonic, 1 if traits.processes else settings.concurrency)
         self._metrics = metrics_of(app, settings.metrics, self._ledger) if settings.metrics is not None else None
 
     def run(self) -> int:

@@ -30,7 +30,6 @@ _HEADER = struct.Struct("<dII")
 class Pulse(Struct, array_like=True):
     """What a process does now, and all that it has done."""
 
-    slots: int
     busy: int
     standing: Standing | None
     counts: dict[str, Counted]
@@ -103,12 +102,11 @@ class Tally:
 class Sampling:
     """What the slots of this process note, and where it goes."""
 
-    def __init__(self, tally: Tally, counts: Counts, standing: Callable[[float], Standing], slots: int) -> None:
+    def __init__(self, tally: Tally, counts: Counts, standing: Callable[[float], Standing]) -> None:
         """`standing` tells what runs now."""
         self._tally = tally
         self._counts = counts
         self._standing = standing
-        self._slots = slots
         self._fresh: deque[tuple[str, str, float, float]] = deque(maxlen=MOST_FRESH)
         self._window = Window()
         self._looked: float | None = None
@@ -136,4 +134,4 @@ class Sampling:
             self._tally.write(now, self._window.samples)
         standing = self._standing(now)
         told = standing if standing.busy else None
-        self._tally.beat(now, Pulse(self._slots, standing.busy, told, self._counts.read()))
+        self._tally.beat(now, Pulse(standing.busy, told, self._counts.read()))

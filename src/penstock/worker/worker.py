@@ -93,7 +93,7 @@ class Worker:
         results = app.results if app.keeps_results else None
         pressure = Keeper(app, self._settings.queues, local, self._settings.name)
         upkeep = Upkeep(app.engine, results, self._settings.lease, lambda: [worker], pressure)
-        ledger = Ledger(app.clock.monotonic)
+        ledger = Ledger(app.clock.monotonic, slots)
         ledger.open(worker, tally)
         place = self._settings.metrics
         metrics = metrics_of(app, place, ledger) if place is not None else None

@@ -13,7 +13,7 @@ IDLE = Standing("w pid 1", 1, 0, 0.0)
 
 
 def sampling_of(tally: Tally, standing: Standing = IDLE, counts: Counts | None = None) -> Sampling:
-    return Sampling(tally, counts or Counts(), lambda now: standing, 1)
+    return Sampling(tally, counts or Counts(), lambda now: standing)
 
 
 def test_a_parent_reads_what_its_child_noted() -> None:
