@@ -173,3 +173,5 @@ class QueueInfo(Struct, frozen=True):
     settled: int | None
     """Tasks that left the queue since it exists."""
     paused: bool = False
+    refused: int | None = None
+    """Tasks that were refused as the queue was full, since its server runs."""

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from penstock.metrics.counts import BOUNDS, ENDS, Counted
 from penstock.metrics.text import Family, Sample, histogram
 from penstock.pressure.alarms import Alarm
-from penstock.pressure.overview import Outlook, Overview
+from penstock.pressure.overview import Outlook
 
 MOST_QUEUES = 1_000
 """Queues that are told of, the fullest first."""
 
 
-def of_queues(view: Overview) -> list[Family]:
+def of_queues(queues: Sequence[Outlook]) -> list[Family]:
     """What is known of queues, and of the pressure on them. What an engine cannot tell is left out."""
-    shown = sorted(view.queues, key=lambda one: one.full or 0.0, reverse=True)[:MOST_QUEUES]
+    shown = sorted(queues, key=lambda one: one.full or 0.0, reverse=True)[:MOST_QUEUES]
 
     def family(name: str, kind: str, text: str, value: Callable[[Outlook], float | None]) -> Family:
         found = [(one, value(one)) for one in shown]
@@ -39,7 +39,7 @@ def of_queues(view: Overview) -> list[Family]:
             "refused_total",
             "counter",
             "Tasks that it has refused as full.",
-            lambda one: getattr(one.info, "refused", None),
+            lambda one: one.info.refused,
         ),
         family("threads", "gauge", "Threads that work for it.", lambda one: one.threads),
         family(
@@ -97,7 +97,8 @@ def broker_up(up: bool) -> Family:
 
 
 def labels(one: Outlook) -> dict[str, str]:
-    return {"namespace": one.info.namespace, "queue": one.info.name}
+    broker = {} if one.space is None else {"broker_namespace": one.space}
+    return broker | {"namespace": one.info.namespace, "queue": one.info.name}
 
 
 def _kinds(alarms: Sequence[Alarm]) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from penstock.pressure.election import Election
 from penstock.pressure.governor import Governor
 from penstock.pressure.monitor import Monitor
-from penstock.pressure.readings import limits_of
+from penstock.pressure.readings import calm, limits_of
 from penstock.pressure.reports import Report, Standing, Watch, shard_name, shard_of, told, with_report
 from penstock.pressure.samples import Samples, merged
 from penstock.pressure.telling import Teller
@@ -103,7 +103,7 @@ class Keeper:
             self._teller.tell(event)
 
     def _idle(self, info: QueueInfo | None) -> bool:
-        return info is None or (info.depth == 0 and self._monitor.quiet)
+        return self._monitor.quiet and (info is None or calm(info))
 
     async def _found(self) -> dict[str, QueueInfo]:
         return {one.name: one for one in await self._engine.inspect.queues(self._namespace)}

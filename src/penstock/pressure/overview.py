@@ -11,6 +11,7 @@ from penstock.engine import Engine
 from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
+from penstock.pressure.readings import fullness
 from penstock.pressure.reports import EXPIRES, Report, told
 from penstock.pressure.samples import Samples, Times, merged
 from penstock.queue import QueueInfo
@@ -25,17 +26,13 @@ class Outlook(Struct, frozen=True):
     wait: float | None
     times: Times
     alarms: Sequence[Alarm]
+    space: str | None = None
+    """The namespace of the broker that it is in, where a broker tells of all of its own."""
 
     @property
     def full(self) -> float | None:
         """The larger part of its two bounds, 1 is full."""
-        info = self.info
-        parts = [
-            part / bound
-            for part, bound in ((info.depth, info.max_length), (info.bytes, info.max_bytes))
-            if part is not None and bound > 0
-        ]
-        return max(parts, default=None)
+        return fullness(self.info)
 
 
 class Overview(Struct, frozen=True):

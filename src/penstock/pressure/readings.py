@@ -22,6 +22,8 @@ ENOUGH = 20.0
 """Samples from which on times say something."""
 SHORTEST = 0.05
 """Seconds below which no task is too slow: what the machine does beside is as much."""
+CALM = 0.1
+"""The part of its bound up to which a queue of delayed tasks is not watched."""
 REMEMBERED = 600.0
 """Seconds after which what was usual of a task counts half."""
 
@@ -87,15 +89,28 @@ class Usual:
 
 def of_queue(queue: str, limits: Limits, info: QueueInfo) -> Iterator[Reading]:
     """How full, and how old. A paused queue may be as old as it likes."""
+    full = fullness(info)
+    if limits.full is not None and full is not None:
+        yield Reading("full", queue, "", full, limits.full, limits.full * HYSTERESIS)
+    if limits.age is not None and info.oldest_age is not None and info.ready and not info.paused:
+        yield Reading("age", queue, "", info.oldest_age, limits.age, limits.age * HYSTERESIS)
+
+
+def fullness(info: QueueInfo) -> float | None:
+    """The larger part of its two bounds, 1 is full; `None`: unknown."""
     parts = [
         part / bound
         for part, bound in ((info.depth, info.max_length), (info.bytes, info.max_bytes))
         if part is not None and bound > 0
     ]
-    if limits.full is not None and parts:
-        yield Reading("full", queue, "", max(parts), limits.full, limits.full * HYSTERESIS)
-    if limits.age is not None and info.oldest_age is not None and info.ready and not info.paused:
-        yield Reading("age", queue, "", info.oldest_age, limits.age, limits.age * HYSTERESIS)
+    return max(parts, default=None)
+
+
+def calm(info: QueueInfo) -> bool:
+    """Nothing waits to run, and nothing runs: there is nothing to warn of, as far as it is known."""
+    if info.ready is None or info.leased is None:
+        return info.depth == 0
+    return info.ready == info.leased == 0 and (fullness(info) or 0.0) < CALM
 
 
 def of_tasks(

@@ -84,6 +84,6 @@ def metrics_of(app: Penstock, place: Place, ledger: Ledger) -> MetricsThread:
             )
         except PenstockError:
             return [*own, broker_up(False)]
-        return [*own, broker_up(True), *of_queues(view)]
+        return [*own, broker_up(True), *of_queues(view.queues)]
 
     return MetricsThread(place, collect)

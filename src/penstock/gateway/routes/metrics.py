@@ -20,7 +20,7 @@ def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     app = context.app
     try:
         view: Overview = yield on(app.engine, lambda: overview(app.engine, app.clock, app.conf.namespace))
-        families = [broker_up(True), *of_queues(view)]
+        families = [broker_up(True), *of_queues(view.queues)]
     except PenstockError:
         families = [broker_up(False)]
     return Answer(200, render(families), {"content-type": CONTENT_TYPE, "cache-control": "no-store"})
