@@ -27,7 +27,7 @@ from penstock.options import (
     read_options,
 )
 from penstock.pressure.readings import limits_of
-from penstock.pressure.webhook import check_webhook
+from penstock.pressure.webhook_url import check_webhook
 from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
 from penstock.schedules.zones import zone

@@ -80,10 +80,11 @@ def gateway(
         return
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together", ctx)
-    from penstock.gateway.anybody import anybody, is_loopback
+    from penstock.gateway.anybody import anybody
     from penstock.gateway.asgi import asgi_app
     from penstock.gateway.settings import GatewaySettings
     from penstock.gateway.tokens import TokenFile
+    from penstock.loopback import is_loopback
     from penstock.worker.log import name_log, show_log
 
     if (tokens is None) == (not insecure_no_auth):

@@ -32,20 +32,35 @@ class Counted(Struct, array_like=True):
         self.seconds += other.seconds
 
 
+class Successes(dict[str, list[int]]):
+    """Task → how many runs have succeeded, as one cell. Only one thread writes, so that it needs no lock; any may
+    read."""
+
+    def __missing__(self, task: str) -> list[int]:
+        name = task if len(self) < MOST else OTHERS
+        if name not in self:
+            self[name] = [0]
+        return self[name]
+
+
 class Counts:
     """From any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, Counted] = {}
-        self.total = 0
-        """Of all that has ended."""
+        self._successes: list[Successes] = []
+
+    def successes(self) -> Successes:
+        """For one thread to count in."""
+        made = Successes()
+        self._successes.append(made)
+        return made
 
     def ended(self, task: str, how: str, number: int = 1) -> None:
         """`task` is the name of a registered one: what strangers publish must not make names."""
         with self._lock:
             self._of(task).ends[ENDS.index(how)] += number
-            self.total += number
 
     def took(self, fresh: Iterable[tuple[str, str, float, float]]) -> None:
         """(queue, task, seconds, how many it stands for), as they are sampled."""
@@ -58,7 +73,14 @@ class Counts:
     def read(self) -> dict[str, Counted]:
         """A copy."""
         with self._lock:
-            return {task: Counted(one.ends[:], one.buckets[:], one.seconds) for task, one in self._tasks.items()}
+            for successes in self._successes:
+                for task in list(successes):
+                    self._of(task)
+            found = {task: Counted(one.ends[:], one.buckets[:], one.seconds) for task, one in self._tasks.items()}
+        for successes in self._successes:
+            for task, cell in list(successes.items()):
+                found[task if task in found else OTHERS].ends[0] += cell[0]
+        return found
 
     def _of(self, task: str) -> Counted:
         found = self._tasks.get(task)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from pathlib import Path
 
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.loopback import is_loopback
 from penstock.metrics.text import CONTENT_TYPE
 
 MAX_HEAD = 8 << 10
@@ -29,7 +29,7 @@ class Place(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise ConfigError(f"--metrics-port must be a port, 0 to 65535, not {self.port!r}")
-        if not is_here(self.host) and self.token is None and not self.anonymous:
+        if not is_loopback(self.host) and self.token is None and not self.anonymous:
             raise ConfigError(
                 f"metrics on {self.host} could be read by all who reach it: give --metrics-token-file, leave out "
                 "--metrics-host, or say --metrics-anonymous"
@@ -75,7 +75,7 @@ def check(head: bytes, place: Place) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), place.token.encode()):
             raise Refused("401 Unauthorized", "send the token as Authorization: Bearer …", "WWW-Authenticate: Bearer")
-    elif not place.anonymous and not is_here(_name(headers.get("host", ""))):
+    elif not place.anonymous and not is_loopback(_name(headers.get("host", ""))):
         # A web page may have its own name lead here, and would read it by a browser of this machine.
         raise Refused("421 Misdirected Request", "without a token metrics are told to localhost only")
     if target.partition("?")[0] != "/metrics":
@@ -88,16 +88,6 @@ def check(head: bytes, place: Place) -> bool:
 def answer(status: str, body: bytes, content_type: str = CONTENT_TYPE, *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "Cache-Control: no-store", "Connection: close", "", ""]).encode() + body
-
-
-def is_here(host: str) -> bool:
-    """Only this machine reaches what listens on, or is called by, `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _name(host: str) -> str:

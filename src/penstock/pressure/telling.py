@@ -6,9 +6,12 @@ import logging
 import queue as queues
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from penstock.pressure.alarms import PressureEvent
-from penstock.pressure.webhook import Webhook
+
+if TYPE_CHECKING:
+    from penstock.pressure.webhook import Webhook
 
 PressureHook = Callable[[PressureEvent], object]
 
@@ -24,7 +27,7 @@ class Teller:
     def __init__(self, hooks: Sequence[PressureHook], webhook: str | None, app: str) -> None:
         """`hooks` are looked at with each event; `webhook` is a URL."""
         self._hooks = hooks
-        self._webhook = Webhook(webhook, app) if webhook is not None else None
+        self._webhook = _webhook(webhook, app) if webhook is not None else None
         self._waiting: queues.Queue[PressureEvent | None] = queues.Queue(MOST)
         self._thread: threading.Thread | None = None
 
@@ -58,3 +61,9 @@ class Teller:
                     log.exception("a hook of alarms failed: %r", hook)
             if self._webhook is not None:
                 self._webhook.post(event)
+
+
+def _webhook(url: str, app: str) -> Webhook:
+    from penstock.pressure.webhook import Webhook  # few have one, and it needs HTTP and TLS
+
+    return Webhook(url, app)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import logging
 import time
 import urllib.error
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from penstock.errors import ConfigError
+from penstock.loopback import is_loopback
 from penstock.pressure.alarms import PressureEvent
+from penstock.pressure.webhook_url import check_webhook
 
 TIMEOUT = 5.0
 """Seconds for the connection, and for each piece of an answer."""
@@ -22,31 +22,6 @@ PAUSES = (1.0, 5.0)
 """Seconds between the tries; after the last it is given up."""
 
 log = logging.getLogger("penstock.worker")
-
-
-def check_webhook(url: object) -> None:
-    """Raise `ConfigError` unless it is https, or on this machine, or none."""
-    if url is None:
-        return
-    if not isinstance(url, str):
-        raise ConfigError(f"pressure_webhook must be a URL or None, not {type(url).__name__}")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise ConfigError(f"pressure_webhook is no URL: {error}") from None
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError("pressure_webhook must be a URL of printable ASCII without spaces")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError("pressure_webhook must not hold a user and password: put a secret into its path or query")
-    if parts.scheme == "https" and host:
-        return
-    if parts.scheme == "http" and _is_here(host):
-        return
-    raise ConfigError(
-        f"pressure_webhook must be https://…, or http:// on this machine, not {parts.scheme}://{host}: what it tells "
-        "could be read on its way"
-    )
 
 
 class Webhook:
@@ -57,7 +32,9 @@ class Webhook:
         self._app = app
         self._host = urlsplit(url).hostname
         self._pause = pause
-        proxies: dict[str, str] | None = {} if _is_here(self._host or "") else None  # `None`: those of the environment
+        proxies: dict[str, str] | None = (
+            {} if is_loopback(self._host or "") else None
+        )  # `None`: those of the environment
         self._open = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler(proxies)).open
 
     def post(self, event: PressureEvent) -> bool:
@@ -88,12 +65,3 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         """The answer is an error then, of its own code."""
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

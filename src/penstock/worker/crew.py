@@ -78,6 +78,7 @@ class Crew:
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
         self._counts = Counts()
+        self._successes = self._counts.successes()
         self._sampling = Sampling(tally, self._counts, self._standing)
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits, self._counts)
         self._early = Early(engine, results, committer)
@@ -202,10 +203,8 @@ class Crew:
         """For pools that bring their own loop."""
         name = slot.plan.name
         settlement = self._runner.succeed(slot, value, now)
-        if slot.spoiled:
-            slot.spoiled = 0
-        else:
-            self._counts.ended(name, "succeeded")
+        self._successes[name][0] += 1 - slot.spoiled
+        slot.spoiled = 0
         return settlement
 
     def _standing(self, now: float) -> Standing:

@@ -53,7 +53,7 @@ class Inline:
         self._monotonic = clock.monotonic
         self._mark = mark
         self._note = sampling.note
-        self._counts = counts
+        self._successes = counts.successes()
         self._batches = 0
         self._overhead = 0.0
         """Seconds of settling and reserving for each task: this thread's, too."""
@@ -153,7 +153,7 @@ class Inline:
     def _count(self, plan: Plan | None, returned: int) -> None:
         slot = self._slot
         if plan is not None:
-            self._counts.ended(plan.name, "succeeded", returned - slot.spoiled)
+            self._successes[plan.name][0] += returned - slot.spoiled
         slot.spoiled = 0
 
     def _call(self, slot: Slot, delivery: Delivery) -> Any:

@@ -87,7 +87,8 @@ def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() ->
     tally, counts = Tally(), Counts()
     sampling = sampling_of(tally, counts=counts)
     sampling.tick(100.0)
-    counts.ended("t", "succeeded", 5)
+    counts.successes()["t"][0] += 3
+    counts.successes()["t"][0] += 2
     counts.ended("t", "failed")
     sampling.note(("mail", "t", 0.02, 6))
     sampling.close(100.1)
@@ -100,8 +101,9 @@ def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() ->
 
 def test_names_of_tasks_have_a_bound_and_the_longest_fit() -> None:
     tally, counts = Tally(), Counts()
+    successes = counts.successes()
     for number in range(MOST + 7):
-        counts.ended(f"{number:é>127}", "succeeded", 1 << 40)
+        successes[f"{number:é>127}"][0] += 1 << 40
     sampling = sampling_of(tally, counts=counts)
     sampling.close(1.0)
     found = tally.pulse(1.0)
