@@ -72,14 +72,13 @@ class Counts:
 
     def read(self) -> dict[str, Counted]:
         """A copy."""
+        succeeded = [(task, cell[0]) for successes in self._successes for task, cell in list(successes.items())]
         with self._lock:
-            for successes in self._successes:
-                for task in list(successes):
-                    self._of(task)
+            for task, _ in succeeded:
+                self._of(task)
             found = {task: Counted(one.ends[:], one.buckets[:], one.seconds) for task, one in self._tasks.items()}
-        for successes in self._successes:
-            for task, cell in list(successes.items()):
-                found[task if task in found else OTHERS].ends[0] += cell[0]
+        for task, number in succeeded:
+            found[task if task in found else OTHERS].ends[0] += number
         return found
 
     def _of(self, task: str) -> Counted:

@@ -77,7 +77,7 @@ def test_what_is_not_known_is_missing_and_not_nought(field: str) -> None:
 
 def test_names_of_queues_have_a_bound() -> None:
     many = [outlook(name=f"q{number}", depth=number % 100, bytes=0) for number in range(MOST_QUEUES + 50)]
-    depths = [one for one in of_queues(many) if one.name == "penstock_queue_depth_tasks"][0].samples
+    depths = next(one for one in of_queues(many) if one.name == "penstock_queue_depth_tasks").samples
     assert len(depths) == MOST_QUEUES
     assert min(sample.value for sample in depths) > 0, "the fullest are shown"
 
