@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from penstock.clock import Clock
 from penstock.coordinator import Coordinator
 from penstock.queue import Queue
 
@@ -27,18 +26,17 @@ def queue_name(namespace: str, queue: str) -> str:
 class Election:
     """Of one process, for many queues."""
 
-    def __init__(self, coordinator: Coordinator, clock: Clock, namespace: str, holder: str) -> None:
+    def __init__(self, coordinator: Coordinator, namespace: str, holder: str) -> None:
         self._coordinator = coordinator
-        self._now = clock.monotonic
         self._namespace = namespace
         self._holder = holder
         self._known: dict[str, tuple[bool, float]] = {}
         """Queue → leads it, and when it asked."""
 
-    async def leads(self, queue: Queue) -> bool:
-        """Asks now and then; in between it is as it was."""
+    async def leads(self, queue: Queue, now: float) -> bool:
+        """Asks now and then; in between it is as it was. `now` is monotonic."""
         lease, every = (LEASE, EVERY) if queue.governed else (CALM_LEASE, CALM_EVERY)
-        now, (leads, asked) = self._now(), self._known.get(queue.name, (False, float("-inf")))
+        leads, asked = self._known.get(queue.name, (False, float("-inf")))
         if now - asked < every - SLACK:
             return leads
         name = lead_name(self._namespace, queue.name)

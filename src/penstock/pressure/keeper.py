@@ -55,7 +55,7 @@ class Keeper:
         self._watched = watched(conf.queues, queues)
         self._governed = any(queue.governed for queue in self._watched)
         coordinator, namespace = app.engine.coordinator, conf.namespace
-        self._election = Election(coordinator, app.clock, namespace, self._holder)
+        self._election = Election(coordinator, namespace, self._holder)
         self._governor = Governor(app.engine, app.clock, namespace, conf.pressure_grace)
         self._monitor = Monitor(coordinator, app.clock, namespace, limits_of(conf), _expected(app))
         self._teller = Teller(app.pressure_hooks, conf.pressure_webhook, app.name)
@@ -74,13 +74,13 @@ class Keeper:
             await self._report()
         if now - self._looked >= (EVERY / 2 if self._governed or self._leading else CALM):
             self._looked = now
-            await self._look()
+            await self._look(now)
 
     def close(self) -> None:
         """Tell what is still to be told."""
         self._teller.close()
 
-    async def _look(self) -> None:
+    async def _look(self, now: float) -> None:
         found: dict[str, QueueInfo] | None = None
         led = []
         for queue in self._watched:
@@ -90,7 +90,7 @@ class Keeper:
                 if self._idle(found.get(queue.name)):
                     self._election.forget(queue)
                     continue
-            if await self._election.leads(queue):
+            if await self._election.leads(queue, now):
                 led.append(queue)
         self._leading = bool(led)
         if not led and self._monitor.quiet:
