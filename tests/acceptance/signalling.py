@@ -28,6 +28,10 @@ def signalling_app(url: str, notes: Path | None = None) -> Penstock:
     def fail() -> None:
         raise LookupError("nothing there")
 
+    @app.task(name="odd")
+    def odd() -> object:
+        return object()
+
     @app.task(name="die", max_attempts=1)
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)

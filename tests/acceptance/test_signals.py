@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.metrics.place import Place
+from penstock.metrics.serving import MetricsServer
+from penstock.metrics.text import Family
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.signalling import signalling_app
 from tests.exposition import Exposed
@@ -22,6 +25,10 @@ def scrape(port: int) -> Exposed:
     assert (answer.status, answer.getheader("content-type")) == (200, "text/plain; version=0.0.4; charset=utf-8")
     connection.close()
     return Exposed(body)
+
+
+async def no_families() -> list[Family]:
+    return []
 
 
 def ready(port: int) -> bool:
@@ -55,6 +62,7 @@ def test_what_a_worker_does_is_counted_and_nothing_goes_back(stage: Stage, worke
     app = signalling_app(f"sqlite:///{stage.path}")
     app.tasks["sleep"].delay_many([(0.02,)] * 30)
     app.tasks["fail"].delay()
+    app.tasks["odd"].delay()
     app.tasks["sleep"].apply_async((0,), expires=1e-6)
 
     def ends(task: str, end: str) -> float | None:
@@ -62,7 +70,8 @@ def test_what_a_worker_does_is_counted_and_nothing_goes_back(stage: Stage, worke
 
     wait_until(lambda: ends("sleep", "succeeded") == 30, 20.0, "all that succeeded is counted", 0.1)
     wait_until(lambda: ends("fail", "failed") == 1, 20.0, "what failed is counted", 0.1)
-    assert (ends("fail", "retried"), ends("sleep", "expired")) == (2, 1)
+    wait_until(lambda: ends("odd", "failed") == 1, 20.0, "and what returned, but nothing that can be stored", 0.1)
+    assert (ends("fail", "retried"), ends("sleep", "expired"), ends("odd", "succeeded")) == (2, 1, 0)
     app.tasks["die"].delay()
     wait_until(lambda: ends("die", "failed") == 1, 20.0, "who killed its worker has failed", 0.1)
     found = scrape(port)
@@ -73,8 +82,8 @@ def test_what_a_worker_does_is_counted_and_nothing_goes_back(stage: Stage, worke
     queue = {"namespace": "", "queue": "default"}
     assert found.get("penstock_queue_depth_tasks", **queue) == 0
     assert found.get("penstock_queue_limit_tasks", **queue) == 50
-    assert found.get("penstock_queue_enqueued_total", **queue) == 33
-    assert found.get("penstock_queue_dead_tasks", **queue) == 2
+    assert found.get("penstock_queue_enqueued_total", **queue) == 34
+    assert found.get("penstock_queue_dead_tasks", **queue) == 3
     assert found.get("penstock_broker_up") == 1
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
@@ -100,6 +109,16 @@ def test_a_queue_that_fills_rings_once_and_is_over_once(stage: Stage, worker: Pr
     assert wait() < 20.0, "45 of a quarter of a second, by two"
     wait_until(lambda: full() == 0, 40.0, "it is over", 0.1)
     assert notes.read_text().splitlines() == ["raised full default", "cleared full default"]
-    worker.send(signal.SIGTERM)
-    assert worker.wait() == 0
+    app.close()
+
+
+def test_the_port_is_free_when_the_worker_is_killed_and_its_children_go_on(
+    stage: Stage, worker: Process, port: int
+) -> None:
+    app = signalling_app(f"sqlite:///{stage.path}")
+    app.tasks["sleep"].delay_many([(60,)] * 2)
+    wait_until(lambda: scrape(port).get("penstock_worker_slots_busy") == 2, 20.0, "both slots are busy", 0.1)
+    worker.send(signal.SIGKILL)
+    wait_until(lambda: not worker.alive(), 10.0, "it is dead")
+    MetricsServer(Place(port), no_families).socket.close()
     app.close()
