@@ -14,6 +14,8 @@ from msgspec import Struct
 
 Kind = Literal["full", "age", "run_time", "slow_worker", "stuck_worker"]
 
+State = Literal["raised", "cleared"]
+
 MOST = 64
 """Alarms at once: what is wrong with a hundred tasks is one thing."""
 LOOKS: Mapping[str, int] = MappingProxyType({"run_time": 3, "slow_worker": 5})
@@ -56,7 +58,7 @@ class PressureEvent(Struct, frozen=True):
     """An alarm that was raised or cleared, as hooks and webhooks get it. `value` and `limit` are parts of the bound for
     "full", times slower for "slow_worker", else seconds."""
 
-    state: Literal["raised", "cleared"]
+    state: State
     kind: Kind
     namespace: str
     queue: str
@@ -107,13 +109,19 @@ class Alarms:
                 continue
             if active is not None:
                 del self._active[name]
-                events.append(event("cleared", _alarm(reading, active.since), namespace, now))
+                over = _alarm(reading, active.since)
+                events.append(
+                    event("cleared", over, namespace, now, f"over after {now - over.since:.0f} s: {said(over)}")
+                )
             elif len(self._active) < MOST:
                 alarm = self._active[name] = _alarm(reading, now)
-                events.append(event("raised", alarm, namespace, now))
+                events.append(event("raised", alarm, namespace, now, f"{said(alarm)}; {REMEDIES[alarm.kind]}"))
         for name in [name for name in self._active if name not in found]:
             if self._believed(name, True):
-                events.append(event("cleared", self._active.pop(name), namespace, now))
+                over = self._active.pop(name)
+                events.append(
+                    event("cleared", over, namespace, now, f"over after {now - over.since:.0f} s; was: {said(over)}")
+                )
         self._seen = {name: looks for name, looks in self._seen.items() if name in found or name in self._active}
         return events
 
@@ -134,21 +142,9 @@ def _alarm(reading: Reading, since: float) -> Alarm:
     return Alarm(reading.kind, reading.queue, reading.subject, reading.value, reading.limit, since)
 
 
-def event(state: Literal["raised", "cleared"], alarm: Alarm, namespace: str, now: float) -> PressureEvent:
-    what = said(alarm)
-    text = f"{what}; {REMEDIES[alarm.kind]}" if state == "raised" else f"over after {now - alarm.since:.0f} s: {what}"
-    return PressureEvent(
-        state,
-        alarm.kind,
-        namespace,
-        alarm.queue,
-        alarm.subject,
-        alarm.value,
-        alarm.limit,
-        alarm.since,
-        now,
-        text,
-    )
+def event(state: State, alarm: Alarm, namespace: str, now: float, text: str) -> PressureEvent:
+    kind, queue, subject, value, limit, since = (getattr(alarm, name) for name in Alarm.__struct_fields__)
+    return PressureEvent(state, kind, namespace, queue, subject, value, limit, since, now, text)
 
 
 def said(alarm: Alarm) -> str:

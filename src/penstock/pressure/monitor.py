@@ -47,19 +47,22 @@ class Monitor:
         names = frozenset(queue.name for queue in led)
         await self._take_over(names)
         now = self._clock.time()
-        self._usual.learn(samples, self._limits.times or 3.0, self._clock.monotonic())
-        read = [reading for queue in led for reading in self._read(queue, found.get(queue.name), live, samples)]
+        monotonic = self._clock.monotonic()
+        self._usual.learn(samples, self._limits.times or 3.0, monotonic)
+        read = [one for queue in led for one in self._read(queue, found.get(queue.name), live, samples, monotonic)]
         events = self._alarms.look(read, self._namespace, now)
         if events or (self._alarms.active and now - self._stored > FRESH / 3):
             await store(self._coordinator, self._namespace, names, self._alarms.active, now)
             self._stored = now
         return events
 
-    def _read(self, queue: Queue, info: QueueInfo | None, live: Sequence[Report], samples: Samples) -> list[Reading]:
+    def _read(
+        self, queue: Queue, info: QueueInfo | None, live: Sequence[Report], samples: Samples, now: float
+    ) -> list[Reading]:
         limits = self._limits.of(queue)
         return [
             *(readings.of_queue(queue.name, limits, info) if info is not None else ()),
-            *readings.of_tasks(queue.name, limits, live, samples, self._usual, self._expected),
+            *readings.of_tasks(queue.name, limits, live, samples, self._usual, self._expected, now),
             *readings.of_workers(queue.name, limits, live, self._usual),
         ]
 

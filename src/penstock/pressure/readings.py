@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 HYSTERESIS = 5 / 7
 """The part of its limit below which an alarm is over: 50 % for 70 %."""
 ENOUGH = 20.0
-"""Samples from which on times say something."""
+"""Samples, or looks at new ones, from which on times say something."""
+RECENT = 30.0
+"""Seconds for which times say something of now."""
+LONGEST_STEP = 60.0
+"""Seconds that one look at new samples counts for at most, when a task is rare."""
 SHORTEST = 0.05
 """Seconds below which no task is too slow: what the machine does beside is as much."""
 CALM = 0.1
@@ -60,16 +64,30 @@ def limits_of(conf: Config) -> Limits:
     return Limits(conf.pressure_warn_at, conf.pressure_warn_age, conf.pressure_warn_times, conf.pressure_warn_stuck)
 
 
+class Range(Struct):
+    """What is known of how long a task takes: its usual 99th percentile in seconds, from so many looks at new samples.
+    `counted` are the sampled seconds at the last of them, at the monotonic time `changed`."""
+
+    seconds: float
+    looks: int
+    counted: float
+    changed: float
+
+
 class Usual:
     """How long tasks usually take: their 99th percentile, as it was over the last minutes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[float, float, float]] = {}
-        """(Seconds, samples that were counted last, when it was learnt last)."""
+        self._known: dict[tuple[str, str], Range] = {}
 
     def of(self, queue: str, task: str) -> float | None:
         found = self._known.get((queue, task))
-        return found[0] if found else None
+        return found.seconds if found is not None and found.looks >= ENOUGH else None
+
+    def recent(self, queue: str, task: str, now: float) -> bool:
+        """Some of it has ended lately: else what is known of it is no news."""
+        found = self._known.get((queue, task))
+        return found is not None and now - found.changed <= RECENT
 
     def learn(self, samples: Samples, limit: float, now: float) -> None:
         """`now` is monotonic. What is out of its range by `limit` times is learnt ten times as slowly: it is what
@@ -77,13 +95,18 @@ class Usual:
         fresh = {}
         for key, times in samples:
             p99 = times.quantile(0.99)
-            if p99 is None or times.count < ENOUGH:
+            if p99 is None:
                 continue
-            usual, counted, at = self._known.get(key, (p99, 0.0, now))
-            if times.seconds != counted:  # else it has only been idle
-                rest = REMEMBERED * (10.0 if p99 > usual * limit else 1.0)
-                usual += (p99 - usual) * (1.0 - 0.5 ** (max(0.0, now - at) / rest))
-            fresh[key] = (usual, times.seconds, now)
+            known = self._known.get(key)
+            if known is None:
+                known = Range(p99, int(min(times.count, ENOUGH)), times.seconds, now)
+            elif times.seconds != known.counted:
+                first = 1.0 / known.looks if 0 < known.looks < ENOUGH else 0.0
+                rest = REMEMBERED * (10.0 if p99 > known.seconds * limit else 1.0)
+                passed = min(max(0.0, now - known.changed), LONGEST_STEP)
+                known.seconds += (p99 - known.seconds) * max(first, 1.0 - 0.5 ** (passed / rest))
+                known.looks, known.counted, known.changed = known.looks + 1, times.seconds, now
+            fresh[key] = known
         self._known = fresh
 
 
@@ -120,9 +143,10 @@ def of_tasks(
     samples: Samples,
     usual: Usual,
     expected: Callable[[str], float | None],
+    now: float,
 ) -> Iterator[Reading]:
     """Tasks out of their range: what has ended lately, and what runs now. `expected` is what is declared of a task, in
-    seconds."""
+    seconds; `now` is monotonic."""
 
     def bound(task: str) -> float | None:
         declared, known = expected(task), usual.of(queue, task)
@@ -133,7 +157,8 @@ def of_tasks(
     longest: dict[str, float] = {}
     for (name, task), times in samples:
         p99 = times.quantile(0.99)
-        if name == queue and task and p99 is not None and times.count >= ENOUGH:
+        told = name == queue and task and usual.recent(queue, task, now)
+        if told and p99 is not None and times.count >= ENOUGH:
             longest[task] = p99
     for run in (run for report in live for standing in report.standing for run in standing.runs):
         if run.queue == queue:

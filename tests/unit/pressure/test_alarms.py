@@ -68,7 +68,8 @@ def test_what_is_measured_by_chance_must_say_so_several_times() -> None:
 def test_what_is_not_read_any_more_is_over() -> None:
     alarms = Alarms()
     alarms.look([full(0.9)], "", 1.0)
-    assert states(alarms.look([], "", 2.0)) == ["cleared"]
+    [event] = alarms.look([], "", 3.0)
+    assert (event.state, event.text) == ("cleared", "over after 2 s; was: queue 'mail' is 90% full, warned of at 70%")
     assert not alarms.active
 
 

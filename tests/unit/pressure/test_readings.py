@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from penstock import ConfigError, Penstock, Queue
-from penstock.pressure.readings import Limits, Usual, of_queue, of_tasks, of_workers, slowness
+from penstock.pressure.readings import RECENT, Limits, Usual, of_queue, of_tasks, of_workers, slowness
 from penstock.pressure.reports import Report, Run, Standing
 from penstock.pressure.samples import Samples, Times
 from penstock.queue import QueueInfo
@@ -61,8 +61,10 @@ def test_what_a_queue_says_goes_before_what_it_promises_and_that_before_the_sett
     assert LIMITS.of(Queue("mail", max_age=10, warn_age=60)).age == 60.0
 
 
-def of_task(usual: Usual, of: Samples, expected: float | None = None, *live: Report) -> list[tuple[float, float]]:
-    found = of_tasks("mail", LIMITS, live, of, usual, lambda task: expected)
+def of_task(
+    usual: Usual, of: Samples, expected: float | None = None, *live: Report, now: float = 1.0
+) -> list[tuple[float, float]]:
+    found = of_tasks("mail", LIMITS, live, of, usual, lambda task: expected, now)
     return [(round(one.value, 2), round(one.limit, 2)) for one in found]
 
 
@@ -70,9 +72,10 @@ def test_a_task_that_becomes_slow_is_out_of_its_own_range() -> None:
     usual = Usual()
     for now in range(60):
         usual.learn(samples(0.1, count=100 + now), 3.0, now)
-    assert of_task(usual, samples(0.1)) == [(0.1, 0.3)]
-    [(value, limit)] = of_task(usual, samples(0.5))
+    assert of_task(usual, samples(0.1), now=60) == [(0.1, 0.3)]
+    [(value, limit)] = of_task(usual, samples(0.5), now=60)
     assert value > limit
+    assert of_task(usual, samples(0.5), now=60 + RECENT) == [], "none has ended lately: it is no news"
 
 
 def test_what_is_out_of_range_does_not_soon_become_usual() -> None:
@@ -102,10 +105,14 @@ def test_what_runs_now_counts_before_it_has_ended() -> None:
     assert of_task(Usual(), Samples(), 10.0, running) == [(40.0, 10.0)]
 
 
-def test_a_few_samples_say_nothing() -> None:
+def test_a_few_samples_say_nothing_and_of_a_rare_task_some_looks_tell() -> None:
     usual = Usual()
-    usual.learn(samples(0.1, count=19), 3.0, 0.0)
-    assert usual.of("mail", "t") is None
+    usual.learn(samples(0.1, count=1), 3.0, 0.0)
+    for now in range(1, 19):
+        usual.learn(samples(0.1 + now / 1_000, count=1), 3.0, now * 600.0)
+        assert usual.of("mail", "t") is None
+    usual.learn(samples(0.12, count=1), 3.0, 20_000.0)
+    assert 0.1 < (usual.of("mail", "t") or 0.0) < 0.12
 
 
 def test_a_worker_is_slow_beside_its_peers_in_the_same_tasks() -> None:

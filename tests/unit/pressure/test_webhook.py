@@ -54,7 +54,7 @@ def server() -> Iterator[Hooked]:
 
 
 def an_event() -> PressureEvent:
-    return event("raised", Alarm("full", "mail", "", 0.75, 0.7, 100.0), "shop", 100.0)
+    return event("raised", Alarm("full", "mail", "", 0.75, 0.7, 100.0), "shop", 100.0, "queue 'mail' is 75% full")
 
 
 def posted(server: Hooked, pauses: list[float] | None = None) -> bool:
