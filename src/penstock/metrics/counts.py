@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -32,30 +33,36 @@ class Counted(Struct, array_like=True):
         self.seconds += other.seconds
 
 
-class Successes(dict[str, list[int]]):
-    """Task → how many runs have succeeded, as one cell. Only one thread writes, so that it needs no lock; any may
-    read."""
+class Named(Protocol):
+    name: str
 
-    def __missing__(self, task: str) -> list[int]:
-        name = task if len(self) < MOST else OTHERS
-        if name not in self:
-            self[name] = [0]
-        return self[name]
+
+N = TypeVar("N", bound=Named)
+
+
+class Place(Protocol[N]):
+    """Where one task runs after the other; a slot of a worker."""
+
+    task: N | None
+    """What runs here, or did last."""
+    succeeded: int
+    """Its runs in a row that have. Only the thread that runs them counts, so that it needs no lock."""
 
 
 class Counts:
     """From any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Sequence[Place[Any]] = ()) -> None:
+        self._places = places
         self._lock = threading.Lock()
         self._tasks: dict[str, Counted] = {}
-        self._successes: list[Successes] = []
 
-    def successes(self) -> Successes:
-        """For one thread to count in."""
-        made = Successes()
-        self._successes.append(made)
-        return made
+    def turn(self, place: Place[N], task: N) -> None:
+        """`task` is what runs there next: what has succeeded so far is counted."""
+        with self._lock:
+            if place.task is not None:
+                self._of(place.task.name).ends[0] += place.succeeded
+            place.task, place.succeeded = task, 0
 
     def ended(self, task: str, how: str, number: int = 1) -> None:
         """`task` is the name of a registered one: what strangers publish must not make names."""
@@ -72,12 +79,12 @@ class Counts:
 
     def read(self) -> dict[str, Counted]:
         """A copy."""
-        succeeded = [(task, cell[0]) for successes in self._successes for task, cell in list(successes.items())]
         with self._lock:
-            for task, _ in succeeded:
+            running = [(place.task.name, place.succeeded) for place in self._places if place.task is not None]
+            for task, _ in running:
                 self._of(task)
             found = {task: Counted(one.ends[:], one.buckets[:], one.seconds) for task, one in self._tasks.items()}
-        for task, number in succeeded:
+        for task, number in running:
             found[task if task in found else OTHERS].ends[0] += number
         return found
 

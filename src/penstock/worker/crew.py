@@ -77,19 +77,18 @@ class Crew:
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
-        self._counts = Counts()
-        self._successes = self._counts.successes()
+        self._counts = Counts(self._slots)
         self._sampling = Sampling(tally, self._counts, self._standing)
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits, self._counts)
         self._early = Early(engine, results, committer)
         self._inline = [
-            Inline(self.bench, slot, self._runner, self._early, clock, mark, self._sampling, self._counts)
+            Inline(self.bench, slot, self._runner, self._early, clock, mark, self._sampling)
             for slot in self._slots
             if not shared
         ]
         # Straight through, once per task. `Any`: the contract's `Slot` is always one of ours.
         self.prepare: Any = self._runner.prepare
-        self.succeed: Any = self._succeed
+        self.succeed: Any = self._runner.succeed
         self.fail: Any = self._runner.fail
         self.claim: Any = self._early.claim
         self.conclude: Any = self._early.conclude
@@ -198,14 +197,6 @@ class Crew:
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
         self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks))
-
-    def _succeed(self, slot: Slot, value: Any, now: float) -> Settlement:
-        """For pools that bring their own loop."""
-        name = slot.plan.name
-        settlement = self._runner.succeed(slot, value, now)
-        self._successes[name][0] += 1 - slot.spoiled
-        slot.spoiled = 0
-        return settlement
 
     def _standing(self, now: float) -> Standing:
         """What runs, from the watchdog's thread: slots go on meanwhile."""

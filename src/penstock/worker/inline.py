@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from penstock import request as requests
 from penstock.clock import Clock
 from penstock.delivery import Delivery
-from penstock.metrics.counts import Counts
 from penstock.worker.early import Early
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from penstock.worker.bench import Bench
-    from penstock.worker.plan import Plan
 
 log = logging.getLogger("penstock.worker")
 
@@ -35,15 +33,7 @@ class Inline:
     """
 
     def __init__(
-        self,
-        bench: Bench,
-        slot: Slot,
-        runner: Runner,
-        early: Early,
-        clock: Clock,
-        mark: Mark,
-        sampling: Sampling,
-        counts: Counts,
+        self, bench: Bench, slot: Slot, runner: Runner, early: Early, clock: Clock, mark: Mark, sampling: Sampling
     ) -> None:
         self._bench = bench
         self._slot = slot
@@ -53,7 +43,6 @@ class Inline:
         self._monotonic = clock.monotonic
         self._mark = mark
         self._note = sampling.note
-        self._successes = counts.successes()
         self._batches = 0
         self._overhead = 0.0
         """Seconds of settling and reserving for each task: this thread's, too."""
@@ -98,7 +87,6 @@ class Inline:
         stride = max(1, len(self._batch.waiting) // AT_ONCE)
         count, noted = 0, 1 + self._batches % stride
         self._batches += 1
-        returned, ran = 0, None  # of runs of one task in a row, so that counting them costs each next to nothing
         while not bench.warm:
             try:
                 delivery = next_delivery()
@@ -132,11 +120,7 @@ class Inline:
                 settlement = fail(slot, error, now)
             else:
                 now = monotonic()
-                if plan is not ran:
-                    self._count(ran, returned)
-                    returned, ran = 0, plan
                 settlement = succeed(slot, value, now)
-                returned += 1
             if count >= noted:
                 noted = count + stride
                 self._note((slot.request.message.queue, plan.name, now - slot.started + self._overhead, stride))
@@ -144,17 +128,10 @@ class Inline:
                 self._early.conclude(slot, settlement)
             else:
                 finish(settlement)
-        self._count(ran, returned)
         requests.current.set(None)  # a solo worker's thread is somebody else's, later
         bench.rest(slot.number)
         bench.ran(count)
         self._credit.ran(count, now - began)
-
-    def _count(self, plan: Plan | None, returned: int) -> None:
-        slot = self._slot
-        if plan is not None:
-            self._successes[plan.name][0] += returned - slot.spoiled
-        slot.spoiled = 0
 
     def _call(self, slot: Slot, delivery: Delivery) -> Any:
         """Call a function that is a coroutine, or has limits or a `before_start`."""

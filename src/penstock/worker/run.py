@@ -98,7 +98,7 @@ class Runner:
         counts: Counts | None = None,
     ) -> None:
         """`traits`: what the pool can enforce; `None`: everything. `counts` is told of all ends but successes, which
-        pools count."""
+        are counted in slots."""
         self._plans = plans
         self._worker = worker
         self._rng = rng
@@ -107,7 +107,8 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
-        self._note_end = (counts or Counts()).ended
+        self._counts = counts or Counts()
+        self._note_end = self._counts.ended
         self._parts = Parts(broker.public_id, broker.features.max_message)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
@@ -127,7 +128,7 @@ class Runner:
             unstarted = self._unstarted(delivery, message, options.place, now)
             if unstarted is not None:
                 return unstarted
-        plan = self._plans.get(message.task) or self._plans.of(message.task)
+        plan = task = self._plans.get(message.task) or self._plans.of(message.task)
         if plan is None:
             return self._unknown(delivery, message, now)
         if options is not None:
@@ -148,6 +149,8 @@ class Runner:
             slot.args, slot.kwargs = plan.arguments(body, message.content_type)
         except DecodeError as error:
             return self._misfit(delivery, message, plan, error, now)
+        if task is not slot.task:
+            self._counts.turn(slot, task)
         slot.plan = plan
         slot.started = now
         slot.request = request = Request(
@@ -243,7 +246,6 @@ class Runner:
         delivery, plan = slot.delivery, slot.plan
         assert delivery is not None
         if slot.cancelled is delivery:
-            slot.spoiled += 1
             return self._cancelled(slot, delivery, now)
         request = slot.request
         message = request.message
@@ -261,7 +263,6 @@ class Runner:
                             delivery, message, place, encoded, plan.content_type, now + self._wall
                         )
             except Exception as error:
-                slot.spoiled += 1
                 return self._raised(slot, error, now)
             if not plan.ignore_result:
                 outcome = Outcome(
@@ -273,6 +274,7 @@ class Runner:
         if self._log_success:
             log.debug("task %s[%s] succeeded in %.6f s", plan.name, request.id, now - slot.started)
         slot.delivery = None
+        slot.succeeded += 1
         if message.guards:
             effects += freed(message)
         return Settlement(delivery.receipt, ACK, outcome, effects)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 from penstock.metrics.counts import MOST, OTHERS, Counted, Counts, summed
 from penstock.pressure.reports import Run, Standing
 from penstock.pressure.samples import Samples, Times
+from penstock.worker.slot import Batch, Slot
 from penstock.worker.tally import SIZE, Sampling, Tally
 
 IDLE = Standing("w pid 1", 1, 0, 0.0)
+
+
+def named(task: str) -> Any:
+    return SimpleNamespace(name=task)
 
 
 def sampling_of(tally: Tally, standing: Standing = IDLE, counts: Counts | None = None) -> Sampling:
@@ -84,11 +91,13 @@ def test_what_runs_goes_on_while_its_process_cannot_write() -> None:
 
 
 def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() -> None:
-    tally, counts = Tally(), Counts()
+    slots = [Slot(number, Batch()) for number in range(2)]
+    tally, counts = Tally(), Counts(slots)
     sampling = sampling_of(tally, counts=counts)
     sampling.tick(100.0)
-    counts.successes()["t"][0] += 3
-    counts.successes()["t"][0] += 2
+    for slot, number in zip(slots, (3, 2), strict=True):
+        slot.task, slot.succeeded = named("t"), number
+    counts.turn(slots[1], named("u"))
     counts.ended("t", "failed")
     sampling.note(("mail", "t", 0.02, 6))
     sampling.close(100.1)
@@ -100,10 +109,11 @@ def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() ->
 
 
 def test_names_of_tasks_have_a_bound_and_the_longest_fit() -> None:
-    tally, counts = Tally(), Counts()
-    successes = counts.successes()
+    slot = Slot(0, Batch())
+    tally, counts = Tally(), Counts([slot])
     for number in range(MOST + 7):
-        successes[f"{number:é>127}"][0] += 1 << 40
+        counts.turn(slot, named(f"{number:é>127}"))
+        slot.succeeded = 1 << 40
     sampling = sampling_of(tally, counts=counts)
     sampling.close(1.0)
     found = tally.pulse(1.0)
