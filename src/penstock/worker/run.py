@@ -128,9 +128,10 @@ class Runner:
             unstarted = self._unstarted(delivery, message, options.place, now)
             if unstarted is not None:
                 return unstarted
-        plan = task = self._plans.get(message.task) or self._plans.of(message.task)
+        plan = self._plans.get(message.task) or self._plans.of(message.task)
         if plan is None:
             return self._unknown(delivery, message, now)
+        task = plan
         if options is not None:
             plan = plan.under(options)
             if plan.early and options.place is not None:
