@@ -69,8 +69,8 @@ class TaskSettings(TypedDict, total=False):
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """The options of a task. Times in seconds; `None` leaves it to the app's settings.
 
-    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before
-    the start: at most once. `expires` is counted from the call. `throws` are errors that are expected of it.
+    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False`: at most once.
+    `expires` is counted from the call. `throws` are errors that are expected of it.
     `expected_time`, in seconds or as text ("2s"), ends nothing: a task that takes longer raises an alarm.
     `rate_limit` ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same `limit_key`, over all
     workers; that is the task's name, unless it is a template or function. `cost` is what a call takes of the rate.
@@ -130,11 +130,6 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
             check_cost(self.cost)
         if self.concurrency_limit is not None:
             check_count("concurrency_limit", self.concurrency_limit)
-            if not self.acks_late:
-                raise ConfigError(
-                    "concurrency_limit counts calls that are not acknowledged; with acks_late=False they are before "
-                    "they start: leave out one of them"
-                )
         self.limit()
 
     @property

@@ -11,7 +11,7 @@ MIN_RETRY, MAX_RETRY = 0.05, 60.0
 
 
 class Rates:
-    """Samples a queue's `settled` count when somebody is refused, so that the next refusal knows the rate."""
+    """Samples how much a queue has worked off when somebody is refused, so that the next refusal knows the rate."""
 
     def __init__(self, counters: Counters, now: Callable[[], float]) -> None:
         self._counters = counters
@@ -20,7 +20,7 @@ class Rates:
 
     def seconds_to_drain(self, queue: int, tasks: int) -> float:
         """About how long until `tasks` have left the queue; a guess of one second before anything is known."""
-        settled = self._counters.settled(queue)
+        settled = self._counters.worked_off(queue)
         now = self._now()
         then, before, rate = self._samples.get(queue, (now, settled, 0.0))
         elapsed = now - then

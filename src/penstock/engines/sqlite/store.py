@@ -28,9 +28,9 @@ from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.making_room import MakingRoom
 from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
-from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
 from penstock.engines.sqlite.registry import Registered, Registry, StartNotes
@@ -100,7 +100,9 @@ class Store:
             self.limiters,
             Guards(self.db, self.catalog, self.revoker, self.now),
             self.ids,
-            Rates(self.counters, self.now),
+            MakingRoom(
+                self.db, self.catalog, self.counters, self.readier, self.limiters, self.revoker, self.results, self.now
+            ),
             self.results,
             self.now,
         )
