@@ -79,7 +79,7 @@ def paces(before: Sequence[QueueInfo], after: Sequence[QueueInfo], seconds: floa
 
     def growth(queue: QueueInfo, count: str) -> float | None:
         old = earlier.get((queue.namespace, queue.name))
-        now, then = getattr(queue, count, None), 0 if old is None else getattr(old, count, None)
+        now, then = getattr(queue, count), 0 if old is None else getattr(old, count)
         return None if now is None or then is None else max(0, now - then) / seconds
 
     return {

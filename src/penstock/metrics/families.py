@@ -35,6 +35,7 @@ def of_queues(queues: Sequence[Outlook]) -> list[Family]:
         family("paused", "gauge", "1 while it is paused.", lambda one: int(one.info.paused)),
         family("enqueued_total", "counter", "Tasks that it has accepted.", lambda one: one.info.enqueued),
         family("settled_total", "counter", "Tasks that have left it.", lambda one: one.info.settled),
+        family("shed_total", "counter", "Tasks that made room for others.", lambda one: one.info.shed),
         family(
             "refused_total",
             "counter",

@@ -65,7 +65,7 @@ def test_one_look_tells_all_that_is_known_and_no_more(url: str) -> None:
     lines = found.output.splitlines()
     assert lines[0].endswith("1 worker, 4 threads, 3 busy")
     [mail] = [line for line in lines if line.startswith("mail ")]
-    assert re.fullmatch(r"mail +━{11}─{3}  80% +8/10 +0\.0 +0\.0 +1\.0 s +\S+ m?s +– +– +4", mail), mail
+    assert re.fullmatch(r"mail +━{11}─{3}  80% +8/10 +0\.0 +0\.0 +1\.0 s +\S+ m?s +– +0\.0 +4", mail), mail
     assert "! queue 'mail' is 80% full, warned of at 70% (for 12 s)" in lines
     assert any(re.fullmatch(r"t +500 ms +\S+ ms +500 ms +100%", line) for line in lines)
     assert any(re.fullmatch(r"me@host +4 +3  tasks\.long�\[2J, for 75 s", line) for line in lines)
@@ -102,7 +102,7 @@ def test_nothing_is_there_yet(tmp_path: Path) -> None:
 def test_what_an_engine_does_not_tell_is_not_nought() -> None:
     info = QueueInfo("q", "", 10, 100, None, None, None, None, None, None, None, None, None)
     [pace] = paces([info], [info], 1.0).values()
-    assert (pace.rates.arriving, pace.rates.leaving, pace.refused, pace.shed) == (None, None, None, None)
+    assert (pace.rates.arriving, pace.rates.leaving, pace.refused, pace.shed) == (None, None, None, 0.0)
     known = msgspec.structs.replace(info, enqueued=5, settled=3)
     [pace] = paces([info], [known], 2.0).values()
     assert (pace.rates.arriving, pace.rates.leaving) == (None, None)

@@ -19,7 +19,7 @@ from tests import doc_pages
 from tests.doc_pages import DOCS
 from tests.exposition import Exposed
 
-INFO = QueueInfo("mail", "shop", 100, 1_000, 70, 900, 60, 8, 2, 3, 7.5, 5_000, 4_930, True, refused=12)
+INFO = QueueInfo("mail", "shop", 100, 1_000, 70, 900, 60, 8, 2, 3, 7.5, 5_000, 4_930, True, shed=4, refused=12)
 FULL = Alarm("full", "mail", "", 0.9, 0.7, 1.0)
 
 
