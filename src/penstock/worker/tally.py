@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from penstock.metrics.counts import Counted, Counts
 from penstock.pressure.reports import Standing
-from penstock.pressure.samples import HALF_LIFE, Samples, Window, packed, unpacked
+from penstock.pressure.samples import BUSY_HALF_LIFE, Samples, Window, packed, unpacked
 
 SIZE = 1 << 16
 EVERY = 1.0
@@ -76,7 +76,7 @@ class Tally:
             return None
         written = found[0]
         # A process that sleeps writes nothing, and is not busy.
-        faded = 0.5 ** (max(0.0, now - written - EVERY) / HALF_LIFE)
+        faded = 0.5 ** (max(0.0, now - written - EVERY) / BUSY_HALF_LIFE)
         samples.busy = {queue: threads * faded for queue, threads in samples.busy.items()}
         return samples
 
