@@ -51,7 +51,7 @@ class Monitor:
         self._usual.learn(samples, self._limits.times or 3.0, monotonic)
         read = [one for queue in led for one in self._read(queue, found.get(queue.name), live, samples, monotonic)]
         events = self._alarms.look(read, self._namespace, now)
-        if events or (self._alarms.active and now - self._stored > FRESH / 3):
+        if events or (self._alarms.active and abs(now - self._stored) > FRESH / 3):
             await store(self._coordinator, self._namespace, names, self._alarms.active, now)
             self._stored = now
         return events
