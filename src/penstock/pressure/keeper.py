@@ -3,12 +3,14 @@ bound and raises its alarms."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from penstock.errors import AccessRefused
 from penstock.pressure.election import Election
 from penstock.pressure.governor import Governor
 from penstock.pressure.monitor import Monitor
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 EVERY = 1.0
 CALM = 2.0
 """Seconds between two reports, and between two looks, where no bound is to be set and nothing is the matter."""
+REFUSED = 600.0
+"""Seconds until it is tried again where the shared state is not for this user."""
 SILENT = 5.0
 """Seconds after which threads that nobody tells of are not counted any more."""
 LONG = 1.0
@@ -31,6 +35,8 @@ LONG = 1.0
 MOST_STANDING = 8
 TRIES = 3
 """Others write into the same value."""
+
+log = logging.getLogger("penstock.worker")
 
 
 class Local(Struct, frozen=True):
@@ -64,11 +70,22 @@ class Keeper:
         """What this process has told, and what is known of all."""
         self._reported = self._looked = float("-inf")
         self._leading = False
+        self._rests_until = float("-inf")
 
     async def tick(self, now: float) -> None:
         """About once a second; `now` is monotonic."""
-        if not self._engine.broker.features.coordination:
+        if not self._engine.broker.features.coordination or now < self._rests_until:
             return
+        try:
+            await self._work(now)
+        except AccessRefused as error:
+            if self._governed:
+                raise
+            # Nobody has asked for alarms: whoever keeps them from this user is not to be pestered.
+            self._rests_until = now + REFUSED
+            log.warning("no alarms and no samples for penstock plan: %s", error)
+
+    async def _work(self, now: float) -> None:
         if now - self._reported >= (EVERY / 2 if self._governed else CALM):
             self._reported = now
             await self._report()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import Penstock, Queue
+from penstock import AccessRefused, Penstock, Queue
 from penstock.contrib.clock import TravelClock
 from penstock.pressure.alarms import PressureEvent
 from penstock.pressure.keeper import Keeper, Local, watched
@@ -101,6 +101,23 @@ def test_an_idle_system_writes_nothing(stage: Stage, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(coordinator, name, lambda *args, name=name: written.append(name))
     stage.pass_seconds(20, Process(stage.app, "a"), Process(stage.app, "b"))
     assert written == []
+
+
+def test_who_may_not_share_state_asks_seldom(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    async def refused(*args: object) -> None:
+        asked.append(args)
+        raise AccessRefused("no write right on state 'pressure::3'")
+
+    for name in ("get", "put", "acquire"):
+        monkeypatch.setattr(type(stage.app.engine.coordinator), name, refused)
+    stage.fill(9)
+    stage.pass_seconds(120, Process(stage.app, "a"))
+    assert len(asked) == 1
+    assert caplog.text.count("no write right") == 1
 
 
 def test_an_old_task_and_one_that_hangs_ring(stage: Stage) -> None:
