@@ -42,6 +42,8 @@ from penstock.task import CoroutineTask, Task, class_options
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable
+    from penstock.pressure.alarms import PressureEvent
+    from penstock.pressure.telling import PressureHook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,6 +98,7 @@ class Penstock(Configured):
         self.publishing, self.running = tuple(publishing), tuple(running)
         self._observers = tuple(observers)
         self._periodic = AddedSchedules()
+        self.pressure_hooks: list[PressureHook] = []
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
         self._results: Engine | None = None
@@ -291,6 +294,12 @@ class Penstock(Configured):
     async def aresume_queue(self, name: str) -> bool:
         """`resume_queue` without blocking the running loop."""
         return await self.engine.arun(self.engine.inspect.resume(self.conf.check_queue(name), self.conf.namespace))
+
+    def on_pressure(self, hook: Callable[[PressureEvent], R]) -> Callable[[PressureEvent], R]:
+        """Have `hook` called with each alarm that a worker of this app raises or clears, as `@app.on_pressure`: in a
+        worker process, by a thread of its own. What it raises is logged."""
+        self.pressure_hooks.append(hook)
+        return hook
 
     # -- periodic tasks
 

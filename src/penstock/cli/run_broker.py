@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from penstock.cli.look_at_broker import COMMANDS
+from penstock.cli.metrics_options import metrics_options
 from penstock.cli.run_worker import LEVELS
+from penstock.metrics.place import Place
 
 
 @click.group(invoke_without_command=True, commands=COMMANDS)
@@ -54,6 +56,7 @@ from penstock.cli.run_worker import LEVELS
 )
 @click.option("--grace", type=float, default=10.0, show_default=True, metavar="S", help="Seconds to end in order.")
 @click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@metrics_options
 @click.pass_context
 def broker(
     ctx: click.Context,
@@ -70,6 +73,7 @@ def broker(
     gateways: tuple[str, ...],
     grace: float,
     loglevel: str,
+    metrics: Place | None,
 ) -> None:
     """Serve the embedded engine to other processes and machines (penstock://).
 
@@ -100,5 +104,6 @@ def broker(
         slow=slow,
         grace=grace,
         gateways=gateways,
+        metrics=metrics,
     )
     ctx.exit(run(settings, lambda line: click.echo(line, err=True)))

@@ -112,11 +112,11 @@ def gateway(
         return
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together", ctx)
-    from penstock.gateway.anybody import is_loopback
     from penstock.gateway.asgi import asgi_app
     from penstock.gateway.settings import GatewaySettings
     from penstock.gateway.settings_file import SettingsFile
     from penstock.gateway.users import BrokerUsers, serves
+    from penstock.loopback import is_loopback
     from penstock.worker.log import name_log, show_log
 
     if tokens is not None and insecure_no_auth:
@@ -198,7 +198,7 @@ def token() -> None:
     "scopes",
     multiple=True,
     metavar="SCOPE",
-    help="call:GLOB, queue:GLOB, read, revoke, inspect; may be given often.",
+    help="call:GLOB, queue:GLOB, read, revoke, inspect, metrics; may be given often.",
 )
 @click.option(
     "--expires", default="30d", show_default=True, metavar="TIME", help="How long it lives: 90m, 12h, 30d, 2w."

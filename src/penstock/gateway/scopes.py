@@ -12,14 +12,14 @@ from penstock.errors import ConfigError
 from penstock.message import MAX_NAME
 from penstock.spelling import hint
 
-CALL, QUEUE, READ, REVOKE, INSPECT = "call", "queue", "read", "revoke", "inspect"
+CALL, QUEUE, READ, REVOKE, INSPECT, METRICS = "call", "queue", "read", "revoke", "inspect", "metrics"
 NAMED = (CALL, QUEUE)
-PLAIN = (READ, REVOKE, INSPECT)
+PLAIN = (READ, REVOKE, INSPECT, METRICS)
 
 
 class Scopes(Struct, frozen=True):
     """`calls` are names or globs of tasks, `queues` of queues that a call may choose; `others` are of `PLAIN`: read a
-    task by its id, revoke one, see queues and tracebacks."""
+    task by its id, revoke one, see queues and tracebacks, scrape metrics."""
 
     calls: tuple[str, ...] = ()
     others: frozenset[str] = frozenset()
@@ -64,7 +64,7 @@ class Caller(Struct, frozen=True):
 
 
 def read_scopes(texts: Iterable[str]) -> Scopes:
-    """Of `call:reports.*`, `queue:slow`, `read`, `revoke`, `inspect`. Raises `ConfigError`."""
+    """Of `call:reports.*`, `queue:slow`, `read`, `revoke`, `inspect`, `metrics`. Raises `ConfigError`."""
     named: dict[str, dict[str, None]] = {CALL: {}, QUEUE: {}}
     others: set[str] = set()
     for text in texts:

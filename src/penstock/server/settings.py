@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.metrics.place import Place
 from penstock.protocol import PORT
 
 _TCP = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]*)(?::(?P<port>\d+))?/?\Z")
@@ -82,6 +83,8 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
     gateways: tuple[str, ...] = ()
+    metrics: Place | None = None
+    """Where to serve metrics."""
 
     def check(self) -> None:
         """Raise `ConfigError` for what must not be."""

@@ -10,6 +10,7 @@ from penstock.gateway.routes.calling import call
 from penstock.gateway.routes.events import follow
 from penstock.gateway.routes.health import live, ready
 from penstock.gateway.routes.looking import look, revoke
+from penstock.gateway.routes.metrics import metrics
 from penstock.gateway.routes.operating import backlog, info, openapi
 
 ROUTES: Routes = MappingProxyType(
@@ -22,5 +23,6 @@ ROUTES: Routes = MappingProxyType(
         ("", "v1", "openapi.json"): {"GET": openapi},
         ("", "health", "live"): {"GET": Open(live)},
         ("", "health", "ready"): {"GET": Open(ready)},
+        ("", "metrics"): {"GET": metrics},
     }
 )
