@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from penstock.clock import Clock
 from penstock.coordinator import Revoked, WorkerInfo
+from penstock.draining import Drains
 from penstock.engines.memory.limits import Limits
 from penstock.engines.memory.pausing import Waiters
 from penstock.engines.memory.records import Gathering, Hold, Lead, Letter, Line, Place, Task
@@ -43,6 +44,7 @@ class Store:
         self.revoked: OrderedDict[str, bool] = OrderedDict()
         self.starts: dict[tuple[int, int], tuple[object, ...]] = {}
         """What every slot of every handle runs now."""
+        self.drains = Drains(self.now)
         self.numbers = itertools.count(1)
         """Orders, tokens and versions: none is ever given twice."""
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
+from penstock.draining import Drains
 from penstock.engines.sqlite.board import PLACES
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
@@ -16,7 +17,6 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.guards import Guards, marks, repeats
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
-from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
 from penstock.engines.sqlite.streams import move
@@ -66,7 +66,7 @@ class Publisher:
         limiters: Limiters,
         guards: Guards,
         ids: PublicIds,
-        rates: Rates,
+        drains: Drains,
         results: Results,
         now: Callable[[], float],
     ) -> None:
@@ -77,7 +77,7 @@ class Publisher:
         self._limiters = limiters
         self._guards = guards
         self._ids = ids
-        self._rates = rates
+        self._drains = drains
         self._results = results
         self._now = now
 
@@ -141,7 +141,7 @@ class Publisher:
         depth, used, max_length, max_bytes = self._counters.levels(queue)
         over = depth + count > max_length
         excess = depth + count - max_length if over else max(1, count * (used + size - max_bytes) // max(1, size))
-        after = self._rates.seconds_to_drain(queue, excess)
+        after = self._drains.retry_after(queue, self._counters.settled(queue), excess, depth)
         return Full(name, depth, max_length, "tasks", after) if over else Full(name, used, max_bytes, "bytes", after)
 
     def _publish_mixed(self, batch: Sequence[Message], wake: Wake) -> list[Answer]:

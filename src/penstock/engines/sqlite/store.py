@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from penstock.backend import Notify
 from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
 from penstock.delivery import Delivery, Receipt, Settlement
+from penstock.draining import Drains
 from penstock.engines.sqlite.bells import Bell, Ringer, Rings, result_bell, work_bell
 from penstock.engines.sqlite.board import mask
 from penstock.engines.sqlite.catalog import Catalog
@@ -30,7 +31,6 @@ from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
 from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
-from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
 from penstock.engines.sqlite.reaping import Reaper
 from penstock.engines.sqlite.registry import Registered, Registry, StartNotes
@@ -100,7 +100,7 @@ class Store:
             self.limiters,
             Guards(self.db, self.catalog, self.revoker, self.now),
             self.ids,
-            Rates(self.counters, self.now),
+            Drains(self.now),
             self.results,
             self.now,
         )
