@@ -26,6 +26,7 @@ from penstock.errors import (
     BrokerError,
     BrokerUnavailable,
     ConfigError,
+    DeadlineUnmeetable,
     DecodeError,
     EncodeError,
     Ignore,
@@ -56,6 +57,7 @@ from penstock.errors import (
     WorkerError,
     WorkerLost,
 )
+from penstock.on_full import Backoff
 from penstock.outcome import Progress, State
 from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
@@ -68,11 +70,13 @@ __all__ = [
     "AccessRefused",
     "AlreadyQueued",
     "AsyncResult",
+    "Backoff",
     "BlockingCallInLoop",
     "Broadcast",
     "BrokerError",
     "BrokerUnavailable",
     "ConfigError",
+    "DeadlineUnmeetable",
     "DecodeError",
     "EagerResult",
     "EncodeError",

@@ -17,6 +17,7 @@ from penstock.exchanges import bound, several
 from penstock.keys import KeyLike
 from penstock.limit import TaskLimit, rate_of
 from penstock.message import DEFAULT_QUEUE, NORMAL
+from penstock.on_full import OnFull, check_on_full
 from penstock.options import (
     Errors,
     TaskOptions,
@@ -45,6 +46,7 @@ class Settings(TypedDict, total=False):
     imports: Sequence[str]
     durability: Literal["power", "process", "strict"] | None
     publish_timeout: float
+    publish_retry_budget: float | None
     lease: float
     max_attempts: int
     task_default_queue: str
@@ -62,6 +64,7 @@ class Settings(TypedDict, total=False):
     task_track_started: bool
     task_time_limit: float | None
     task_soft_time_limit: float | None
+    task_on_full: OnFull
     result_serializer: str | None
     result_compression: str | None
     task_always_eager: bool
@@ -94,18 +97,18 @@ class Settings(TypedDict, total=False):
 class Config(Struct, kw_only=True):
     """The settings of an app, frozen. Times in seconds. Celery's names mean what they mean there.
 
-    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
-    URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
-    accepted task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused
-    instead of warned of; `None`: the engine's best.
-    `lease`: a worker that was not heard of for so long is taken for dead. `task_routes`: see `penstock.routing`.
-    `task_annotations` change options of tasks by their names. `task_default_rate_limit` is that of each task that has
-    none, such as "10/s". `task_always_eager` runs calls where they are made (see
-    `penstock.eager`); `result_exceptions` are rebuilt as their own class when
-    a task raised them. `worker_direct`: each worker has a queue of its own, too.
-    `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
-    not heard of for `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known
-    rate sets the bound of a queue with `max_latency`; then its `max_length` does.
+    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another URL
+    for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an accepted
+    task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused instead of
+    warned of; `None`: the engine's best. `publish_retry_budget`: of what this process publishes, the part that may be
+    tried again after `QueueFull`, and `task_on_full` who does: see `penstock.admission`. `lease`: a worker that was not
+    heard of for so long is taken for dead. `task_routes`: see `penstock.routing`. `task_annotations` change options of
+    tasks by their names. `task_default_rate_limit` is that of each task that has none, such as "10/s".
+    `task_always_eager` runs calls where they are made (see `penstock.eager`); `result_exceptions` are rebuilt as their
+    own class when a task raised them. `worker_direct`: each worker has a queue of its own, too. `timezone` is that of
+    wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was not heard of for
+    `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known rate sets the bound
+    of a queue with `max_latency`; then its `max_length` does.
 
     `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
     comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
@@ -118,6 +121,7 @@ class Config(Struct, kw_only=True):
     imports: tuple[str, ...] = ()
     durability: str | None = None
     publish_timeout: float = 5.0
+    publish_retry_budget: float | None = 0.1
     lease: float = 30.0
     max_attempts: int = 3
     task_default_queue: str = DEFAULT_QUEUE
@@ -135,6 +139,7 @@ class Config(Struct, kw_only=True):
     task_track_started: bool = False
     task_time_limit: float | None = None
     task_soft_time_limit: float | None = None
+    task_on_full: OnFull = "raise"
     result_serializer: str | None = None
     result_compression: str | None = None
     task_always_eager: bool = False
@@ -177,6 +182,7 @@ class Config(Struct, kw_only=True):
             if queue.alias == self.task_default_queue:
                 raise ConfigError(f"task_default_queue={queue.alias!r} is an alias: write {queue.name!r}")
         check_priority(self.task_default_priority)
+        check_on_full("task_on_full", self.task_on_full)
         rate_of(self.task_default_rate_limit)
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
@@ -316,6 +322,7 @@ class Config(Struct, kw_only=True):
             "track_started": self.task_track_started,
             "time_limit": self.task_time_limit,
             "soft_time_limit": self.task_soft_time_limit,
+            "on_full": self.task_on_full,
             "max_attempts": self.max_attempts,
         }
 
@@ -416,6 +423,10 @@ def _positive(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
+def _part(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 100)
+
+
 def _count(value: object) -> bool:
     return type(value) is int and value >= 1
 
@@ -449,6 +460,7 @@ _RULES: dict[str, Rule] = {
     "result_backend": (_url, "a URL such as redis://localhost:6379/1"),
     "durability": (lambda value: value in (None, "power", "process", "strict"), "'power', 'process' or 'strict'"),
     "publish_timeout": _SECONDS,
+    "publish_retry_budget": (_part, "retries for each publish, such as 0.1, or None for no bound"),
     "lease": _SECONDS,
     "result_expires": _SECONDS,
     "max_attempts": (_count, "at least 1"),

@@ -57,7 +57,8 @@ class Keeper:
         before = self._samples
         # What a process knew that was replaced is still the best that is known.
         self._samples = merged(local.samples, before)
-        if not self._governed and self._samples.entries == before.entries:
+        same = self._samples.entries == before.entries and self._samples.expired == before.expired
+        if not self._governed and same:
             return
         report = Report(self._clock.time(), local.slots, self._queues, self._samples)
         name = shard_name(self._namespace, shard_of(self._holder))

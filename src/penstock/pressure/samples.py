@@ -7,7 +7,8 @@ idle stays as it was known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite, log2, sqrt
 
 import msgspec
@@ -26,6 +27,9 @@ _OTHERS = ""
 
 Key = tuple[str, str]
 """A queue and a task."""
+Note = tuple[str, str, float, float, float]
+"""Of a run: queue, task, seconds, how many runs it stands for, and the seconds of those that were settling and
+reserving."""
 
 
 def bucket(seconds: float) -> int:
@@ -46,12 +50,16 @@ class Times(Struct, array_like=True):
     buckets: dict[int, float] = {}
     longest: float = 0.0
     """Of the samples that were ever added."""
+    overhead: float = 0.0
+    """Of `seconds`, those of settling and reserving."""
 
-    def add(self, seconds: float, weight: float = 1.0) -> None:
+    def add(self, seconds: float, weight: float = 1.0, overhead: float = 0.0) -> None:
+        """`overhead` is the part of `seconds` that is not the task's own."""
         self.count += weight
         self.seconds += seconds * weight
         self.squares += seconds * seconds * weight
         self.longest = max(self.longest, seconds)
+        self.overhead += min(seconds, overhead) * weight
         number = bucket(seconds)
         self.buckets[number] = self.buckets.get(number, 0.0) + weight
 
@@ -60,6 +68,7 @@ class Times(Struct, array_like=True):
         self.seconds += other.seconds
         self.squares += other.squares
         self.longest = max(self.longest, other.longest)
+        self.overhead += other.overhead
         for number, count in other.buckets.items():
             self.buckets[number] = self.buckets.get(number, 0.0) + count
 
@@ -67,11 +76,17 @@ class Times(Struct, array_like=True):
         self.count *= factor
         self.seconds *= factor
         self.squares *= factor
+        self.overhead *= factor
         self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
 
     @property
     def mean(self) -> float | None:
         return self.seconds / self.count if self.count > 0 else None
+
+    @property
+    def own(self) -> float | None:
+        """The mean of what the tasks themselves took."""
+        return max(0.0, self.seconds - self.overhead) / self.count if self.count > 0 else None
 
     @property
     def variation(self) -> float:
@@ -91,17 +106,19 @@ class Times(Struct, array_like=True):
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""
-        numbers = (self.count, self.seconds, self.squares, self.longest, *self.buckets.values())
+        numbers = (self.count, self.seconds, self.squares, self.longest, self.overhead, *self.buckets.values())
         return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
             0 <= number < BUCKETS for number in self.buckets
         )
 
 
 class Samples(Struct, array_like=True):
-    """Of a process, or of many. `busy`: threads that each queue took, on average of the last seconds."""
+    """Of a process, or of many. `busy`: threads that each queue took, on average of the last seconds. `expired`: calls
+    that were not run, since their `expires` or `deadline` had passed, by queue and task, since the process started."""
 
     entries: list[tuple[str, str, Times]] = []
     busy: dict[str, float] = {}
+    expired: list[tuple[str, str, int]] = []
 
     def __iter__(self) -> Iterator[tuple[Key, Times]]:
         return (((queue, task), times) for queue, task, times in self.entries)
@@ -130,7 +147,10 @@ def merged(many: Iterable[Samples], before: Samples | None = None) -> Samples:
     """All of them; tasks of `before` that none of them knows are kept as they were."""
     found: dict[Key, Times] = {}
     busy: dict[str, float] = {}
+    expired: Counter[Key] = Counter()
     for samples in many:
+        for queue, task, count in samples.expired:
+            expired[_kept((queue, task), expired)] += count
         for key, times in samples:
             found.setdefault(_kept(key, found), Times()).merge(times)
         for queue, threads in samples.busy.items():
@@ -138,7 +158,7 @@ def merged(many: Iterable[Samples], before: Samples | None = None) -> Samples:
     for key, times in before or ():
         if key not in found and len(found) < MOST:
             found[key] = times
-    return Samples([(queue, task, times) for (queue, task), times in found.items()], busy)
+    return Samples([(queue, task, times) for (queue, task), times in found.items()], busy, _counts(expired))
 
 
 class Window:
@@ -147,9 +167,14 @@ class Window:
     def __init__(self) -> None:
         self._times: dict[Key, Times] = {}
         self._busy: dict[str, float] = {}
+        self._expired: Counter[Key] = Counter()
 
-    def pass_on(self, fresh: Iterable[tuple[str, str, float, float]], elapsed: float) -> None:
-        """`fresh` are (queue, task, seconds, weight) of the last `elapsed` seconds."""
+    def expire(self, queue: str, task: str) -> None:
+        """A call was not run, since it was too late."""
+        self._expired[_kept((queue, task), self._expired)] += 1
+
+    def pass_on(self, fresh: Iterable[Note], elapsed: float) -> None:
+        """`fresh` are notes of the last `elapsed` seconds."""
         if elapsed <= 0:
             return
         factor = 0.5 ** (elapsed / HALF_LIFE)
@@ -158,8 +183,8 @@ class Window:
         if fresh:
             for times in self._times.values():
                 times.fade(factor)
-        for queue, task, seconds, weight in fresh:
-            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight)
+        for queue, task, seconds, weight, overhead in fresh:
+            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight, overhead)
             spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
         for queue in self._busy.keys() | spent.keys():
             faded = self._busy.get(queue, 0.0) * factor + spent.get(queue, 0.0) / elapsed * (1.0 - factor)
@@ -168,10 +193,15 @@ class Window:
 
     @property
     def samples(self) -> Samples:
-        return Samples([(queue, task, times) for (queue, task), times in self._times.items()], dict(self._busy))
+        entries = [(queue, task, times) for (queue, task), times in self._times.items()]
+        return Samples(entries, dict(self._busy), _counts(self._expired))
 
 
-def _kept(key: Key, known: dict[Key, Times]) -> Key:
+def _counts(expired: Counter[Key]) -> list[tuple[str, str, int]]:
+    return [(queue, task, count) for (queue, task), count in expired.items()]
+
+
+def _kept(key: Key, known: Mapping[Key, object]) -> Key:
     """Under which key it is kept: there is a bound, whatever names come."""
     if key in known or len(known) < MOST:
         return key
@@ -197,4 +227,6 @@ def is_sane(samples: Samples) -> bool:
         len(samples.entries) <= 3 * MOST
         and all(times.sane() for _, times in samples)
         and all(isfinite(one) and 0 <= one <= LONGEST for one in samples.busy.values())
+        and len(samples.expired) <= 3 * MOST
+        and all(0 <= count <= LONGEST for _, _, count in samples.expired)
     )

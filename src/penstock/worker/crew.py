@@ -75,6 +75,7 @@ class Crew:
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits)
         self._sampling = Sampling(tally)
+        self._runner.expired = self._sampling.expired
         self._early = Early(engine, results, committer)
         self._inline = [
             Inline(self.bench, slot, self._runner, self._early, clock, mark, self._sampling)
@@ -190,7 +191,7 @@ class Crew:
 
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
-        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks))
+        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks, 0.0))
 
     def start(self, slot: AnySlot) -> tuple[bool, Callable[[], Any]]:
         ours = cast(Slot, slot)

@@ -105,6 +105,8 @@ class Runner:
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
         self._parts = Parts(broker.public_id, broker.features.max_message)
+        self.expired: Callable[[str, str], None] = _uncounted
+        """Told the queue and the task of each call that is too late."""
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -199,6 +201,7 @@ class Runner:
         return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
 
     def _expired(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        self.expired(message.queue, message.task)
         log.info("task %s[%s] expired before it could start", message.task, self._public_id(delivery.key))
         return self._revoked(delivery, message, TaskRevoked("expired before it could start"), 0.0, now)
 
@@ -447,6 +450,10 @@ def freed(message: Message) -> tuple[Effect, ...]:
     return tuple(
         ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique) and guard.until != "ttl"
     )
+
+
+def _uncounted(_queue: str, _task: str) -> None:
+    """Here nobody counts."""
 
 
 def _show_from_function(error: BaseException) -> None:

@@ -7,7 +7,7 @@ import struct
 from collections import deque
 from zlib import crc32
 
-from penstock.pressure.samples import HALF_LIFE, Samples, Window, packed, unpacked
+from penstock.pressure.samples import HALF_LIFE, Key, Note, Samples, Window, packed, unpacked
 
 SIZE = 1 << 16
 EVERY = 1.0
@@ -31,7 +31,7 @@ class Tally:
         data, entries = packed(samples), samples.entries
         while len(data) > SIZE - _HEADER.size and entries:
             entries = sorted(entries, key=lambda entry: entry[2].seconds, reverse=True)[: len(entries) // 2]
-            data = packed(Samples(entries, samples.busy))
+            data = packed(Samples(entries, samples.busy, samples.expired))
         if len(data) > SIZE - _HEADER.size:
             return
         self._memory[_HEADER.size : _HEADER.size + len(data)] = data
@@ -56,11 +56,16 @@ class Sampling:
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._fresh: deque[tuple[str, str, float, float]] = deque(maxlen=MOST_FRESH)
+        self._fresh: deque[Note] = deque(maxlen=MOST_FRESH)
+        self._late: deque[Key] = deque(maxlen=MOST_FRESH)
         self._window = Window()
         self._looked: float | None = None
         self.note = self._fresh.append
-        """(queue, task, seconds, how many tasks it stands for). From any thread."""
+        """From any thread."""
+
+    def expired(self, queue: str, task: str) -> None:
+        """A call was not run, since it was too late. From any thread."""
+        self._late.append((queue, task))
 
     def tick(self, now: float) -> None:
         """From one thread, often. `now` is monotonic."""
@@ -71,6 +76,9 @@ class Sampling:
             return
         self._looked = now
         fresh = [self._fresh.popleft() for _ in range(len(self._fresh))]
-        if fresh:
+        late = [self._late.popleft() for _ in range(len(self._late))]
+        for queue, task in late:
+            self._window.expire(queue, task)
+        if fresh or late:
             self._window.pass_on(fresh, elapsed)
             self._tally.write(now, self._window.samples)

@@ -14,7 +14,7 @@ def test_a_parent_reads_what_its_child_noted() -> None:
     if not pid:
         sampling = Sampling(tally)
         sampling.tick(100.0)
-        sampling.note(("mail", "t", 0.5, 4))
+        sampling.note(("mail", "t", 0.5, 4, 0.0))
         sampling.tick(101.0)
         os._exit(0)
     os.waitpid(pid, 0)
@@ -28,11 +28,22 @@ def test_it_looks_once_a_second() -> None:
     tally = Tally()
     sampling = Sampling(tally)
     sampling.tick(100.0)
-    sampling.note(("mail", "t", 0.5, 1))
+    sampling.note(("mail", "t", 0.5, 1, 0.0))
     sampling.tick(100.9)
     assert tally.read(100.9) is None
     sampling.tick(101.0)
     assert tally.read(101.0) is not None
+
+
+def test_what_was_too_late_is_told_though_nothing_ran() -> None:
+    tally = Tally()
+    sampling = Sampling(tally)
+    sampling.tick(100.0)
+    sampling.expired("mail", "t")
+    sampling.tick(101.0)
+    found = tally.read(101.0)
+    assert found is not None
+    assert found.expired == [("mail", "t", 1)]
 
 
 def test_who_sleeps_is_not_busy() -> None:

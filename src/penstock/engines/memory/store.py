@@ -182,8 +182,9 @@ class Store:
             self.ended.pop(task_id, None)
 
     def known(self, task_id: str) -> bool:
-        """Was this id accepted before?"""
-        return task_id in self.tasks or task_id in self.ended or task_id in self.letters
+        """Was this id accepted before, or has it ended without?"""
+        seen = task_id in self.tasks or task_id in self.ended or task_id in self.letters
+        return seen or self.shelf.get(task_id) is not None
 
     def started(self, task: Task) -> bool:
         return task.receipt in self.starts.values()
