@@ -14,15 +14,14 @@ from typing import NamedTuple
 
 MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
 """Seconds of `Full.retry_after`, but for the jitter: at least, at most, and where no rate is known."""
-FEW = 16
+FEW = 24
 """The time that so many tasks take to leave is within half of its mean in nine cases of ten, whatever their times."""
 JITTER = 0.1
 """What is told is more or less by so much, so that those who were refused at once do not come back at once."""
 SPACING, SHORTEST = 0.25, 0.2
 """Seconds between two readings that are kept, and of the shortest time that gives a rate."""
-RECENT, ENOUGH, OLDEST = 1.0, 16, 30.0
-"""A rate is that of the last second; where fewer tasks than enough left in that, of as long as it takes, up to
-`OLDEST` seconds."""
+RECENT, OLDEST = 1.0, 30.0
+"""A rate is that of the last second; where few tasks left in that, of as long as it takes, up to `OLDEST` seconds."""
 MOST = 1_000
 """Queues of which readings are kept."""
 
@@ -66,7 +65,7 @@ class Drain:
         for reading in reversed(self._readings):
             if now - reading.at >= SHORTEST:
                 found = reading
-                if now - reading.at >= RECENT and settled - reading.settled >= ENOUGH:
+                if now - reading.at >= RECENT and settled - reading.settled >= FEW:
                     break
         if found is None or settled == found.settled:
             return None

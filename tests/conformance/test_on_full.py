@@ -94,7 +94,7 @@ def test_what_is_told_is_the_rate_between_two_refusals(app: Penstock) -> None:
     wait_a_little()
     drain(app, 30)
     task.delay_many([(number,) for number in range(30)])
-    assert told() < 0.3, "sixteen take no longer, where thirty have left in less than half a second"
+    assert told() < 0.8, "twenty take no longer, where thirty have left in less than a second"
 
 
 def wait_a_little() -> None:

@@ -71,7 +71,7 @@ def test_another_queue_and_another_clock_begin_anew() -> None:
     ("rate", "excess", "depth", "told"),
     [
         (None, 1, 400, FIRST_RETRY),
-        (160.0, 1, 400, 0.1),
+        (240.0, 1, 400, 0.1),
         (160.0, 320, 400, 2.0),
         (10.0, 1, 2, 0.1),
         (1e6, 1, 400, MIN_RETRY),
@@ -90,8 +90,8 @@ def test_queues_are_kept_apart_and_are_not_too_many() -> None:
     drains.retry_after("slow", 0, 1, 100)
     drains.retry_after("fast", 0, 1, 100)
     now = 1.0
-    assert drains.retry_after("slow", 10, 1, 100) == pytest.approx(1.6)
-    assert drains.retry_after("fast", 100, 1, 100) == pytest.approx(0.16)
+    assert drains.retry_after("slow", 10, 1, 100) == pytest.approx(2.4)
+    assert drains.retry_after("fast", 100, 1, 100) == pytest.approx(0.24)
     for number in range(MOST):
         drains.retry_after(number, 0, 1, 1)
     assert drains.retry_after("slow", 20, 1, 100) == FIRST_RETRY
