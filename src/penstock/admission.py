@@ -41,7 +41,7 @@ SAMPLES_EVERY = 10.0
 FEW_SAMPLES = 20
 """Runs, below which it is not known how long a task's take."""
 TAIL = 5.0
-"""A task is short when its mean is, and 99 of a hundred of its runs take no more than so many times as long."""
+"""A task is short when the mean of its runs is, and their deviation is not above so many times as much."""
 
 Way = Literal["publish", "here", "cheap"]
 """What to do with a call: publish it; run it here, for want of room; run it here, as that is less than to publish
@@ -65,8 +65,8 @@ class Admission:
         self._budget: tuple[float | None, RetryBudget] | None = None
         self._outlooks: dict[str, Outlook] = {}
         self._look_at = self._samples_at = float("-inf")
-        self._short: dict[str, tuple[float, float]] = {}
-        """By task, the mean of its runs and what 99 of a hundred take, in seconds."""
+        self._times: dict[str, tuple[float, float]] = {}
+        """By task, the mean of its runs and their deviation, in seconds."""
 
     # -- what is said
 
@@ -133,8 +133,8 @@ class Admission:
 
     def _is_short(self, task: str, below: float) -> apart.Plan[bool]:
         yield from self._look_at_samples()
-        mean, most = self._short.get(task, (below, 0.0))
-        return mean < below and most <= TAIL * below
+        mean, deviation = self._times.get(task, (below, 0.0))
+        return mean < below and deviation <= TAIL * below
 
     def _look_at_samples(self) -> apart.Plan[None]:
         engine, now = self._app.engine, self._app.clock.monotonic()
@@ -146,11 +146,7 @@ class Admission:
         except PenstockError:
             return
         times = merged(report.samples for report in reports.values()).of_tasks(None)
-        self._short = {
-            task: (one.own or 0.0, (one.quantile(0.99) or 0.0) - one.overhead / one.count)
-            for task, one in times.items()
-            if one.count >= FEW_SAMPLES
-        }
+        self._times = {task: one.own for task, one in times.items() if one.own is not None and one.count >= FEW_SAMPLES}
 
     # -- when it is full
 

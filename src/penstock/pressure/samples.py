@@ -50,8 +50,9 @@ class Times(Struct, array_like=True):
     buckets: dict[int, float] = {}
     longest: float = 0.0
     """Of the samples that were ever added."""
-    overhead: float = 0.0
-    """Of `seconds`, those of settling and reserving."""
+    own_seconds: float = 0.0
+    own_squares: float = 0.0
+    """The same of what the tasks took themselves, without settling and reserving."""
 
     def add(self, seconds: float, weight: float = 1.0, overhead: float = 0.0) -> None:
         """`overhead` is the part of `seconds` that is not the task's own."""
@@ -59,7 +60,9 @@ class Times(Struct, array_like=True):
         self.seconds += seconds * weight
         self.squares += seconds * seconds * weight
         self.longest = max(self.longest, seconds)
-        self.overhead += min(seconds, overhead) * weight
+        own = max(0.0, seconds - overhead)
+        self.own_seconds += own * weight
+        self.own_squares += own * own * weight
         number = bucket(seconds)
         self.buckets[number] = self.buckets.get(number, 0.0) + weight
 
@@ -68,7 +71,8 @@ class Times(Struct, array_like=True):
         self.seconds += other.seconds
         self.squares += other.squares
         self.longest = max(self.longest, other.longest)
-        self.overhead += other.overhead
+        self.own_seconds += other.own_seconds
+        self.own_squares += other.own_squares
         for number, count in other.buckets.items():
             self.buckets[number] = self.buckets.get(number, 0.0) + count
 
@@ -76,7 +80,8 @@ class Times(Struct, array_like=True):
         self.count *= factor
         self.seconds *= factor
         self.squares *= factor
-        self.overhead *= factor
+        self.own_seconds *= factor
+        self.own_squares *= factor
         self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
 
     @property
@@ -84,9 +89,12 @@ class Times(Struct, array_like=True):
         return self.seconds / self.count if self.count > 0 else None
 
     @property
-    def own(self) -> float | None:
-        """The mean of what the tasks themselves took."""
-        return max(0.0, self.seconds - self.overhead) / self.count if self.count > 0 else None
+    def own(self) -> tuple[float, float] | None:
+        """The mean of what the tasks took themselves, and the standard deviation."""
+        if self.count <= 0:
+            return None
+        mean = self.own_seconds / self.count
+        return mean, sqrt(max(0.0, self.own_squares / self.count - mean * mean))
 
     @property
     def variation(self) -> float:
@@ -106,7 +114,8 @@ class Times(Struct, array_like=True):
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""
-        numbers = (self.count, self.seconds, self.squares, self.longest, self.overhead, *self.buckets.values())
+        sums = (self.count, self.seconds, self.squares, self.longest, self.own_seconds, self.own_squares)
+        numbers = (*sums, *self.buckets.values())
         return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
             0 <= number < BUCKETS for number in self.buckets
         )
