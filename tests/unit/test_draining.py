@@ -45,6 +45,13 @@ def test_few_tasks_make_it_look_back_further() -> None:
     assert found == pytest.approx(5 / 20)
 
 
+def test_many_tasks_do_not_make_it_look_at_less_than_a_second() -> None:
+    """They leave in bursts: whole batches are settled at once."""
+    drain = Drain(gap=2.0)
+    found = [drain.read(tick / 4, 1_000 * (tick // 2), None) for tick in range(12)]
+    assert found[5:] == pytest.approx([2_000.0] * 7, rel=0.26)
+
+
 def test_nothing_that_left_is_no_rate() -> None:
     drain = Drain(gap=2.0)
     assert [drain.read(second, 7, None) for second in range(5)] == [None] * 5

@@ -195,9 +195,12 @@ def test_an_expired_task_does_not_run(bench: Bench) -> None:
     def late() -> None:
         raise AssertionError
 
+    counted: list[tuple[str, str]] = []
+    bench.runner.expired = lambda queue, task: counted.append((queue, task))
     settlement = bench.run(bench.deliver(expires=bench.clock.time()))
     assert isinstance(settlement.verdict, Ack)
     assert state(settlement) == State.REVOKED
+    assert counted == [("default", "t")]
     assert bench.starts == []
 
 
