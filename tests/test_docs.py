@@ -108,7 +108,7 @@ def test_every_environment_variable_is_documented() -> None:
 
 def test_every_url_scheme_is_documented() -> None:
     text = SETTINGS.read_text("utf-8").partition("## Broker URLs")[2]
-    assert set(re.findall(r"(\w+)://", text)) == {*ENGINES}
+    assert set(re.findall(r"([\w-]+)://", text)) == {*ENGINES}
 
 
 def test_the_table_of_engines_is_what_their_features_say() -> None:

@@ -55,6 +55,7 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("postgresql", "postgres"), "penstock.engines.postgres"),
         **dict.fromkeys(("penstock", "penstocks"), "penstock.engines.server"),
         **dict.fromkeys(("amqp", "amqps", "pyamqp", "rpc", "rpcs"), "penstock.engines.rabbitmq"),
+        "django-db": "penstock.contrib.django",
     }
 )
 """URL scheme → module with `open_engine(url, *, clock, queues, …) -> Engine`, imported at first use; the last part of

@@ -27,8 +27,8 @@ class Committer(Protocol):
 
     async def step(self, settle: Sequence[Settlement], want: Demand | None) -> Step: ...
 
-    def know(self, receipt: Receipt, key: Key) -> None:
-        """Whose receipt that is, for one that this committer did not hand out."""
+    def know(self, receipt: Receipt, key: Key, task: str = "") -> None:
+        """Whose receipt that is, for one that this committer did not hand out, and the task's name if it is known."""
         ...
 
 
@@ -38,7 +38,7 @@ class FusedCommitter:
     def __init__(self, broker: Broker) -> None:
         self.step = broker.step
 
-    def know(self, receipt: Receipt, key: Key) -> None:
+    def know(self, receipt: Receipt, key: Key, task: str = "") -> None:
         """It knows by itself."""
 
 
@@ -66,8 +66,8 @@ class OrderedCommitter:
         self._state = results if results is not None and stateless and results.broker.features.coordination else None
         """Where shared state is, if the broker keeps none."""
         self._revoked = Revoked(self._state, clock) if self._state is not None else None
-        self._names: dict[Receipt, str] = {}
-        """The public ids of what is handed out: only a delivery tells the id that somebody chose."""
+        self._names: dict[Receipt, tuple[str, str]] = {}
+        """The public ids and the tasks' names of what is handed out: only a delivery tells them."""
         self._again: set[Receipt] = set()
         """What is handed out, and may have been before."""
         self._undecided: list[Delivery] = []
@@ -106,7 +106,7 @@ class OrderedCommitter:
             self._names.pop(item.receipt, None)
             self._again.discard(item.receipt)
         for delivery in step.deliveries:
-            self.know(delivery.receipt, delivery.key)
+            self.know(delivery.receipt, delivery.key, delivery.message.task if delivery.message else "")
             if delivery.redelivered:
                 self._again.add(delivery.receipt)
         if len(held) < len(settle):
@@ -178,7 +178,9 @@ class OrderedCommitter:
             if outcome is None and isinstance(lease, Cancelled) and isinstance(item.verdict, Release | RetryAt):
                 # The broker ends it now, and has no results to say so in.
                 outcome = revoked(self._now())
-            key = self._key(item.receipt)
+            key, task = self._named(item.receipt)
+            if outcome is not None:
+                outcome.task = task
             if outcome is not None and key in outcomes:
                 repeats.add(item.receipt)  # two copies of one task, as a repeated publish makes them, ended together
             elif outcome is not None:
@@ -237,16 +239,14 @@ class OrderedCommitter:
             if self._state is not None:
                 await elsewhere(self._state, self._state.coordinator.put(put.key, put.value, put.if_version))
 
-    def know(self, receipt: Receipt, key: Key) -> None:
-        self._names[receipt] = self._broker.public_id(key)
+    def know(self, receipt: Receipt, key: Key, task: str = "") -> None:
+        self._names[receipt] = (self._broker.public_id(key), task)
 
-    def _key(self, receipt: Receipt) -> Key:
-        """By convention the last part of a receipt is the task's key; another server knows public ids only."""
-        name = self._names.get(receipt)
-        if name is not None:
-            return name
-        key: Key = receipt[-1]
-        return self._broker.public_id(key)
+    def _named(self, receipt: Receipt) -> tuple[Key, str]:
+        """Id and task's name. By convention the last part of a receipt is the task's key; another server knows public
+        ids only."""
+        known = self._names.get(receipt)
+        return known if known is not None else (self._broker.public_id(receipt[-1]), "")
 
 
 class Revoked:

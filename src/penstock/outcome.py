@@ -32,7 +32,8 @@ class Outcome(Struct, gc=False):
 
     `value` is the codec's output: the return value for SUCCESS, the error (see `codec.failure`) otherwise; valid JSON
     where `content_type` is "json". Else that may be followed by "+" and a compression, and by "+signed".
-    `done` is Unix time, `runtime` is in seconds. `retries` is how many errors came before.
+    `done` is Unix time, `runtime` is in seconds. `retries` is how many errors came before. `task` is the task's name,
+    for an engine that keeps results of tasks that it never saw.
     """
 
     state: State
@@ -41,6 +42,7 @@ class Outcome(Struct, gc=False):
     runtime: float = 0.0
     retries: int = 0
     content_type: str = "json"
+    task: str = ""
 
 
 class Progress(Struct, frozen=True):

@@ -219,13 +219,13 @@ def awaited_session(driver: str) -> Open:
 @contextmanager
 def django_default(database: dict[str, object]) -> Iterator[Any]:
     """Django's default connection, in a process that may have had another before."""
-    import django
-    from django.conf import settings
     from django.db import connections
 
-    if not settings.configured:
-        settings.configure(USE_TZ=True)
-        django.setup()
+    from tests import django_project
+
+    django_project.set_up()
+    if hasattr(connections._connections, "default"):  # of a set-up without a database
+        del connections["default"]
     connections.settings = connections.configure_settings({"default": database})
     try:
         yield connections["default"]

@@ -1,3 +1,4 @@
+from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseNotFound, JsonResponse
 from django.tasks.exceptions import TaskResultDoesNotExist
@@ -31,4 +32,9 @@ async def count(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"count": result.id})
 
 
-urlpatterns = [path("orders", orders), path("receipts/<str:task_id>", receipt), path("count", count)]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("orders", orders),
+    path("receipts/<str:task_id>", receipt),
+    path("count", count),
+]

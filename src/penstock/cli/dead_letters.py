@@ -10,9 +10,10 @@ import click
 
 from penstock import apart
 from penstock.broker import DeadLetter
-from penstock.cli.peek_queue import arguments, message_data, message_fields
+from penstock.cli.peek_queue import message_data, message_fields
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, columns, duration, echo_json, fields, moment, short, table
+from penstock.codec.readable import arguments
 from penstock.errors import TaskError
 
 HEADS = ("id", "queue", "task", "died", "reason", "arguments")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import click
 
 from penstock.broker import Peeked
-from penstock.cli.readable import as_json
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, columns, count, duration, echo_json, faint, moment, short, table
+from penstock.codec.readable import arguments, decoded
 from penstock.message import Message
 
 HEADS = ("id", "state", "task", "prio", "age", "due", "tries", "arguments")
@@ -57,29 +56,6 @@ def row(peeked: Peeked, now: float) -> list[str]:
         str(message.retries + message.attempts),
         short(arguments(message), max(20, columns() - 90)),
     ]
-
-
-def arguments(message: Message) -> str:
-    """As a call would be written, where the body can be read."""
-    values = decoded(message)
-    if values is None:
-        return f"({len(message.body):,} bytes of {clean(message.content_type)})"
-    args, kwargs = values
-    shown = [json.dumps(value, ensure_ascii=False) for value in args]
-    shown += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in kwargs.items()]
-    return f"({', '.join(shown)})"
-
-
-def decoded(message: Message) -> tuple[list[Any], dict[str, Any]] | None:
-    """The arguments of a JSON body; `None` for any other."""
-    body = as_json(message.body, message.content_type)
-    if body is None:
-        return None
-    try:
-        args, kwargs = json.loads(body)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return (args, kwargs) if isinstance(args, list) and isinstance(kwargs, dict) else None
 
 
 def as_data(peeked: Peeked) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock import apart
-from penstock.cli.readable import as_json
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, duration, echo_error, echo_json, fields, moment
 from penstock.codec import read_failure
+from penstock.codec.readable import as_json
 from penstock.outcome import State
 
 if TYPE_CHECKING:

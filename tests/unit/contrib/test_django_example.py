@@ -44,6 +44,15 @@ print(result.status, result.args, result.attempts, Order.objects.get().receipt)
 print(count_orders.get_result(counted).return_value)
 print(Client().get("/receipts/unknown").status_code)
 """
+ADMIN = """
+from django.contrib.auth.models import User
+from django.test import Client
+client = Client()
+client.force_login(User.objects.create_superuser("ada"))
+page = client.get("/admin/penstock/queue/")
+print(page.status_code)
+print("mail" in page.content.decode())
+"""
 
 
 class Shop:
@@ -81,3 +90,4 @@ def test_a_receipt_is_sent_by_a_worker(tmp_path: Path) -> None:
         "404",
     ]
     shop.manage("penstock", "purge", "nonsense", "--what", code=2)
+    assert shop.python(ADMIN) == ["200", "True"]

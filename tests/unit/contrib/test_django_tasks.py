@@ -17,12 +17,12 @@ if sys.version_info < (3, 12):
         allow_module_level=True,
     )
 
-import django
 from django.conf import settings
 
+from tests import django_project
+
 if not settings.configured:
-    settings.configure(USE_TZ=True)
-    django.setup()
+    django_project.set_up()
 
 from django.core import checks
 from django.tasks import TaskContext, TaskResultStatus, task, task_backends

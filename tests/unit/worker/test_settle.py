@@ -30,7 +30,7 @@ class Committer:
             raise answer
         return Step(answer, [])
 
-    def know(self, receipt: Receipt, key: Key) -> None: ...
+    def know(self, receipt: Receipt, key: Key, task: str = "") -> None: ...
 
 
 def settler(committer: Committer, *, giving_up: bool = False) -> Settler:

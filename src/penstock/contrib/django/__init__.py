@@ -1,4 +1,5 @@
-"""Django: a backend of its tasks, `manage.py penstock …`, and database connections that are closed around tasks.
+"""Django: a backend of its tasks, results in its database, `manage.py penstock …`, pages in its admin, and database
+connections that are closed around tasks.
 
 Django has had tasks since 6.0. With an older one there is no `PenstockBackend`; all else is the same.
 """
@@ -6,8 +7,9 @@ Django has had tasks since 6.0. With an older one there is no `PenstockBackend`;
 import django
 
 from penstock.contrib.django.connections import CloseConnections
+from penstock.contrib.django.result_store import open_engine
 
-__all__ = ["CloseConnections"]
+__all__ = ["CloseConnections", "open_engine"]
 
 if django.VERSION >= (6, 0):
     from penstock.contrib.django.backend import PenstockBackend as PenstockBackend

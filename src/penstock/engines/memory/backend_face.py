@@ -68,7 +68,7 @@ class MemoryBackend:
     def _put(self, task_id: str, outcome: Outcome) -> bool:
         task = self._store.tasks.get(task_id)
         if task is None:
-            return self._store.shelf.store(task_id, outcome, None, None)
+            return self._store.shelf.store(task_id, outcome, outcome.task or None, None)
         return self._store.shelf.store(task_id, outcome, task.name, task.queue)
 
     def _report(self, task_id: str) -> Report:

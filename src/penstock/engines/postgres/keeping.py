@@ -41,7 +41,7 @@ class PostgresBackend:
                 if first[-1]:
                     fresh[number] = outcome
             if fresh:
-                packed = pack_outcomes((number, "", one) for number, one in fresh.items())
+                packed = pack_outcomes((number, one.task, one) for number, one in fresh.items())
                 await connection.execute(f"SELECT {schema}.store($1, $2, $3, '')", *packed)
             return first
 

@@ -278,4 +278,4 @@ def ids_of(keys: Sequence[Key]) -> list[str]:
 
 
 def _report(id: str, outcome: Outcome) -> Report:
-    return Report(id, outcome.state, outcome, retries=outcome.retries)
+    return Report(id, outcome.state, outcome, outcome.task or None, retries=outcome.retries)

@@ -52,7 +52,7 @@ class RedisBackend:
         args: list[str | bytes | int | float] = ["store", len(outcomes)]
         for key, outcome in outcomes:
             check_id(str(key))
-            args += (str(key), pack_outcome(outcome, None, None))
+            args += (str(key), pack_outcome(outcome, outcome.task or None, None))
         return [bool(first) for first in await self._engine.link.again("results", args)]
 
     async def fetch(self, keys: Sequence[Key]) -> Sequence[Report]:

@@ -91,7 +91,7 @@ class SqliteBackend:
                 row = key if isinstance(key, int) else store.row_to_store(key)
                 fresh = row not in first and not store.has_result(row)
                 if fresh:
-                    first[row] = ("", outcome)
+                    first[row] = (outcome.task, outcome)
                 answers.append(fresh)
             if first:
                 store.results.add(first, "")

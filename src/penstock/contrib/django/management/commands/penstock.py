@@ -13,9 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-BACKEND = "penstock.contrib.django.PenstockBackend"
-VARIABLE = "PENSTOCK_APP"
-"""What names the app where no -A does; see `penstock --help`."""
+from penstock.contrib.django.project import VARIABLE, app_name
 
 
 class Command(BaseCommand):
@@ -47,10 +45,3 @@ def environment(variables: Any, script: Path) -> dict[str, str]:
     found = {**variables, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     app = app_name(getattr(settings, "TASKS", {}))
     return found if app is None else {VARIABLE: app, **found}
-
-
-def app_name(backends: Any) -> str | None:
-    """What the first backend of ours calls its app."""
-    ours = (one for one in backends.values() if one.get("BACKEND") == BACKEND)
-    name = next((one.get("OPTIONS", {}).get("app") for one in ours), None)
-    return None if name is None else str(name)

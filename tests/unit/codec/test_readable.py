@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from penstock.cli.peek_queue import arguments
-from penstock.cli.readable import as_json
 from penstock.codec.compression import NAMES, compressor
+from penstock.codec.readable import as_json
 from penstock.codec.trust import SignedValue
 from penstock.message import Message
 
