@@ -70,6 +70,11 @@ class Admission:
 
     # -- what is said
 
+    @property
+    def cautious(self) -> bool:
+        """Whether calls of tasks that are not known here are to be looked at; see `Task.cautious`."""
+        return self._app.conf.task_on_full != "raise"
+
     def terms(
         self, task: Task[..., Any] | None, message: Message, said: Mapping[str, Any], within: str | None = None
     ) -> Terms | None:
@@ -146,7 +151,9 @@ class Admission:
         except PenstockError:
             return
         times = merged(report.samples for report in reports.values()).of_tasks(None)
-        self._times = {task: one.own for task, one in times.items() if one.own is not None and one.count >= FEW_SAMPLES}
+        self._times = {
+            task: one.own for task, one in times.items() if one.own is not None and one.own_count >= FEW_SAMPLES
+        }
 
     # -- when it is full
 

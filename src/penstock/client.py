@@ -210,7 +210,7 @@ class Client:
             from penstock import eager  # for tests
 
             return eager.run(task, self.dressed([message])[0])
-        if "on_full" in said or "deadline" in said or task is None or task.cautious:
+        if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
             other = cautious.send(self, task, message, connection, said)
             if other is not None:
                 return other
@@ -234,7 +234,7 @@ class Client:
             from penstock import eager
 
             return await eager.arun(task, self.dressed([message])[0])
-        if "on_full" in said or "deadline" in said or task is None or task.cautious:
+        if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
             other = await cautious.asend(self, task, message, connection, said)
             if other is not None:
                 return other

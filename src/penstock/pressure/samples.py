@@ -50,9 +50,11 @@ class Times(Struct, array_like=True):
     buckets: dict[int, float] = {}
     longest: float = 0.0
     """Of the samples that were ever added."""
+    own_count: float = 0.0
     own_seconds: float = 0.0
     own_squares: float = 0.0
-    """The same of what the tasks took themselves, without settling and reserving."""
+    """The same of what the tasks took themselves, without settling and reserving. Workers of an earlier release tell
+    none of it."""
 
     def add(self, seconds: float, weight: float = 1.0, overhead: float = 0.0) -> None:
         """`overhead` is the part of `seconds` that is not the task's own."""
@@ -61,6 +63,7 @@ class Times(Struct, array_like=True):
         self.squares += seconds * seconds * weight
         self.longest = max(self.longest, seconds)
         own = max(0.0, seconds - overhead)
+        self.own_count += weight
         self.own_seconds += own * weight
         self.own_squares += own * own * weight
         number = bucket(seconds)
@@ -71,6 +74,7 @@ class Times(Struct, array_like=True):
         self.seconds += other.seconds
         self.squares += other.squares
         self.longest = max(self.longest, other.longest)
+        self.own_count += other.own_count
         self.own_seconds += other.own_seconds
         self.own_squares += other.own_squares
         for number, count in other.buckets.items():
@@ -80,6 +84,7 @@ class Times(Struct, array_like=True):
         self.count *= factor
         self.seconds *= factor
         self.squares *= factor
+        self.own_count *= factor
         self.own_seconds *= factor
         self.own_squares *= factor
         self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
@@ -91,10 +96,10 @@ class Times(Struct, array_like=True):
     @property
     def own(self) -> tuple[float, float] | None:
         """The mean of what the tasks took themselves, and the standard deviation."""
-        if self.count <= 0:
+        if self.own_count <= 0:
             return None
-        mean = self.own_seconds / self.count
-        return mean, sqrt(max(0.0, self.own_squares / self.count - mean * mean))
+        mean = self.own_seconds / self.own_count
+        return mean, sqrt(max(0.0, self.own_squares / self.own_count - mean * mean))
 
     @property
     def variation(self) -> float:
@@ -114,8 +119,8 @@ class Times(Struct, array_like=True):
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""
-        sums = (self.count, self.seconds, self.squares, self.longest, self.own_seconds, self.own_squares)
-        numbers = (*sums, *self.buckets.values())
+        own = (self.own_count, self.own_seconds, self.own_squares)
+        numbers = (self.count, self.seconds, self.squares, self.longest, *own, *self.buckets.values())
         return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
             0 <= number < BUCKETS for number in self.buckets
         )

@@ -134,6 +134,9 @@ def test_the_own_time_of_a_task_is_what_is_left_without_settling_and_reserving()
     times.fade(0.5)
     assert times.own == pytest.approx((0.01 / 11, deviation))
     assert Times().own is None
+    older = Times(100.0, 1.0, 0.01, {3: 100.0}, 0.01)
+    older.merge(times)
+    assert older.own == pytest.approx((0.01 / 11, deviation)), "of those who tell it"
 
 
 def test_what_was_too_late_is_counted_by_queue_and_task_and_does_not_fade() -> None:
