@@ -30,6 +30,7 @@ from penstock.pressure.samples import merged
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
+    from penstock.limit import TaskLimit
     from penstock.options import TaskOptions
     from penstock.task import Task
 
@@ -162,7 +163,7 @@ class Admission:
         if asked is None:
             return task.options.on_full or "raise"
         check_on_full("on_full", asked)
-        why = _bound(task.options) if asked == RUN_INLINE else None
+        why = _bound(task.options, task.limit) if asked == RUN_INLINE else None
         if why is not None:
             raise ConfigError(f"task {task.name!r}: on_full={asked!r} cannot be, since {why}")
         return asked
@@ -220,20 +221,20 @@ def check_here(name: str, options: TaskOptions) -> None:
     """Raise `ConfigError` for a task that is to run where it is called, and cannot."""
     option = f"inline_below={options.inline_below!r}" if options.inline_below is not None else ""
     option = option or (f"on_full={RUN_INLINE!r}" if options.on_full == RUN_INLINE else "")
-    why = _bound(options) if option else None
+    why = _bound(options, options.limit()) if option else None
     if why is not None:
         raise ConfigError(f"task {name!r}: {option} runs calls where they are made, and {why}: leave out one of them")
 
 
-def _bound(options: TaskOptions) -> str | None:
+def _bound(options: TaskOptions, limit: TaskLimit | None) -> str | None:
     """Why no call of a task can run where it is made."""
     if options.unique is not False:
         return "unique is kept by the queue"
-    if options.limit() is not None:
+    if limit is not None:
         return "rate_limit and concurrency_limit are kept by the queue"
-    for limit in ("time_limit", "soft_time_limit"):
-        if getattr(options, limit) is not None:
-            return f"nothing keeps {limit}={getattr(options, limit):g} there"
+    for option in ("time_limit", "soft_time_limit"):
+        if getattr(options, option) is not None:
+            return f"nothing keeps {option}={getattr(options, option):g} there"
     return None
 
 
@@ -246,7 +247,7 @@ def _stays(task: Task[..., Any] | None, message: Message) -> str | None:
         return "its unique key, limits or time limits are kept by queues and workers only"
     if message.eta is not None:
         return "it is to run later"
-    return _bound(task.options) or _several(message)
+    return _bound(task.options, task.limit) or _several(message)
 
 
 def _several(message: Message) -> str | None:
