@@ -231,7 +231,7 @@ class TimeLimitExceeded(WorkerError):
 
 
 class WorkerLost(WorkerError):
-    """The worker died while it ran the task, `max_attempts` times."""
+    """The worker died while it ran the task, `max_attempts` times; or once, with `acks_late=False`."""
 
 
 class Retry(Exception):

@@ -16,6 +16,7 @@ LOWEST, HIGHEST, NORMAL = 0, 9, 5
 DEFAULT_QUEUE = "default"
 GRAPH_ID = 32
 """Hex digits of a graph's id."""
+START_NOTE = "started/"
 MAX_NAME = 200
 """Bytes of a task's, queue's, namespace's or partition's name."""
 
@@ -181,6 +182,11 @@ class Message(Struct, array_like=True, gc=False):
 def graph_key(graph: str) -> str:
     """Where the graph of a canvas is in the shared state, until all of it has ended."""
     return f"canvas/{graph}"
+
+
+def start_key(task_id: str) -> str:
+    """Where the shared state notes that a task was started that is not to start twice, until its run has ended."""
+    return f"{START_NOTE}{task_id}"
 
 
 def node_id(graph: str, node: int) -> str:

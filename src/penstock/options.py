@@ -74,8 +74,8 @@ class TaskSettings(TypedDict, total=False):
 class TaskOptions(Struct, frozen=True, kw_only=True):
     """The options of a task. Times in seconds; `None` leaves it to the app's settings.
 
-    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False` acknowledges before
-    the start: at most once. `expires` is counted from the call, and so is `deadline`, which refuses a call that could
+    `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False`: at most
+    once. `expires` is counted from the call, and so is `deadline`, which refuses a call that could
     not start by then. `on_full` is what becomes of a call whose queue is full (see `penstock.admission`). With
     `inline_below` ("200us") a call runs where it is made while the task's runs are shorter. `throws` are errors that
     are expected of it. `rate_limit` ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same
@@ -143,11 +143,6 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
             check_cost(self.cost)
         if self.concurrency_limit is not None:
             check_count("concurrency_limit", self.concurrency_limit)
-            if not self.acks_late:
-                raise ConfigError(
-                    "concurrency_limit counts calls that are not acknowledged; with acks_late=False they are before "
-                    "they start: leave out one of them"
-                )
         self.limit()
 
     @property

@@ -114,11 +114,11 @@ class Crew(Protocol):
         ...
 
     def early(self, slot: Slot) -> bool:
-        """The task is acknowledged before it starts: `claim` it first, and `conclude` it at the end."""
+        """The task is to run at most once: `claim` it first, and `conclude` it at the end."""
         ...
 
     def claim(self, slot: Slot, delivery: Delivery) -> bool:
-        """Acknowledge before the start; `False`: do not run it. Blocks."""
+        """Put the start on record before it happens; `False`: do not run it. Blocks."""
         ...
 
     def succeed(self, slot: Slot, value: Any, now: float) -> Settlement: ...
@@ -126,7 +126,7 @@ class Crew(Protocol):
     def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement: ...
 
     def conclude(self, slot: Slot, settlement: Settlement) -> None:
-        """Store the end of a run that was acknowledged before its start. Blocks."""
+        """The run that was claimed has ended so. Blocks."""
         ...
 
 

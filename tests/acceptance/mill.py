@@ -51,6 +51,7 @@ class Mill:
         self.nap: Task[[int, float], int] = task(name="nap")(self._nap)
         self.hold: Task[[int, float], int] = task(name="hold")(self._hold)
         self.poison: Task[[int], int] = task(name="poison", max_attempts=3)(self._poison)
+        self.once: Task[[int, float], int] = task(name="once", acks_late=False)(self._nap)
         self.stubborn: Task[[int], int] = task(
             name="stubborn", autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0.3
         )(self._stubborn)

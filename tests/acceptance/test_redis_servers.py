@@ -268,11 +268,15 @@ def test_wait_accepts_only_what_replicas_have(server: Server, tmp_path: Path, op
     [delivery] = taken(engine)
     with pytest.raises(OutcomeUnknown, match="replicas"):
         engine.run(engine.broker.step([Settlement(delivery.receipt, ACK)], None))
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown, match="replicas"):
+            engine.run(engine.coordinator.put("key", b"value", 0))
     folder = tmp_path / "replica"
     folder.mkdir()
     with redis_server(folder, "--replicaof", "127.0.0.1", str(server.port), *AT_ONCE):
         patient = opened(f"{server.url}?wait=1&wait_timeout=10")
         assert publish(patient, message(id="both")) == [Accepted("both")]
+        assert patient.run(patient.coordinator.put("key", b"value", 0)) is None, "it is there"
         leader, replica = engine.run(engine.inspect.members())
         assert (leader.role, leader.address) == ("leader", f"127.0.0.1:{server.port}")
         assert (replica.role, replica.alive) == ("replica", True)

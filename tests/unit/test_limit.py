@@ -57,7 +57,6 @@ def test_no_rates(given: Any) -> None:
         ({"rate_limit": 1, "rate_burst": 0}, "burst of a limit must be more than 0"),
         ({"concurrency_limit": 0}, "concurrency_limit must be a whole number"),
         ({"concurrency_limit": True}, "concurrency_limit must be a whole number"),
-        ({"concurrency_limit": 2, "acks_late": False}, "acks_late=False"),
         ({"rate_limit": 1, "cost": 0}, "cost of a limited task must be more than 0"),
         ({"cost": "2"}, "cost must be a number"),
         ({"rate_limit": 1, "limit_key": ""}, "limit_key must be a template"),

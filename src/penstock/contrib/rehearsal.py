@@ -23,7 +23,7 @@ from penstock.outcome import State
 from penstock.queue import QueueInfo
 from penstock.worker.alone import Alone
 from penstock.worker.crew import committer_of
-from penstock.worker.early import Early
+from penstock.worker.early import early_of
 from penstock.worker.graphs import Graphs
 from penstock.worker.packing import runner_of
 from penstock.worker.plan import Plans
@@ -219,8 +219,9 @@ class _Inline:
         self._app, self._engine, self._id = app, app.engine, secrets.token_hex(16)
         self._namespace, self._queues = settings.namespace, settings.queues
         self._committer = committer_of(app)
-        self._early = Early(app.engine, app.results if app.keeps_results else None, self._committer)
-        self._alone = Alone(runner_of(app, Plans(app), app.engine.broker, settings.name, app.clock, None), app.clock)
+        runner = runner_of(app, Plans(app), app.engine.broker, settings.name, app.clock, None)
+        self._early = early_of(app, self._committer, runner, self._id, LEASE, lambda: True)
+        self._alone = Alone(runner, app.clock)
         self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._claimed = False
         self._graphs = Graphs(app)
@@ -233,14 +234,16 @@ class _Inline:
         while (delivery := self._next()) is not None:
             self._call, self._claimed = ((), {}), False
             settlement = self._alone.run(delivery, self._may_start)
-            if settlement is None:
-                continue  # it is not ours any more
-            if self._claimed:
-                self._early.conclude(self._alone.slot, settlement)
-            else:
-                self._engine.run(self._committer.step([settlement], None))
+            slot = self._alone.slot
+            if settlement is not None and self._claimed:
+                self._early.conclude(slot, settlement)
+            elif settlement is not None:
+                slot.batch.finished.append(settlement)
+            if settled := slot.batch.take():
+                self._engine.run(self._committer.step(settled, None))
             self._engine.broker.record_start(0, None)
-            return self._ran(delivery, settlement)
+            if settlement is not None:  # else it is not ours any more
+                return self._ran(delivery, settlement)
         return None
 
     def _next(self) -> Delivery | None:

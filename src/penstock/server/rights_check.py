@@ -10,7 +10,7 @@ from penstock.engines.sqlite.guards import displaces
 from penstock.engines.sqlite.ids import FIRST_TASK, lane_of
 from penstock.errors import AccessRefused, ConfigError
 from penstock.guarding import MAX_KEY
-from penstock.message import Guard, Limit, Message, Unique
+from penstock.message import START_NOTE, Guard, Limit, Message, Unique
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import Right
 from penstock.server.checking import MAX_QUEUES, check_message, check_number, check_route, check_seconds
@@ -150,12 +150,26 @@ class RightsCheck:
                         raise ConfigError(f"the size of a join must be at least 1, not {size!r}")
                     check_message(then)
                     self.publish([then], worker=True)
-                case Put(key=key, if_version=version):
+                case Put(key=key, value=value, if_version=version):
                     self._key(key)
                     check_number("a version", version or 0)
-                    self.need(Right.WRITE, "state", key)
+                    self.state(Right.WRITE, key, adds=value is not None)
                 case ReleaseKey(key=key):
                     self._key(key)
+
+    def state(self, right: Right, key: str, *, adds: bool = False) -> None:
+        """The small shared state. Whoever may run a task may note that he starts it."""
+        task_id = key.removeprefix(START_NOTE)
+        row = None if task_id == key else self._space.store.row_of(task_id)
+        lane = None if row is None else self._space.store.catalog.find(lane_of(row))
+        if lane is not None:
+            granted = self.may(Right.READ, lane.queue_name)
+        elif task_id != key and not adds:
+            granted = self._identity.consumes(self._space.name)  # of a task that is gone it protects nothing any more
+        else:
+            granted = self.may(right, key)
+        if not granted:
+            raise self._identity.refusal(right, "state", self._space.name, key)
 
     def _key(self, key: str) -> None:
         if not 0 < len(key) <= MAX_KEY:

@@ -268,16 +268,16 @@ def get(s: ClientSession, key: str) -> object:
 
 
 def put(s: ClientSession, key: str, value: bytes | None, if_version: int | None) -> object:
-    _key(s, Right.WRITE, key)
+    _key(s, Right.WRITE, key, adds=value is not None)
     if value is not None and len(value) > MAX_VALUE:
         raise ConfigError(f"a value of {len(value):,} bytes; at most {MAX_VALUE:,} are kept")
     return _run(s, s.space.engine.coordinator.put(key, value, if_version))
 
 
-def _key(s: ClientSession, right: Right, key: str) -> None:
+def _key(s: ClientSession, right: Right, key: str, *, adds: bool = False) -> None:
     if not 0 < len(key) <= MAX_KEY:
         raise ConfigError(f"a name has 1 to {MAX_KEY} characters, not {len(key):,}")
-    s.rights.need(right, "state", key)
+    s.rights.state(right, key, adds=adds)
 
 
 # Looking into queues.

@@ -111,7 +111,7 @@ def single_commit(ledger: Ledger) -> Finding:
 
 
 def at_most_once(ledger: Ledger) -> Finding:
-    """No task started twice. For tasks that are acknowledged before they start."""
+    """No task started twice. For tasks with `acks_late=False`."""
     return _over("at most one start for each task", ledger.starts, 1)
 
 

@@ -18,7 +18,7 @@ from penstock.errors import BrokerError, BrokerUnavailable
 from penstock.pool import PoolClass, Traits
 from penstock.pool import Slot as AnySlot
 from penstock.worker.bench import Bench
-from penstock.worker.early import Early
+from penstock.worker.early import early_of
 from penstock.worker.graphs import Graphs
 from penstock.worker.inline import Inline
 from penstock.worker.limits import Armed
@@ -57,7 +57,6 @@ class Crew:
         """`worker` is this process's id as a worker; `commands` the pipe from its supervisor, where it has one;
         without, `upkeep` is called about every second."""
         engine, clock = app.engine, app.clock
-        results = app.results if app.keeps_results else None
         committer = committer_of(app)
         self._engine = engine
         self._settings = settings
@@ -76,9 +75,9 @@ class Crew:
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits)
         self._sampling = Sampling(tally)
         self._runner.expired = self._sampling.expired
-        self._early = Early(engine, results, committer)
+        early = early_of(app, committer, self._runner, worker, settings.lease, self.stopped)
         self._inline = [
-            Inline(self.bench, slot, self._runner, self._early, clock, mark, self._sampling)
+            Inline(self.bench, slot, self._runner, early, clock, mark, self._sampling)
             for slot in self._slots
             if not shared
         ]
@@ -86,8 +85,8 @@ class Crew:
         self.prepare: Any = self._runner.prepare
         self.succeed: Any = self._runner.succeed
         self.fail: Any = self._runner.fail
-        self.claim: Any = self._early.claim
-        self.conclude: Any = self._early.conclude
+        self.claim: Any = early.claim
+        self.conclude: Any = early.conclude
         self._clock = clock
         self._watchdog = Watchdog(
             self.bench,

@@ -52,6 +52,7 @@ from penstock.pool import Traits
 from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
+from penstock.worker.early import noteless, notes_starts
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plan, Plans
 from penstock.worker.slot import Slot
@@ -107,6 +108,7 @@ class Runner:
         self._parts = Parts(broker.public_id, broker.features.max_message)
         self.expired: Callable[[str, str], None] = _uncounted
         """Told the queue and the task of each call that is too late."""
+        self._notes = notes_starts(broker.features)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -136,16 +138,16 @@ class Runner:
             if unkept is not None:
                 return self._unkept(delivery, message, unkept, now)
         if message.expires is not None and message.expires <= now + self._wall:
-            return self._expired(delivery, message, now)
+            return self._over(plan, delivery, self._expired(delivery, message, now))
         if message.attempts:
             if message.attempts >= plan.max_attempts:
-                return self._poisoned(delivery, message, plan, now)
+                return self._over(plan, delivery, self._poisoned(delivery, message, plan, now))
             self._warn_redelivered(delivery, message, plan)
         try:
             body = message.body if options is None or options.place is None else options.place.body(message.body)
             slot.args, slot.kwargs = plan.arguments(body, message.content_type)
         except DecodeError as error:
-            return self._misfit(delivery, message, plan, error, now)
+            return self._over(plan, delivery, self._misfit(delivery, message, plan, error, now))
         slot.plan = plan
         slot.started = now
         slot.request = request = Request(
@@ -400,14 +402,21 @@ class Runner:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
         outcome = self._failed(plan, message, error, now - slot.started, now)
-        return self._dead(delivery, message, summary(error), outcome, now)
+        return self._over(plan, delivery, self._dead(delivery, message, summary(error), outcome, now))
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
         error = TaskRevoked("revoked while it ran")
-        return self._revoked(delivery, slot.request.message, error, now - slot.started, now)
+        ended = self._revoked(delivery, slot.request.message, error, now - slot.started, now)
+        return self._over(slot.plan, delivery, ended)
 
     # -- parts
+
+    def _over(self, plan: Plan, delivery: Delivery, settlement: Settlement) -> Settlement:
+        """An end other than the pool's, which says so itself: with the note that an earlier run may have left."""
+        if plan.early and self._notes:
+            return noteless(settlement, self._public_id(delivery.key))
+        return settlement
 
     def _hook(self, slot: Slot, name: str, *args: Any) -> None:
         """Call a hook if the task has it. What it raises is logged, and changes nothing."""

@@ -20,6 +20,7 @@ from penstock.clock import Clock
 from penstock.delivery import RELEASE, Delivery, Settlement
 from penstock.errors import BrokerError, SoftTimeLimitExceeded, TimeLimitExceeded
 from penstock.worker.bench import Bench
+from penstock.worker.early import notes_starts
 from penstock.worker.limits import Armed
 from penstock.worker.outage import Outage, bounded
 from penstock.worker.run import Runner
@@ -71,6 +72,7 @@ class Watchdog:
         self._upkeep = upkeep
         self._closed = False
         self._cold = False
+        self._leases_early = notes_starts(bench.engine.broker.features)
         self._stale: dict[int, tuple[object, object, float]] = {}
         self._extended = 0.0
         self._outage = Outage("extending leases")
@@ -159,7 +161,7 @@ class Watchdog:
             if delivery is None or slot.delivery is not delivery:
                 continue
             self._check_limits(slot, delivery, now - started)
-            if now - started >= LONG and not slot.plan.early:
+            if now - started >= LONG and (self._leases_early or not slot.plan.early):
                 long.append((slot, delivery))
         if not long:
             self._outage.forget()

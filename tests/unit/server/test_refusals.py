@@ -13,6 +13,7 @@ from penstock.broker import Accepted, Conflict, Demand, LeaseLost
 from penstock.clock import ManualClock
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
+from penstock.effects import Put
 from penstock.engines.server import ServerEngine, greeting
 from penstock.errors import AccessRefused, BrokerError, BrokerUnavailable, ConfigError
 from penstock.message import Guard, Limit, Message, Unique, pack
@@ -123,6 +124,27 @@ def test_who_may_only_read_publishes_nothing(as_user: Callable[[str], ServerEngi
         rea.run(rea.broker.step([], Demand(("job-new",), 1, R)))
     with pytest.raises(AccessRefused, match="no write right"):
         rea.run(rea.coordinator.put("job", b"1"))
+
+
+def test_who_may_run_a_task_may_note_that_it_starts_and_nobody_else(as_user: Callable[[str], ServerEngine]) -> None:
+    wes, rea, bob = as_user("wes"), as_user("rea"), as_user("bob")
+    publish(wes, task_id="once")
+    delivery = take(rea, R)
+    put, get = rea.coordinator.put, rea.coordinator.get
+    assert rea.run(put("started/once", b"1", 0)) is not None
+    assert (rea.run(put("started/once", b"2", 0)), rea.run(get("started/once")) is not None) == (None, True)
+    for stranger in (bob, wes):
+        for call in (
+            stranger.coordinator.get("started/once"),
+            stranger.coordinator.put("started/once", None),
+            stranger.coordinator.put("started/later", b"1"),
+        ):
+            with pytest.raises(AccessRefused, match=r"right on state 'started/(once|later)'"):
+                stranger.run(call)
+    last = Settlement(delivery.receipt, ACK, None, (Put("started/once", None),))
+    rea.run(rea.broker.step([last], None))
+    assert rea.run(get("started/once")) is None
+    rea.run(rea.broker.step([last], None))  # it is gone, and so is its queue: that is no refusal
 
 
 def test_a_limit_and_who_holds_a_key_are_others_business(as_user: Callable[[str], ServerEngine]) -> None:

@@ -12,6 +12,7 @@ from penstock.coordinator import Revoked, WorkerInfo
 from penstock.delivery import Receipt
 from penstock.engines.redis.names import check_id, escaped
 from penstock.engines.redis.wire import Part
+from penstock.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
     from penstock.engines.redis.handle import RedisEngine
@@ -92,6 +93,10 @@ class RedisCoordinator:
     async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
         args: list[Part] = ["put", key, int(value is None), value or b"", "" if if_version is None else if_version]
         version = await self._engine.link.once("shared", args, TIMEOUT)
+        wanted = self._engine.settings.wait
+        # Also for who comes second: he must not rely on what a failover takes back.
+        if wanted and await self._engine.link.wait() < wanted:
+            raise OutcomeUnknown(f"{self._engine.url}: it is not known whether enough replicas have {key!r}")
         return int(version) if version else None
 
 

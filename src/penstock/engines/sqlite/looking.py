@@ -10,7 +10,7 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.registry import Registered
 from penstock.errors import DecodeError
-from penstock.message import Message, unpack
+from penstock.message import Message, start_key, unpack
 from penstock.outcome import Progress, Report, State
 from penstock.public_ids import PublicIds
 
@@ -67,9 +67,6 @@ class Lookup:
         if dead is not None:
             message = _read(dead[0])
             return Report(public, State.FAILURE, None, message.task if message else None, self._queue(row))
-        worker_id = self._starter(row)
-        if worker_id is not None:  # acknowledged before it ran (acks_late=False), and running
-            return Report(public, State.STARTED, None, None, self._queue(row), 0, worker_id, self._progress(row))
         return Report(public, State.UNKNOWN)
 
     def _unseen(self, name: str) -> Report:
@@ -85,17 +82,13 @@ class Lookup:
             lease = self._db.query(
                 "SELECT token, worker FROM lease WHERE ? BETWEEN lo AND hi ORDER BY token DESC LIMIT 1", (row,)
             ).fetchone()
-            if lease is not None and (lease[0], row) in self._registry.started(lease[1]):
+            if lease is not None and ((lease[0], row) in self._registry.started(lease[1]) or self._is_noted(public)):
                 state, worker = State.STARTED, lease[1]
         return Report(public, state, None, task, self._queue(row), retries, worker, self._progress(row))
 
-    def _starter(self, row: int) -> str | None:
-        for worker in self._registry.files():
-            if any(started == row for _, started in self._registry.started(worker)) and not self._registry.is_dead(
-                worker
-            ):
-                return worker
-        return None
+    def _is_noted(self, public: str) -> bool:
+        """Its start is in the shared state (see `penstock.worker.early`)."""
+        return self._db.query("SELECT 1 FROM state WHERE key = ?", (start_key(public),)).fetchone() is not None
 
     def _queue(self, row: int) -> str | None:
         found = self._db.query(

@@ -7,7 +7,7 @@ local function look(id)
   local value = call('HGET', P .. ':m', id)
   if value then
     local progress = call('HGET', P .. ':pg', id)
-    return { 'm', value, extra(id).r and 'r' or '', progress or '' }
+    return { 'm', value, extra(id).r and 'r' or '', progress or '', call('HEXISTS', P .. ':kv', 'started/' .. id) }
   end
   local dead = call('HGET', P .. ':dm', id)
   if dead then return { 'd', dead } end
