@@ -18,6 +18,7 @@ from penstock.engines.rabbitmq.broker_face import features as rabbitmq_features
 from penstock.engines.rabbitmq.settings import read_settings
 from penstock.engines.redis.tasks import features_of as redis_features
 from penstock.engines.sqlite.engine import features as sqlite_features
+from penstock.queue import OVERFLOWS
 from penstock.server.broker import features_of as broker_features
 
 PAGE = Path(__file__).parent.parent / "docs" / "engines" / "index.md"
@@ -56,7 +57,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
     {
         "durability": ("an accepted task survives: power, process or memory", _plain),
         "atomic_settle": ("the end of a task, its result and what follows are one transaction", _plain),
-        "blocks": ('a full queue can make its publishers wait: `overflow="block"`', _plain),
+        "overflow": (
+            "what a full queue can do with a publish: `reject`, `block`, `shed-lowest-priority`, `drop-oldest`",
+            _names(frozenset(OVERFLOWS)),
+        ),
         "bound": ("how sharp the bound of a queue is", _plain),
         "whole_batches": ("a batch that does not fit is refused whole", _plain),
         "knows_ids": ("a repeated id is recognised, so that an unknown publish can be repeated", _plain),

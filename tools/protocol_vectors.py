@@ -124,7 +124,7 @@ SENT: Mapping[str, Any] = MappingProxyType(
 """Frames of clients, by what they are."""
 
 # One name in each set of the features: a set has no order, and the bytes would be others each time.
-FEATURES = Features("penstock", True, 1_000, frozenset({"Publish"}), frozenset({"Unique"}), blocks=True)
+FEATURES = Features("penstock", True, 1_000, frozenset({"Publish"}), frozenset({"Unique"}))
 RECEIVED: Mapping[str, Any] = MappingProxyType(
     {
         "welcome": replies.Welcome(1, "0.1.0", FEATURES, SECRET, 10.5, 16 << 20, NOW),

@@ -71,8 +71,8 @@ class Features(Struct, frozen=True):
     takes it back by itself: `bury` and `reap` only charge what the dead had started, and tell how many that were."""
     sees_delayed: bool = True
     """What is delayed is shown by `peek` and dropped by `purge`. Else only its time brings it back."""
-    blocks: bool = False
-    """A full queue can make its publishers wait (`Queue.overflow`)."""
+    overflow: frozenset[str] = frozenset({"reject"})
+    """What a full queue can do with a publish (`Queue.overflow`)."""
     streams: bool = False
     """It keeps what tasks publish while they run (`Backend.append`), with the results. Else that is refused."""
     pause: bool = True
@@ -407,10 +407,12 @@ REMEDIES = {
 def check_queues(features: Features, queues: Sequence[Queue]) -> None:
     """Raise `Unsupported` for a queue that the engine cannot keep as it is declared."""
     for queue in queues:
-        if queue.overflow == "block" and not features.blocks:
+        if queue.overflow not in features.overflow:
+            cannot = "make publishers wait" if queue.overflow == "block" else "shed tasks of a full queue"
             raise Unsupported(
-                f"queue {queue.name!r}: the {features.engine} engine cannot make publishers wait: leave out "
-                "overflow='block', and try again after QueueFull.retry_after"
+                f"queue {queue.name!r}: the {features.engine} engine cannot {cannot}: leave out "
+                f"overflow={queue.overflow!r}, and try again after QueueFull.retry_after, or use another engine "
+                "(docs/engines/index.md)"
             )
         if queue.governed and not (features.bound == "exact" and features.coordination):
             raise Unsupported(

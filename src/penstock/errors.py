@@ -25,6 +25,7 @@ PenstockError
 │   ├── ResultUnavailable       there is no result to wait for, and there will be none
 │   ├── PartsLost               the next part of a stream is not kept any more; carries first
 │   ├── TaskRevoked             the task was revoked
+│   ├── TaskShed                the task made room for others in a full queue, and is a dead letter
 │   └── RemoteError             the task failed with an error that cannot be rebuilt here
 ├── BlockingCallInLoop          a blocking call inside a running event loop
 └── WorkerError
@@ -201,6 +202,11 @@ class PartsLost(ResultError):
 
 class TaskRevoked(ResultError):
     """The task was revoked (or expired) before it finished."""
+
+
+class TaskShed(ResultError):
+    """The task made room for others in a full queue (`Queue.overflow`), before it could start. It is a dead letter:
+    whoever retries that, has it published again."""
 
 
 class RemoteError(ResultError):

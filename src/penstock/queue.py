@@ -19,6 +19,8 @@ DIRECT = ".direct"
 """How the names of queues end that one worker serves."""
 COPY = ".to."
 """Between the name of a broadcast and that of a worker."""
+OVERFLOWS = ("reject", "block", "shed-lowest-priority", "drop-oldest")
+"""What becomes of a publish that finds its queue full: see `Queue`."""
 EXCHANGE_TYPES = ("direct", "topic", "fanout")
 
 
@@ -40,8 +42,11 @@ class Exchange(Struct, frozen=True):
 
 class Queue(Struct, frozen=True):
     """A queue and its bounds: `max_length` in tasks, `max_bytes` in bytes of messages. New work beyond either is
-    refused with `QueueFull`. Depth counts ready, leased and delayed tasks. With `overflow="block"` its publishers are
-    made to wait for room instead, up to their time-out, where `Features.blocks` says that the engine can. `alias` is
+    refused with `QueueFull`. Depth counts ready, leased and delayed tasks. Where `Features.overflow` says that the
+    engine can, `overflow="block"` makes publishers wait for room instead, up to their time-out; "drop-oldest" moves
+    the oldest tasks that are ready to the dead letters, as many as the new ones need; "shed-lowest-priority" the newest
+    of the lowest priority, if that is lower than that of the new ones, which are refused otherwise. What was begun, and
+    parts of a canvas, are never moved (`penstock.shedding`). `alias` is
     another name that this app calls it by; `exchange` and `routing_key` bind it. With `max_latency`, in seconds or as
     text ("2s"), its workers lower its length to what they do in that time; with `max_age` it refuses new work while
     the oldest task that is ready is older, and expires none. Raises `ConfigError` for a bad name or bound."""
@@ -49,7 +54,7 @@ class Queue(Struct, frozen=True):
     name: str
     max_length: int = MAX_LENGTH
     max_bytes: int = MAX_BYTES
-    overflow: Literal["reject", "block"] = "reject"
+    overflow: Literal["reject", "block", "shed-lowest-priority", "drop-oldest"] = "reject"
     alias: str = ""
     exchange: Exchange | None = None
     routing_key: str = ""
@@ -70,8 +75,10 @@ class Queue(Struct, frozen=True):
                 raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
         if self.routing_key and self.exchange is None:
             raise ConfigError(f"queue {self.name!r}: routing_key={self.routing_key!r} needs an exchange")
-        if self.overflow not in ("reject", "block"):
-            raise ConfigError(f"queue {self.name!r}: overflow must be 'reject' or 'block', not {self.overflow!r}")
+        if self.overflow not in OVERFLOWS:
+            raise ConfigError(
+                f"queue {self.name!r}: overflow must be {', '.join(map(repr, OVERFLOWS))}, not {self.overflow!r}"
+            )
         for setting in ("max_latency", "max_age"):
             given = getattr(self, setting)
             if given is not None:
@@ -159,3 +166,5 @@ class QueueInfo(Struct, frozen=True):
     settled: int | None
     """Tasks that left the queue since it exists."""
     paused: bool = False
+    shed: int = 0
+    """Of those that left it, how many made room for others when it was full (`Queue.overflow`)."""

@@ -46,6 +46,8 @@ class Held:
 
 
 class Model(RuleBasedStateMachine):
+    declared = (Queue("a", 12, 2_000), Queue("b"))
+
     @initialize()
     def open(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
@@ -55,7 +57,7 @@ class Model(RuleBasedStateMachine):
         self.embedded = embedded
         self.engines: tuple[Engine, Engine] = (MemoryEngine(Store(self.clock, Shelf(self.clock))), embedded)
         for engine in self.engines:
-            engine.run(engine.inspect.declare([Queue("a", 12, 2_000), Queue("b")]))
+            engine.run(engine.inspect.declare(self.declared))
         self.ids: list[tuple[str, str]] = []
         self.numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self.held: list[Held] = []
@@ -78,17 +80,18 @@ class Model(RuleBasedStateMachine):
         priority=st.sampled_from([3, 5]),
     )
     def publish(self, queue: str, count: int, size: int, delay: float | None, chosen: bool, priority: int) -> None:
+        sent = self.sent()
         eta = None if delay is None else self.clock.time() + delay
         names = [f"chosen-{len(self.ids) + number}" if chosen else None for number in range(count)]
         batch = [
-            Message(1, "t", b"x" * size, id=name, queue=queue, eta=eta, priority=priority, sent=1.0) for name in names
+            self.message(b"x" * size, id=name, queue=queue, eta=eta, priority=priority, sent=sent) for name in names
         ]
         # Bytes differ a little (one engine packs ids that the other derives), so near the bound in bytes so may they.
         levels = self.both(lambda engine, _: engine.inspect.queues())
         used = max(info.bytes for infos in levels for info in infos if info.name == queue)
-        if queue == "a" and size > 2 and used + 450 * count > 2_000:
-            return
-        if queue == "a" and used + 120 * count > 2_000:
+        if used + (450 if size > 2 else 120) * count > next(
+            one.max_bytes for one in self.declared if one.name == queue
+        ):
             return
         answers = self.both(lambda engine, _: engine.broker.publish(batch, 5))
         kinds = [[type(answer) for answer in side] for side in answers]
@@ -99,6 +102,13 @@ class Model(RuleBasedStateMachine):
                 for side in (0, 1):
                     self.numbers[side][pair[side]] = len(self.ids)
                 self.ids.append(pair)
+
+    def message(self, body: bytes, **fields: Any) -> Message:
+        return Message(1, "t", body, **fields)
+
+    def sent(self) -> float:
+        """When a batch was sent."""
+        return 1.0
 
     @rule(data=st.data())
     @precondition(lambda self: self.ids)
@@ -208,7 +218,10 @@ class Model(RuleBasedStateMachine):
         if drop:
             self.same(lambda engine, side: engine.inspect.drop_dead(ids[side]))
         else:
-            self.same(lambda engine, side: engine.inspect.retry_dead(ids[side]))
+            self.retry_dead(ids)
+
+    def retry_dead(self, ids: Sequence[Sequence[str]]) -> None:
+        self.same(lambda engine, side: engine.inspect.retry_dead(ids[side]))
 
     @rule(data=st.data())
     @precondition(lambda self: self.ids)
@@ -259,7 +272,7 @@ class Model(RuleBasedStateMachine):
 
     def counted(self, infos: Sequence[Any]) -> list[tuple[Any, ...]]:
         return [
-            (info.name, info.depth, info.ready + info.leased, info.delayed, info.dead, info.paused)
+            (info.name, info.depth, info.ready + info.leased, info.delayed, info.dead, info.paused, info.shed)
             for info in sorted(infos, key=lambda info: str(info.name))
             if info.name in QUEUES
         ]

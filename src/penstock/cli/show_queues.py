@@ -16,12 +16,26 @@ from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint,
 from penstock.engine import Engine
 from penstock.queue import QueueInfo
 
-HEADS = ("queue", "depth / bound", "", "%", "ready", "running", "delayed", "dead", "bytes", "oldest", "in/s", "out/s")
-RIGHT = (1, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+HEADS = (
+    "queue",
+    "depth / bound",
+    "",
+    "%",
+    "ready",
+    "running",
+    "delayed",
+    "dead",
+    "shed",
+    "bytes",
+    "oldest",
+    "in/s",
+    "out/s",
+)
+RIGHT = (1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 
 
 class Rates(Struct, frozen=True):
-    """Tasks a second; `None`: unknown."""
+    """Tasks a second; `None`: unknown. What was shed has not left in that sense."""
 
     arriving: float | None
     leaving: float | None
@@ -86,9 +100,13 @@ def rates_of(before: Sequence[QueueInfo], after: Sequence[QueueInfo], seconds: f
         old = earlier.get((queue.namespace, queue.name))
         found[queue.namespace, queue.name] = Rates(
             _rate(old.enqueued if old else 0, queue.enqueued, seconds),
-            _rate(old.settled if old else 0, queue.settled, seconds),
+            _rate(_worked_off(old) if old else 0, _worked_off(queue), seconds),
         )
     return found
+
+
+def _worked_off(queue: QueueInfo) -> int | None:
+    return None if queue.settled is None else queue.settled - queue.shed
 
 
 def _rate(before: int | None, after: int | None, seconds: float) -> float | None:
@@ -117,6 +135,7 @@ def row(queue: QueueInfo, rates: Rates | None) -> list[str]:
         count(queue.leased),
         count(queue.delayed),
         click.style(count(queue.dead), fg="red") if queue.dead else count(queue.dead),
+        count(queue.shed),
         size(queue.bytes),
         duration(queue.oldest_age),
         rate(rates.arriving if rates else None),

@@ -26,7 +26,7 @@ class Outlook:
         self.depth = max(0, (info.depth or 0) - (info.delayed or 0))
         if info.settled is None:
             return
-        rate = self._drain.read(now, info.settled, self.depth)
+        rate = self._drain.read(now, info.settled - info.shed, self.depth)  # what made room was not worked off
         if rate is not None:
             self._rate, self._known = rate, now
 

@@ -21,6 +21,7 @@ from penstock.protocol.frames import MAX_FRAME
 from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import Value, Welcome
 from penstock.protocol.requests import CallRequest, Hello
+from penstock.queue import OVERFLOWS
 from penstock.server.access.book import Book
 from penstock.server.access.identity import Identity
 from penstock.server.access.rights import DEFAULT_NAMESPACE
@@ -47,7 +48,12 @@ log = logging.getLogger("penstock.broker")
 
 def features_of(durability: str) -> Features:
     """What a broker keeps: the embedded engine's, and publishers that are made to wait."""
-    return replace(features(durability), engine="penstock", blocks=True, max_message=MAX_MESSAGE - ENVELOPE)
+    return replace(
+        features(durability),
+        engine="penstock",
+        overflow=frozenset(OVERFLOWS),
+        max_message=MAX_MESSAGE - ENVELOPE,
+    )
 
 
 class Hot(Struct, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from penstock.server.space import Space
 if TYPE_CHECKING:
     from penstock.server.broker import Broker
 
+COUNTS = "SELECT queue, enqueued, settled - shed FROM lane WHERE id < 0"
 MOST_CLIENTS = 1_000
 """Clients that a status lists, those that do most first."""
 
@@ -33,9 +34,9 @@ class Sight:
         queues: dict[Any, tuple[int, ...]] = {}
         for space in self._broker.spaces.values():
             db = space.store.db
-            rows = db.read(lambda db=db: db.query("SELECT queue, enqueued, settled FROM lane WHERE id < 0").fetchall())  # type: ignore[misc]  # mypy: lambda default
-            for queue, enqueued, settled in rows:
-                queues[space.name, queue] = (enqueued, settled)
+            rows = db.read(lambda db=db: db.query(COUNTS).fetchall())  # type: ignore[misc]  # mypy: lambda default
+            for queue, enqueued, worked_off in rows:
+                queues[space.name, queue] = (enqueued, worked_off)
         self._queues.take(now, queues)
         self._clients.take(
             now, {one: (one.published, one.delivered, one.settled) for one in self._broker.sessions.values()}

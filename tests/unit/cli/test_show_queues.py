@@ -8,7 +8,7 @@ from penstock.queue import QueueInfo
 
 def info(**changes: Any) -> QueueInfo:
     fields: dict[str, Any] = dict.fromkeys(QueueInfo.__struct_fields__, None)
-    fields |= {"name": "q", "namespace": "", "max_length": 100, "max_bytes": 1000, "paused": False}
+    fields |= {"name": "q", "namespace": "", "max_length": 100, "max_bytes": 1000, "paused": False, "shed": 0}
     return QueueInfo(**(fields | changes))
 
 
@@ -23,6 +23,12 @@ def test_rates_are_the_difference_of_two_readings() -> None:
     new = info(name="new", enqueued=4, settled=2)
     assert rates_of([before], [after, new], 2.0) == {("", "q"): Rates(10.0, 0.0), ("", "new"): Rates(2.0, 1.0)}
     assert rates_of([info()], [info()], 2.0) == {("", "q"): Rates(None, None)}
+
+
+def test_what_was_shed_was_not_worked_off() -> None:
+    before, after = info(enqueued=10, settled=5, shed=5), info(enqueued=30, settled=25, shed=15)
+    assert rates_of([before], [after], 2.0) == {("", "q"): Rates(10.0, 5.0)}
+    assert click.unstyle(row(after, None)[8]) == "15"
 
 
 def test_what_is_unknown_is_shown_as_unknown() -> None:

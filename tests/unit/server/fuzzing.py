@@ -34,7 +34,7 @@ from penstock.protocol.requests import (
     UnwatchRequest,
     WatchRequest,
 )
-from penstock.queue import Queue
+from penstock.queue import OVERFLOWS, Queue
 
 QUEUES = ("default", "other", "", "x" * 300, "a\0b", "é")
 WORKERS = ("w" * 32, "v" * 32, "", "x" * 500)
@@ -296,7 +296,7 @@ class Fuzzer:
             return Queue(
                 self.queue(),
                 max_length=self.rng.choice((1, 1000, 100_000)),
-                overflow=self.rng.choice(("reject", "block")),
+                overflow=self.rng.choice(OVERFLOWS),
             )
         except msgspec.MsgspecError:
             raise

@@ -7,13 +7,18 @@ from collections import ChainMap
 from collections.abc import Sequence
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
-from penstock.engines.memory.records import Hold, Line
+from penstock.engines.memory import making_room
+from penstock.engines.memory.making_room import Going, Newcomers
+from penstock.engines.memory.records import Hold, Line, Place
 from penstock.engines.memory.store import Store
 from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
+from penstock.shedding import lowest
 
 Displaced = tuple[str, Unique]
 """The id of a task that loses its key, and the guard that takes it."""
+Fresh = tuple[Message, str, list[Displaced]]
+"""A new message, the id of its task, and those that it displaces."""
 
 
 class Keys:
@@ -73,17 +78,19 @@ def publish(store: Store, batch: Sequence[Message]) -> list[Answer]:
     """Accept the batch, or, where something new does not fit, nothing of it."""
     keys = Keys(store)
     answers: list[Answer] = []
-    fresh: list[tuple[Message, str, list[Displaced]]] = []
+    fresh: list[Fresh] = []
     for message in batch:
         task_id = message.id or mint()
         refusal = keys.refusal(message, task_id)
         if refusal is None:
             fresh.append((message, task_id, keys.hold(message, task_id)))
         answers.append(refusal or Accepted(task_id))
-    full = find_full(store, [message for message, _, _ in fresh])
-    if full is not None:
+    room = find_room(store, fresh)
+    if isinstance(room, Full):
         # A repeat of a message of this very batch repeats something that is not there.
-        return [full if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
+        return [room if isinstance(one, Accepted) or _holder(one) in keys.fresh else one for one in answers]
+    if room:
+        making_room.shed(store, room)
     keys.commit()
     for message, task_id, displaced in fresh:
         enter(store, message, task_id, displaced)
@@ -114,25 +121,60 @@ def enter(store: Store, message: Message, task_id: str, displaced: Sequence[Disp
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
 
 
-def find_full(store: Store, messages: Sequence[Message]) -> Full | None:
-    """The first bound that these messages together would pass."""
-    wanted: dict[tuple[str, str], list[int]] = {}
-    for message in messages:
-        wanted.setdefault((message.namespace, message.queue), []).append(len(pack(message)))
-    for (namespace, queue), sizes in wanted.items():
-        line = store.line(namespace, queue)
-        declared = line.declared
-        excess = line.depth + len(sizes) - declared.max_length
-        if excess > 0:
-            return Full(queue, line.depth, declared.max_length, "tasks", retry_after(store, line, excess))
-        if line.bytes + sum(sizes) > declared.max_bytes:
-            return Full(queue, line.bytes, declared.max_bytes, "bytes", retry_after(store, line, len(sizes)))
+def find_room(store: Store, fresh: Sequence[Fresh]) -> Full | list[Going]:
+    """Who goes for these messages; or the first bound that they would pass."""
+    wanted: dict[tuple[str, str], list[Message]] = {}
+    for message, _, _ in fresh:
+        wanted.setdefault((message.namespace, message.queue), []).append(message)
+    going: list[Going] = []
+    for (namespace, queue), several in wanted.items():
+        line, count, size = store.line(namespace, queue), len(several), sum(len(pack(one)) for one in several)
+        if find_full(store, line, count, size) is None:
+            continue
+        leaving = find_leaving(store, fresh)
+        away = [taken for place, taken in leaving.values() if place == (namespace, queue)]
+        count, size = count - len(away), size - sum(away)
+        full = find_full(store, line, count, size)
+        if full is None or (count <= 0 and size <= 0):
+            continue  # what takes the place of another fits
+        come = Newcomers(count, size, lowest(several), leaving.keys())
+        chosen = making_room.choose(store, line, come, full)
+        if chosen is None:
+            making_room.spare(store, going)
+            return full
+        going += chosen
+    return going
+
+
+def find_leaving(store: Store, fresh: Sequence[Fresh]) -> dict[str, tuple[tuple[str, str], int]]:
+    """By id: queue and bytes of each task that would end for these messages, as they take its key; also from each
+    other."""
+    new = {task_id: message for message, task_id, _ in fresh}
+    leaving: dict[str, tuple[tuple[str, str], int]] = {}
+    for _, _, displaced in fresh:
+        for holder, _ in displaced:
+            task = store.tasks.get(holder)
+            if holder in new:
+                leaving[holder] = (new[holder].namespace, new[holder].queue), len(pack(new[holder]))
+            elif task is not None and task.place is not Place.LEASED:
+                leaving[holder] = (task.namespace, task.queue), len(task.data)
+    return leaving
+
+
+def find_full(store: Store, line: Line, count: int, size: int) -> Full | None:
+    """The bound that so many messages and bytes would pass."""
+    declared = line.declared
+    excess = line.depth + count - declared.max_length
+    if excess > 0:
+        return Full(declared.name, line.depth, declared.max_length, "tasks", retry_after(store, line, excess))
+    if line.bytes + size > declared.max_bytes:
+        return Full(declared.name, line.bytes, declared.max_bytes, "bytes", retry_after(store, line, count))
     return None
 
 
 def retry_after(store: Store, line: Line, excess: int) -> float:
     """What to tell who was refused: about how long until `excess` tasks have left the queue."""
-    return store.drains.retry_after((line.namespace, line.declared.name), line.settled, excess, line.depth)
+    return store.drains.retry_after((line.namespace, line.declared.name), line.settled - line.shed, excess, line.depth)
 
 
 def is_current(store: Store, name: str, token: int) -> bool:

@@ -11,6 +11,7 @@ from penstock.engines.memory import accepting, settling
 from penstock.engines.memory.pausing import Pause
 from penstock.engines.memory.store import Store
 from penstock.message import Message
+from penstock.shedding import SHEDDING
 
 FEATURES = Features(
     engine="memory",
@@ -18,6 +19,7 @@ FEATURES = Features(
     max_batch=10_000,
     effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
     guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+    overflow=frozenset({"reject", *SHEDDING}),
     streams=True,
     durability="memory",
 )

@@ -23,7 +23,8 @@ class MemoryInspect:
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         with self._store.lock:
             for queue in queues:
-                self._store.line(namespace, queue.name).declared = queue
+                line = self._store.line(namespace, queue.name)
+                line.declared, line.candidates = queue, None
 
     async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
         with self._store.lock:
@@ -94,6 +95,7 @@ class MemoryInspect:
             dead.data if message is None else pack(afresh(message)),
             self._store.now(),
             next(self._store.numbers),
+            handed=True,
             limit=dead.limit,
         )
         self._store.shelf.forget(dead.id)
@@ -120,6 +122,7 @@ class MemoryInspect:
             enqueued=line.enqueued,
             settled=line.settled,
             paused=line.paused,
+            shed=line.shed,
         )
 
 

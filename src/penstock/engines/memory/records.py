@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -12,6 +12,7 @@ from penstock.limiting import Limiter
 from penstock.message import HIGHEST, Limit, Unique
 from penstock.outcome import Progress
 from penstock.queue import Queue
+from penstock.shedding import SHED_LOWEST
 
 
 class Place(Enum):
@@ -48,6 +49,8 @@ class Task:
     """The lease: who has it, and until when."""
     revoked: bool = False
     terminate: bool = False
+    handed: bool = False
+    """A worker had it, or somebody put it back from the dead letters."""
     uniques: tuple[Unique, ...] = ()
     limit: Limit | None = None
     progress: Progress | None = None
@@ -106,9 +109,18 @@ class Lane:
 
     def remove(self, task: Task) -> None:
         waiting = self._waiting[task.partition][_key(task)]
-        waiting.remove((task.order, task.id))
-        heapq.heapify(waiting)
+        head = (task.order, task.id)
+        if waiting[-1] == head:  # the newest, as a rule
+            waiting.pop()
+        elif waiting[0] == head:
+            heapq.heappop(waiting)
+        else:
+            waiting.remove(head)
+            heapq.heapify(waiting)
         self._drop_if_empty(task)
+
+    def ids(self) -> list[str]:
+        return [task_id for keys in self._waiting.values() for waiting in keys.values() for _, task_id in waiting]
 
     def _drop_if_empty(self, task: Task) -> None:
         keys = self._waiting[task.partition]
@@ -123,6 +135,39 @@ def _key(task: Task) -> str:
     return "" if task.limit is None else task.limit.key
 
 
+class Candidates:
+    """The tasks that a full queue may shed, who goes first first. A queue has this once it had to shed, as each that
+    comes costs more then. Entries of what has gone otherwise stay until they come up."""
+
+    def __init__(self, overflow: str, tasks: Iterable[Task]) -> None:
+        self._lowest = overflow == SHED_LOWEST
+        self._heap = [self._entry(task) for task in tasks]
+        heapq.heapify(self._heap)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, task: Task) -> None:
+        heapq.heappush(self._heap, self._entry(task))
+
+    def first(self, tasks: Mapping[str, Task]) -> Task | None:
+        """Who goes first of those that wait, and that no worker had."""
+        while self._heap:
+            task = tasks.get(self._heap[0][-1])
+            if task is not None and task.place is Place.READY and not task.handed:
+                return task
+            heapq.heappop(self._heap)
+        return None
+
+    def pop(self) -> None:
+        heapq.heappop(self._heap)
+
+    def _entry(self, task: Task) -> tuple[int, float, int, str]:
+        if self._lowest:
+            return (task.priority, -task.accepted, -task.order, task.id)
+        return (0, task.accepted, task.order, task.id)
+
+
 @dataclass(slots=True, eq=False)
 class Line:
     """A queue as it is: its bounds, its lanes by priority, and its counters."""
@@ -135,7 +180,9 @@ class Line:
     bytes: int = 0
     enqueued: int = 0
     settled: int = 0
+    shed: int = 0
     paused: bool = False
+    candidates: Candidates | None = None
 
     @property
     def depth(self) -> int:

@@ -12,7 +12,7 @@ from penstock.coordinator import Revoked, WorkerInfo
 from penstock.draining import Drains
 from penstock.engines.memory.limits import Limits
 from penstock.engines.memory.pausing import Waiters
-from penstock.engines.memory.records import Gathering, Hold, Lead, Letter, Line, Place, Task
+from penstock.engines.memory.records import Candidates, Gathering, Hold, Lead, Letter, Line, Place, Task
 from penstock.engines.memory.shelf import Shelf
 from penstock.message import Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
@@ -20,6 +20,11 @@ from penstock.queue import Queue
 
 REMEMBERED = 1_000_000
 """Ids of ended tasks, and revocations, that are remembered, so that a repeat is recognised."""
+
+LETTERS = 100_000
+"""Dead letters kept; the oldest go first."""
+STALE = 1_000
+"""Candidates to shed that may have gone otherwise, beside as many as wait."""
 
 
 class Store:
@@ -100,12 +105,20 @@ class Store:
         if task.due is None:
             task.place = Place.READY
             line.lanes[task.priority].add(task)
+            if line.candidates is not None:
+                self._add_candidate(line, line.candidates, task)
             self.waiters.ring()
         else:
             task.place = Place.DELAYED
             heapq.heappush(self.delayed, (task.due, task.order, task.id))
             self.waiters.ring()  # who waits must now wake up when this is due
         line.counts[task.place] += 1
+
+    def _add_candidate(self, line: Line, candidates: Candidates, task: Task) -> None:
+        if len(candidates) > 2 * line.counts[Place.READY] + STALE:
+            line.candidates = None  # it sheds no more, as it seems: made anew when it does
+        else:
+            candidates.add(task)
 
     def lift(self, task: Task) -> None:
         """Take a task from where it is; it is nowhere then."""
@@ -132,7 +145,7 @@ class Store:
         self.limits.lease(task)
         line.counts[Place.READY] -= 1
         line.counts[Place.LEASED] += 1
-        task.place, task.worker, task.until = Place.LEASED, worker, until
+        task.place, task.worker, task.until, task.handed = Place.LEASED, worker, until, True
         task.token = next(self.numbers)
         self.leased[task.id] = task
         self._free_uniques(task, "start")
@@ -170,6 +183,8 @@ class Store:
         """A lifted task becomes a dead letter."""
         self.end(task, outcome)
         self.letters[task.id] = Letter(task, reason, self.now())
+        if len(self.letters) > LETTERS:
+            del self.letters[next(iter(self.letters))]
 
     def remember_end(self, task_id: str) -> None:
         self.ended[task_id] = None

@@ -16,6 +16,7 @@ from penstock.engines.postgres.publishing import MAX_BATCH
 from penstock.engines.postgres.stepping import NOTHING, Claimed, Idle
 from penstock.errors import BrokerError, OutcomeUnknown
 from penstock.message import Message
+from penstock.shedding import SHEDDING
 
 if TYPE_CHECKING:
     from penstock.engines.postgres.engine import PostgresEngine
@@ -28,6 +29,7 @@ def features(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        overflow=frozenset({"reject"}) | SHEDDING,
         streams=True,
         durability="process" if durability == "process" else "power",
     )

@@ -9,6 +9,7 @@ from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.keeping import forget_outcomes
 from penstock.engines.postgres.naming import SHIFT
+from penstock.engines.postgres.outcomes import reason_of
 from penstock.errors import DecodeError
 from penstock.message import Message, pack, unpack
 from penstock.queue import Queue, QueueInfo
@@ -22,10 +23,11 @@ PURGE_AT_ONCE = 2_000
 QUEUES = """
 SELECT q.name, q.namespace, q.max_length, q.max_bytes, q.count + coalesce(d.count, 0), q.bytes + coalesce(d.bytes, 0),
     coalesce(l.leased, 0), coalesce(w.delayed, 0), coalesce(x.dead, 0),
-    q.enqueued + coalesce(d.enqueued, 0), q.settled + coalesce(d.settled, 0), q.paused, f.body, {s}.now()
+    q.enqueued + coalesce(d.enqueued, 0), q.settled + coalesce(d.settled, 0), q.paused, f.body, {s}.now(),
+    q.shed + coalesce(d.shed, 0)
 FROM {s}.queue q
 LEFT JOIN (SELECT queue, sum(count)::bigint AS count, sum(bytes)::bigint AS bytes, sum(enqueued)::bigint AS enqueued,
-    sum(settled)::bigint AS settled FROM {s}.delta GROUP BY queue) d ON d.queue = q.id
+    sum(settled)::bigint AS settled, sum(shed)::bigint AS shed FROM {s}.delta GROUP BY queue) d ON d.queue = q.id
 LEFT JOIN (SELECT n.queue, sum(e.count)::bigint AS leased FROM {s}.lease e JOIN {s}.lane n ON n.id = e.lane
     GROUP BY n.queue) l ON l.queue = q.id
 LEFT JOIN (SELECT n.queue, count(*) AS delayed FROM {s}.delayed e JOIN {s}.lane n ON n.id = e.lane
@@ -63,10 +65,10 @@ class PostgresInspect:
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         sql = (
-            f"INSERT INTO {self._schema}.queue (namespace, name, max_length, max_bytes, opened)"
-            f" VALUES ($1, $2, $3, $4, {self._schema}.now())"
-            " ON CONFLICT (namespace, name) DO UPDATE SET max_length = $3, max_bytes = $4"
-            " WHERE (queue.max_length, queue.max_bytes) IS DISTINCT FROM ($3, $4)"
+            f"INSERT INTO {self._schema}.queue (namespace, name, max_length, max_bytes, opened, overflow)"
+            f" VALUES ($1, $2, $3, $4, {self._schema}.now(), $5)"
+            " ON CONFLICT (namespace, name) DO UPDATE SET max_length = $3, max_bytes = $4, overflow = $5"
+            " WHERE (queue.max_length, queue.max_bytes, queue.overflow) IS DISTINCT FROM ($3, $4, $5)"
         )
 
         async def work(connection: Connection) -> None:
@@ -74,7 +76,7 @@ class PostgresInspect:
             await connection.execute("SET LOCAL synchronous_commit = local")
             await connection.executemany(sql, rows)
 
-        rows = [(namespace, queue.name, queue.max_length, queue.max_bytes) for queue in queues]
+        rows = [(namespace, queue.name, queue.max_length, queue.max_bytes, queue.overflow) for queue in queues]
         if rows:
             await self._engine.core.change(work)
 
@@ -132,7 +134,7 @@ class PostgresInspect:
         self, queue: str | None = None, limit: int = 100, namespace: str = ""
     ) -> Sequence[DeadLetter]:
         sql = (
-            f"SELECT d.id, q.name, d.reason, d.died, d.attempts, d.body FROM {self._schema}.dead d"
+            f"SELECT d.id, q.name, d.reason, d.mark, d.died, d.attempts, d.body FROM {self._schema}.dead d"
             f" JOIN {self._schema}.lane n ON n.id = d.lane JOIN {self._schema}.queue q ON q.id = n.queue"
             " WHERE q.namespace = $1 AND ($2::text IS NULL OR q.name = $2) ORDER BY d.died, d.id LIMIT $3"
         )
@@ -207,17 +209,18 @@ class PostgresInspect:
         return message.id if message is not None and message.id else self._engine.core.ids.make(number)
 
     def _letter(self, row: Any) -> DeadLetter:
-        number, queue, reason, died, attempts, body = row
+        number, queue, reason, mark, died, attempts, body = row
         message, _ = _read(body)
         public = self._public(number, body)
         if message is not None:
             message.id = public
             message.attempts = attempts or message.attempts
-        return DeadLetter(public, queue, reason, died, message, body if message is None else b"")
+        why = reason if mark is None else reason_of(mark, queue)
+        return DeadLetter(public, queue, why, died, message, body if message is None else b"")
 
 
 def _info(row: Any) -> QueueInfo:
-    name, namespace, length, size, depth, used, leased, delayed, dead, enqueued, settled, paused, first, now = row
+    name, namespace, length, size, depth, used, leased, delayed, dead, enqueued, settled, paused, first, now, shed = row
     since = 0.0
     if first is not None:
         message, _ = _read(first)
@@ -226,6 +229,7 @@ def _info(row: Any) -> QueueInfo:
         name, namespace, length, size,
         depth=depth, bytes=used, ready=max(0, depth - leased - delayed), leased=leased, delayed=delayed, dead=dead,
         oldest_age=max(0.0, now - since) if since else None, enqueued=enqueued, settled=settled, paused=paused,
+        shed=shed,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ class Lanes:
 
     def __init__(self, schema: str, declared: Sequence[Queue]) -> None:
         self._declared = {queue.name: queue for queue in declared}
-        self._route = f"SELECT queue, lane FROM {schema}.route($1, $2, $3, $4, $5, $6, $7)"
+        self._route = f"SELECT queue, lane FROM {schema}.route($1, $2, $3, $4, $5, $6, $7, $8)"
         self._find = f"SELECT id FROM {schema}.queue WHERE namespace = $1 AND name = $2 AND id > 0"
         self._locate = f"SELECT id, queue FROM {schema}.lane WHERE id = ANY ($1)"
         self.by_route: dict[Route, int] = {}
@@ -53,7 +53,7 @@ class Lanes:
                 bounds = self._declared.get(route.queue) or Queue(route.queue)
                 limit = json.dumps(limits[route.namespace, route.limit][1]) if route.limit else None
                 queue, lane = await connection.fetchrow(
-                    self._route, *route[:4], bounds.max_length, bounds.max_bytes, limit
+                    self._route, *route[:4], bounds.max_length, bounds.max_bytes, limit, bounds.overflow
                 )
                 self._queues[route.namespace, route.queue] = queue
                 self.queue_of[lane] = queue

@@ -78,7 +78,7 @@ class Lookup:
 
     def told(self, key: Key, stored: Stored) -> Report:
         one = stored.outcome
-        return Report(self._public(key), one.state, one, stored.task, None, one.retries, stored.worker)
+        return Report(self._public(key), one.state, one, stored.task, stored.queue, one.retries, stored.worker)
 
     async def _living(self, connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, Any]]:
         """Where each is that has not ended, and how far it has come."""

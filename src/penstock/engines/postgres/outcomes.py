@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock import shedding
 from penstock.codec import failure
 from penstock.engines.postgres.naming import BUCKET
 from penstock.errors import DecodeError, TaskRevoked
+from penstock.message import VERSION, Message
 from penstock.outcome import Outcome, State
 
+SHED = b"shed "
+"""How the body of a row begins whose only task was shed: a mark (see `reason_of`), the queue and the task's name
+follow, line by line. No list of entries begins so."""
 _LOW = (1 << BUCKET) - 1
 _encode = msgspec.msgpack.encode
 _Entry = tuple[str, bytes, float, float, int, str, str]
@@ -30,6 +35,7 @@ class Stored(NamedTuple):
     task: str | None
     worker: str | None
     outcome: Outcome
+    queue: str | None = None
 
 
 def pack_outcomes(outcomes: Iterable[tuple[int, str, Outcome]]) -> Packed:
@@ -71,6 +77,8 @@ def find(rows: Sequence[Any], number: int) -> Stored | None:
         if bucket == number >> BUCKET and mask & bit:
             if body is None:
                 return Stored(None, None, Outcome(State.REVOKED, failure(TaskRevoked("revoked")), at))
+            if body.startswith(SHED):
+                return _shed(body, at)
             return _read(body, (mask & (bit - 1)).bit_count(), worker)
     return None
 
@@ -83,11 +91,24 @@ def _read(body: bytes, place: int, worker: str) -> Stored:
         raise DecodeError(f"stored results are damaged: {error}") from error
 
 
+def _shed(body: bytes, at: float) -> Stored:
+    mark, queue, task = body.removeprefix(SHED).decode("utf-8", "replace").split("\n", 2)
+    outcome = shedding.outcome(Message(VERSION, task, b""), reason_of(mark, queue), at)
+    assert outcome is not None  # this call does not ignore it
+    return Stored(task, None, outcome, queue)
+
+
+def reason_of(mark: str, queue: str) -> str:
+    """What is said of a task of `queue` that was shed. `mark`: the policy, the unit, the limit and the priority."""
+    overflow, unit, limit, priority = mark.split(" ")
+    return shedding.reason(overflow, queue, unit, int(limit), int(priority))
+
+
 def without(mask: int, body: bytes | None, number: int) -> tuple[int, bytes | None]:
     """A row without the outcome of `number`; a mask of 0: nothing is left."""
     bit = 1 << (number & _LOW)
     left = mask & ~signed(bit)
-    if body is None:
+    if body is None or body.startswith(SHED):
         return left, None
     entries = _decode(body)
     del entries[(mask & (bit - 1)).bit_count()]

@@ -10,10 +10,11 @@ from penstock.engines.redis.asking import fresh_value
 from penstock.engines.redis.greeting import info, is_replica
 from penstock.engines.redis.link import PATIENCE
 from penstock.engines.redis.names import escaped, queue_key, queue_names
-from penstock.engines.redis.pages import read
+from penstock.engines.redis.pages import read, reason_of
 from penstock.engines.redis.wire import Part
 from penstock.queue import MAX_BYTES, MAX_LENGTH, Queue, QueueInfo
 from penstock.retry import afresh
+from penstock.shedding import SHEDDING
 
 if TYPE_CHECKING:
     from penstock.engines.redis.handle import RedisEngine
@@ -29,7 +30,8 @@ class RedisInspect:
     async def declare(self, queues: Sequence[Queue], namespace: str = "", patience: float = PATIENCE) -> None:
         args: list[str | int] = ["declare", len(queues)]
         for queue in queues:
-            args += (queue_key(namespace, queue.name), queue.max_length, queue.max_bytes)
+            shedding = queue.overflow if queue.overflow in SHEDDING else ""
+            args += (queue_key(namespace, queue.name), queue.max_length, queue.max_bytes, shedding)
         await self._engine.link.again("inspect", args, patience)
 
     async def queues(self, namespace: str | None = "") -> Sequence[QueueInfo]:
@@ -113,7 +115,7 @@ def _replica(line: str, written: int) -> Member:
 
 def _queue(key: bytes, age: bytes, found: Sequence[bytes]) -> QueueInfo:
     namespace, name = queue_names(key)
-    length, size, ready, leased, delayed, held, dead, enqueued, settled, paused = (int(one or 0) for one in found)
+    length, size, ready, leased, delayed, held, dead, enqueued, settled, shed, paused = (int(one or 0) for one in found)
     return QueueInfo(
         name,
         namespace,
@@ -129,13 +131,16 @@ def _queue(key: bytes, age: bytes, found: Sequence[bytes]) -> QueueInfo:
         enqueued=enqueued,
         settled=settled,
         paused=bool(paused),
+        shed=shed,
     )
 
 
 def _letter(task_id: bytes, value: bytes, about: Sequence[bytes]) -> DeadLetter:
     lane, message, data = read(value)
-    died, attempts, reason = about
+    died, attempts, reason, *mark = about
     if message is not None:
         message.attempts = int(attempts)
-    raw = data if message is None else b""
-    return DeadLetter(task_id.decode(), queue_names(lane)[1], reason.decode(), float(died), message, raw)
+    raw, queue = data if message is None else b"", queue_names(lane)[1]
+    return DeadLetter(
+        task_id.decode(), queue, reason_of(mark[0], queue) if mark else reason.decode(), float(died), message, raw
+    )

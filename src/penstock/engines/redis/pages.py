@@ -8,13 +8,17 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
+from penstock import shedding
 from penstock.engines.redis.names import queue_names
 from penstock.errors import DecodeError, StoreError
-from penstock.message import Message, unpack
+from penstock.message import VERSION, Message, unpack
 from penstock.outcome import Outcome, Part, Progress, Report, State
 
 REVOKED = b"V"
-"""How the records begin that the server's scripts make themselves: the time, a space, the lane."""
+"""How the records begin that the server's scripts make of what was revoked: the time, a space, the lane."""
+SHED = b"S"
+"""And of what was shed: the time, a mark, the lane and the task, with spaces between. A mark is the policy, the unit,
+the limit and the priority."""
 _size = struct.Struct(">I")
 
 
@@ -71,12 +75,28 @@ def report_of(task_id: str, record: bytes) -> Report:
     if record[:1] == REVOKED:
         done, _, lane = record[1:].partition(b" ")
         return Report(task_id, State.REVOKED, Outcome(State.REVOKED, b"", float(done)), None, queue_names(lane)[1])
+    if record[:1] == SHED:
+        return _shed(task_id, record)
     try:
         one = _decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"the stored outcome of {task_id!r} is damaged: {error}") from error
     outcome = Outcome(one.state, one.value, one.done, one.runtime, one.retries, one.content_type)
     return Report(task_id, one.state, outcome, one.task, one.queue, one.retries)
+
+
+def _shed(task_id: str, record: bytes) -> Report:
+    done, overflow, unit, limit, priority, lane, task = record[1:].split(b" ", 6)
+    queue = queue_names(lane)[1]
+    why = reason_of(b" ".join((overflow, unit, limit, priority)), queue)
+    outcome = shedding.outcome(Message(VERSION, task.decode(), b""), why, float(done))
+    return Report(task_id, State.FAILURE, outcome, task.decode(), queue)
+
+
+def reason_of(mark: bytes, queue: str) -> str:
+    """What a mark says."""
+    overflow, unit, limit, priority = mark.decode().split(" ")
+    return shedding.reason(overflow, queue, unit, int(limit), int(priority))
 
 
 def look(task_id: str, found: list[bytes]) -> Report:

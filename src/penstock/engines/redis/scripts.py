@@ -10,9 +10,9 @@ from msgspec import Struct
 LANES = ("prelude", "limiting", "lanes", "limits")
 BASE = (*LANES, "keys", "streams", "ending", "revoking")
 VERBS = {
-    "publish": ("lone", *BASE, "accepting"),
+    "publish": ("lone", *BASE, "accepting", "burying", "shedding"),
     "follow_up": (*BASE, "accepting"),
-    "step": (*BASE, "accepting", "leasing", "settling", "claiming"),
+    "step": (*BASE, "accepting", "burying", "leasing", "settling", "claiming"),
     "unwait": LANES,
     "extend": ("prelude",),
     "results": (*BASE, "leasing", "viewing"),

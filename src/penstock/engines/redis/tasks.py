@@ -37,6 +37,7 @@ from penstock.engines.redis.names import Lanes, Mint, check_id, queue_key, queue
 from penstock.engines.redis.wire import Part
 from penstock.errors import BrokerUnavailable, ConfigError, DecodeError, OutcomeUnknown
 from penstock.message import Fence, Message, Unique, unpack
+from penstock.shedding import SHEDDING
 
 if TYPE_CHECKING:
     from penstock.engines.redis.handle import RedisEngine
@@ -57,6 +58,7 @@ def features_of(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=KINDS,
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        overflow=frozenset({"reject"}) | SHEDDING,
         streams=True,
         durability=durability,
     )

@@ -50,9 +50,21 @@ class Catalog:
         """The queue's id; it is created with its declared (or the default) bounds if need be."""
         found = self._queues.get((namespace, name))
         if found is None:
-            found = self._find_queue(namespace, name) or self._create_queue(namespace, name)
+            found = self._find_queue(namespace, name)
+            found = self._create_queue(namespace, name) if found is None else self._declare(found, name)
             self._queues[namespace, name] = found
         return found
+
+    def _declare(self, queue: int, name: str) -> int:
+        """It is there, and gets the bounds that this process declares, unless its workers set them."""
+        declared = self._declared.get(name)
+        if declared is not None:
+            if not declared.governed:
+                self._counters.bound(queue, declared.max_length, declared.max_bytes)
+            self._db.execute(
+                "UPDATE queue SET overflow = ?1 WHERE id = ?2 AND overflow <> ?1", (declared.overflow, queue)
+            )
+        return queue
 
     def is_paused(self, queue: int) -> bool:
         """Remembered where nobody else can change it."""
@@ -69,10 +81,7 @@ class Catalog:
 
     def known_queue(self, namespace: str, name: str) -> int | None:
         """The queue's id if it exists."""
-        found = self._queues.get((namespace, name)) or self._find_queue(namespace, name)
-        if found is not None:
-            self._queues[namespace, name] = found
-        return found
+        return self._queues.get((namespace, name)) or self._find_queue(namespace, name)
 
     def _find_queue(self, namespace: str, name: str) -> int | None:
         row = self._db.execute("SELECT id FROM queue WHERE namespace = ? AND name = ?", (namespace, name)).fetchone()
@@ -82,7 +91,8 @@ class Catalog:
         bounds = self._declared.get(name)
         length, size = (bounds.max_length, bounds.max_bytes) if bounds else (MAX_LENGTH, MAX_BYTES)
         created: int = self._db.execute(
-            "INSERT INTO queue (namespace, name) VALUES (?, ?) RETURNING id", (namespace, name)
+            "INSERT INTO queue (namespace, name, overflow) VALUES (?, ?, ?) RETURNING id",
+            (namespace, name, bounds.overflow if bounds else "reject"),
         ).fetchone()[0]
         self._counters.create(created, length, size)
         return created

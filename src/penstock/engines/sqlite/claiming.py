@@ -38,11 +38,13 @@ class Claimed(NamedTuple):
 
 
 class NextRange(NamedTuple):
-    """Row ids low..high of a lane; `returned`: they came back, else they are new."""
+    """Row ids low..high of a lane; `returned`: they came back, or were delayed (`fresh` is 1 then), else they are
+    new."""
 
     low: int
     high: int
     returned: bool
+    fresh: int = 0
 
 
 class Claimer:
@@ -120,6 +122,9 @@ class Claimer:
             taken = taken._replace(high=rows[-1][0])
         if not rows and not taken.returned:
             taken = taken._replace(high=self._before_next(taken.high, tail))
+        passed = taken.high - taken.low + 1 - len(rows)
+        if passed:
+            self._db.execute("UPDATE lane SET holes = max(0, holes - ?) WHERE id = ?", (passed, number))
         rotate = entrance is not None or (len(lanes) > 1 and lanes[1][1] == priority)
         came_back = taken.high - taken.low + 1 if taken.returned else 0
         self._move_lane(number, head if taken.returned else taken.high + 1, back - came_back, tail, rotate=rotate)
@@ -159,30 +164,30 @@ class Claimer:
         """What came back goes before what is new."""
         if not back:
             return NextRange(head, min(tail, head + limit) - 1, False)
-        n, low, high = self._db.execute(
-            "SELECT n, lo, hi FROM returned WHERE lane = ? ORDER BY n LIMIT 1", (lane,)
+        n, low, high, fresh = self._db.execute(
+            "SELECT n, lo, hi, fresh FROM returned WHERE lane = ? ORDER BY n LIMIT 1", (lane,)
         ).fetchone()
         if high - low >= limit:
             self._db.execute("UPDATE returned SET lo = ? WHERE n = ?", (low + limit, n))
             high = low + limit - 1
         else:
             self._db.execute("DELETE FROM returned WHERE n = ?", (n,))
-        return NextRange(low, high, True)
+        return NextRange(low, high, True, fresh)
 
     def _give_back(self, lane: int, taken: NextRange, low: int) -> None:
         """Leave the end of a returned range, from `low` on, for the next claim. New tasks just stay behind the head."""
         if taken.returned:
-            self._insert_first(lane, low, taken.high)
+            self._insert_first(lane, low, taken.high, taken.fresh)
 
-    def _insert_first(self, lane: int, low: int, high: int) -> None:
+    def _insert_first(self, lane: int, low: int, high: int, fresh: int) -> None:
         n = self._db.execute("SELECT coalesce(min(n), 1) - 1 FROM returned").fetchone()[0]
-        self._db.execute("INSERT INTO returned VALUES (?, ?, ?, ?)", (n, lane, low, high))
+        self._db.execute("INSERT INTO returned VALUES (?, ?, ?, ?, ?)", (n, lane, low, high, fresh))
 
     def _skip_revoked(self, lane: Lane, taken: NextRange, head: int, tail: int, back: int) -> None:
         """Some of a returned range was revoked and is gone: the rest becomes ranges of its own."""
         left = [row for row, _, _ in self._db.execute(ROWS, (taken.low, taken.high))]
         for low, high in reversed(runs(left)):
-            self._insert_first(lane.id, low, high)
+            self._insert_first(lane.id, low, high, taken.fresh)
         self._move_lane(lane.id, head, back - (taken.high - taken.low + 1) + len(left), tail, rotate=False)
         if lane.limited:
             self._limiters.emptied(lane.id)
@@ -197,7 +202,8 @@ class Claimer:
     def _move_lane(self, lane: int, head: int, back: int, tail: int, *, rotate: bool) -> None:
         if head == tail and not back:
             self._db.execute(
-                "UPDATE lane SET head = ?, back = ?, claims = claims + 1, eligible = 0 WHERE id = ?", (head, back, lane)
+                "UPDATE lane SET head = ?, back = ?, claims = claims + 1, eligible = 0, holes = 0 WHERE id = ?",
+                (head, back, lane),
             )
         elif rotate:
             self._db.execute("UPDATE meta SET value = value + 1 WHERE name = 'turn'")

@@ -60,6 +60,14 @@ class Counters:
             (count, size, queue, delayed),
         )
 
+    def shed(self, queue: int, count: int, size: int) -> None:
+        """Count tasks out that made room for others."""
+        self._db.execute(
+            "UPDATE lane SET depth = depth - ?1, bytes = bytes - ?2, settled = settled + ?1, shed = shed + ?1"
+            " WHERE id = -?3",
+            (count, size, queue),
+        )
+
     def delay(self, queue: int, count: int, grown: int = 0) -> None:
         """`count` more (or less) of the queue's tasks are delayed; their messages have `grown` by so many bytes."""
         self._db.execute(
@@ -72,6 +80,7 @@ class Counters:
         ).fetchone()
         return Levels(*row)
 
-    def settled(self, queue: int) -> int:
-        count: int = self._db.execute("SELECT settled FROM lane WHERE id = -?", (queue,)).fetchone()[0]
+    def worked_off(self, queue: int) -> int:
+        """Tasks that left it, but for those that made room for others."""
+        count: int = self._db.execute("SELECT settled - shed FROM lane WHERE id = -?", (queue,)).fetchone()[0]
         return count

@@ -37,7 +37,7 @@ class Execute(Protocol):
     def __call__(self, statements: str, bindings: Sequence[Any] = ..., /) -> Rows: ...
 
 
-SCHEMA = 4
+SCHEMA = 5
 SAFE_SQLITE = (3, 51, 3)
 """Older versions can corrupt a WAL database when a checkpoint races a commit."""
 BUSY = 5_000

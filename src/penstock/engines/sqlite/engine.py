@@ -21,6 +21,7 @@ from penstock.engines.sqlite.store import Neighbours, Store
 from penstock.errors import StoreError
 from penstock.message import Message
 from penstock.outcome import Outcome, Parts, Progress, Report
+from penstock.shedding import SHEDDING
 
 if TYPE_CHECKING:
     from penstock.engines.sqlite.group import Group
@@ -38,6 +39,7 @@ def features(durability: str) -> Features:
         max_batch=MAX_BATCH,
         effects=frozenset({"Publish", "Join", "ReleaseKey", "Put"}),
         guards=frozenset({"Unique", "Dedup", "Fence", "Limit"}),
+        overflow=frozenset({"reject", *SHEDDING}),
         streams=True,
         durability=durability,
     )

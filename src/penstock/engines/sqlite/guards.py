@@ -50,9 +50,9 @@ class Guards:
         chosen = self._db.execute("SELECT name FROM alias WHERE id = ?", (row,)).fetchone()
         return chosen[0] if chosen else row
 
-    def leaving(self, batch: Sequence[tuple[Message, int, int]]) -> list[tuple[int, int]]:
-        """Queue and bytes of each task that would end for the messages of `batch`, which come with theirs: waiting
-        holders of keys that they take, also from each other."""
+    def leaving(self, batch: Sequence[tuple[Message, int, int]]) -> dict[int, tuple[int, int]]:
+        """Queue and bytes of each task that would end for the messages of `batch`, which come with theirs, by row:
+        waiting holders of keys that they take. Those that take them from each other have negative numbers."""
         found: dict[int, tuple[int, int]] = {}
         taken: dict[str, int] = {}
         for number, (message, _, _) in enumerate(batch, 1):
@@ -65,7 +65,7 @@ class Guards:
                         [size] = self._db.execute("SELECT length(body) FROM task WHERE id = ?", (row,)).fetchone()
                         found[row] = self._catalog.by_id(lane_of(row)).queue, size
             taken.update((guard.key, number) for guard in message.guards if isinstance(guard, Unique))
-        return list(found.values())
+        return found
 
     def make_way(self, message: Message) -> bool:
         """End, or revoke, those whose keys the message takes; whether somebody is to be told of that."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.broker import DeadLetter, Member, Peeked
 from penstock.engines.sqlite.board import PLACES, mask
+from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.publishing import Wake
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError
@@ -51,7 +52,7 @@ class SqliteInspect:
     def _read_queues(self, namespace: str | None) -> list[QueueInfo]:
         rows = self._db.query(
             "SELECT s.id, s.name, s.namespace, s.max_length, s.max_bytes, s.depth, s.bytes, s.ready, s.leased,"
-            " s.delayed, s.dead, s.enqueued, s.settled, s.paused FROM queue_stats s"
+            " s.delayed, s.dead, s.enqueued, s.settled, s.paused, s.shed FROM queue_stats s"
             " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
             (namespace,),
         ).fetchall()
@@ -59,13 +60,13 @@ class SqliteInspect:
 
     def _queue_info(self, queue: int, *fields: Any) -> QueueInfo:
         """One row of `queue_stats` as a value, with the age of the oldest ready task."""
-        *counts, enqueued, settled, paused = fields
+        *counts, enqueued, settled, paused, shed = fields
         names = QueueInfo.__struct_fields__
         bounds, (depth, size, ready, _, delayed, dead) = counts[:4], counts[4:]
         # Ranges still count what was revoked or purged, until a claim passes it.
         ready = min(ready, depth - delayed)
         counts = [*bounds, depth, size, ready, depth - delayed - ready, delayed, dead]
-        values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused))
+        values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused), shed)
         return QueueInfo(**dict(zip(names, values, strict=True)))
 
     def _oldest_age(self, queue: int) -> float | None:
@@ -166,7 +167,14 @@ class SqliteInspect:
         self._store.results.forget(row)
         self._db.execute("INSERT INTO task VALUES (?, NULL, 0, ?)", (row, body))
         self._store.counters.add(queue, 1, len(body))
-        wake.queues |= self._store.readier.put_back([row])
+        # What was shed may be among what is new still, where claims find it.
+        self._db.execute(
+            "UPDATE lane SET holes = max(0, holes - 1) WHERE id = ?1 AND head <= ?2 AND ?2 < tail", (lane_of(row), row)
+        )
+        if self._db.changes():
+            wake.queues |= mask([queue])
+        else:
+            wake.queues |= self._store.readier.put_back([row])
         wake.tasks += 1
         return 1
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full
-from penstock.draining import Drains
 from penstock.engines.sqlite.board import PLACES
 from penstock.engines.sqlite.catalog import Catalog, Lane
 from penstock.engines.sqlite.counting import Counters
@@ -17,11 +16,13 @@ from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.guards import Guards, marks, repeats
 from penstock.engines.sqlite.ids import lane_of
 from penstock.engines.sqlite.limiters import Limiters, Met, limit_of
+from penstock.engines.sqlite.making_room import MakingRoom, Newcomers, Room
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results, find, revoked
 from penstock.engines.sqlite.streams import move
 from penstock.message import Message, pack
 from penstock.public_ids import PublicIds
+from penstock.shedding import lowest
 
 APPEND = "UPDATE lane SET tail = tail + ?1 WHERE id = ?2 RETURNING tail, eligible"
 PARK = "UPDATE lane SET parked = parked + ?1 WHERE id = ?2 RETURNING parked"
@@ -66,7 +67,7 @@ class Publisher:
         limiters: Limiters,
         guards: Guards,
         ids: PublicIds,
-        drains: Drains,
+        room: MakingRoom,
         results: Results,
         now: Callable[[], float],
     ) -> None:
@@ -77,7 +78,7 @@ class Publisher:
         self._limiters = limiters
         self._guards = guards
         self._ids = ids
-        self._drains = drains
+        self._room = room
         self._results = results
         self._now = now
 
@@ -120,9 +121,12 @@ class Publisher:
         queue = self._catalog.queue(route.namespace, route.queue)
         lane = self._catalog.lane(queue, route.namespace, route.queue, route.priority, route.partition)
         count = len(batch.bodies)
-        full = self._admit(queue, route.queue, count, batch.size)
-        if full is not None:
-            return [full] * count
+        if not self._counters.admit(queue, count, batch.size):
+            room = self._room.find(Newcomers(queue, route.queue, count, batch.size, route.priority))
+            if isinstance(room, Full):
+                return [room] * count
+            wake.results |= self._room.take(room)
+            self._counters.add(queue, count, batch.size)
         # All of its rows: a statement that is not at its end would forbid the commit.
         [(tail, eligible)] = self._db.hot(APPEND, (count, lane.id)).fetchall()
         if not eligible:
@@ -134,15 +138,6 @@ class Publisher:
             return [Accepted(tail - 1)]
         self._db.executemany(INSERT, zip(range(tail - count, tail), batch.bodies, strict=True))
         return [Accepted(row) for row in range(tail - count, tail)]
-
-    def _admit(self, queue: int, name: str, count: int, size: int) -> Full | None:
-        if self._counters.admit(queue, count, size):
-            return None
-        depth, used, max_length, max_bytes = self._counters.levels(queue)
-        over = depth + count > max_length
-        excess = depth + count - max_length if over else max(1, count * (used + size - max_bytes) // max(1, size))
-        after = self._drains.retry_after(queue, self._counters.settled(queue), excess, depth)
-        return Full(name, depth, max_length, "tasks", after) if over else Full(name, used, max_bytes, "bytes", after)
 
     def _publish_mixed(self, batch: Sequence[Message], wake: Wake) -> list[Answer]:
         """Any messages: refusals first, then the bounds of every queue for all that is new, then the rows."""
@@ -157,9 +152,11 @@ class Publisher:
                 seen.update(marks(message))
                 fresh.append(message)
             answers.append(refused)
-        full = self._check_bounds(fresh)
-        if full is not None:
-            return [answer or full for answer in answers]
+        rooms = self._find_room(fresh)
+        if isinstance(rooms, Full):
+            return [answer or rooms for answer in answers]
+        for room in rooms:
+            wake.results |= self._room.take(room)
         inserted = []
         for message in batch:
             # A repeat inside one batch is seen as soon as its first is there.
@@ -169,7 +166,8 @@ class Publisher:
     def _repeat_within(self, message: Message) -> Answer:
         return Duplicate(message.id) if message.id is not None else Conflict("", None)
 
-    def _check_bounds(self, fresh: Sequence[Message]) -> Full | None:
+    def _find_room(self, fresh: Sequence[Message]) -> list[Room] | Full:
+        """Whom the full ones of their queues can shed; `Full`: one cannot."""
         batch = [(one, self._catalog.queue(one.namespace, one.queue), len(pack(one))) for one in fresh]
         names: dict[int, str] = {}
         counts: Counter[int] = Counter()
@@ -178,17 +176,25 @@ class Publisher:
             names[queue] = message.queue
             counts[queue] += 1
             sizes[queue] += size
-        for queue, size in self._guards.leaving(batch):
+        leaving = self._guards.leaving(batch)
+        for queue, size in leaving.values():
             counts[queue] -= 1
             sizes[queue] -= size
+        rooms: list[Room] = []
         for queue, name in names.items():
             if counts[queue] <= 0 and sizes[queue] <= 0:
                 continue  # what takes the place of another fits
-            full = self._admit(queue, name, counts[queue], sizes[queue])
-            if full is not None:
-                return full
-            self._counters.withdraw(queue, counts[queue], sizes[queue])  # only tried: the rows count themselves
-        return None
+            if self._counters.admit(queue, counts[queue], sizes[queue]):
+                self._counters.withdraw(queue, counts[queue], sizes[queue])  # only tried: the rows count themselves
+                continue
+            priority = lowest([message for message, into, _ in batch if into == queue])
+            room = self._room.find(Newcomers(queue, name, counts[queue], sizes[queue], priority, leaving.keys()))
+            if isinstance(room, Full):
+                for other in rooms:
+                    self._room.spare(other)
+                return room
+            rooms.append(room)
+        return rooms
 
     def _refusal(self, message: Message) -> Answer | None:
         """The answer to a message that must not be inserted: known already, or held off by a guard."""

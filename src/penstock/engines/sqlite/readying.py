@@ -37,19 +37,22 @@ class Readier:
         self._expected = 0.0
         """Nothing is due before then, where nobody else writes."""
 
-    def put_back_in(self, lane: Lane, rows: list[int]) -> None:
-        """Make `rows` (ascending, not due, not leased) ready again, in this order, before what is new."""
+    def put_back_in(self, lane: Lane, rows: list[int], fresh: int = 0) -> None:
+        """Make `rows` (ascending, not due, not leased) ready again, in this order, before what is new. `fresh` is 1 for
+        those that nobody had yet."""
         if not rows:
             return
         for low, high in runs(rows):
-            self._db.execute("INSERT INTO returned (lane, lo, hi) VALUES (?, ?, ?)", (lane.id, low, high))
+            self._db.execute(
+                "INSERT INTO returned (lane, lo, hi, fresh) VALUES (?, ?, ?, ?)", (lane.id, low, high, fresh)
+            )
         if lane.limited:
             self._db.execute("UPDATE lane SET back = back + ? WHERE id = ?", (len(rows), lane.id))
             self._limiters.ready(lane.id)
         else:
             self._db.execute("UPDATE lane SET back = back + ?, eligible = 1 WHERE id = ?", (len(rows), lane.id))
 
-    def put_back(self, rows: list[int]) -> int:
+    def put_back(self, rows: list[int], fresh: int = 0) -> int:
         """The same for rows of several lanes; returns the bit set of queues that have work now."""
         by_lane: dict[int, list[int]] = {}
         for row in rows:
@@ -57,7 +60,7 @@ class Readier:
         queues = 0
         for number, mine in by_lane.items():
             lane = self._catalog.by_id(number)
-            self.put_back_in(lane, mine)
+            self.put_back_in(lane, mine, fresh)
             queues |= 1 << (lane.queue & 63)
         return queues
 
@@ -88,7 +91,7 @@ class Readier:
             by_queue[queue] = by_queue.get(queue, 0) + 1
         for queue, count in by_queue.items():
             self._counters.delay(queue, -count)
-        return self.put_back(due)
+        return self.put_back(due, fresh=1)
 
     def next_due(self) -> float | None:
         """When the next delayed task is due, or a limiter opens (Unix time)."""

@@ -99,16 +99,17 @@ class Reaper:
         self._db.execute("DELETE FROM revoked_name WHERE at < ?", (now - KEEP_REVOKED,))
         self._db.execute(
             "DELETE FROM dead WHERE id IN"
-            " (SELECT id FROM dead ORDER BY died LIMIT max(0, (SELECT count(*) FROM dead) - ?))",
-            (KEEP_DEAD,),
+            " (SELECT id FROM dead ORDER BY died LIMIT min(?2, max(0, (SELECT count(*) FROM dead) - ?1)))",
+            (KEEP_DEAD, AT_ONCE),
         )
-        return dropped
+        return dropped + self._db.changes()
 
     def needs_clearing(self) -> bool:
         """Whether `clear` would find something, without a write transaction."""
         return bool(
             self._db.query(
-                NEEDS_CLEARING, (self._now() - self._results.expires, self._now(), self._results.max_bytes)
+                NEEDS_CLEARING,
+                (self._now() - self._results.expires, self._now(), self._results.max_bytes, KEEP_DEAD),
             ).fetchone()[0]
         )
 
@@ -120,4 +121,5 @@ SELECT EXISTS (SELECT 1 FROM (SELECT at FROM result ORDER BY run LIMIT 1) WHERE 
     OR EXISTS (SELECT 1 FROM limiter WHERE look < ?2)
     OR coalesce((SELECT total FROM result ORDER BY run DESC LIMIT 1) - (SELECT total FROM result ORDER BY run LIMIT
     1), 0) > ?3
+    OR EXISTS (SELECT 1 FROM dead LIMIT 1 OFFSET ?4)
 """

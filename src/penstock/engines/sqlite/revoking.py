@@ -45,11 +45,11 @@ class Revoker:
             self._db.traces = True
             self._db.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", (row, int(terminate), self._now()))
             return Revoked.RUNNING
-        self._shrink_returned(row)
+        self.shrink_returned(row)
         self._remove([row], "revoked")
         return Revoked.REMOVED
 
-    def _shrink_returned(self, row: int) -> None:
+    def shrink_returned(self, row: int) -> None:
         """Take a row out of the end of its returned range. In the middle of one it leaves a hole."""
         lane = lane_of(row)
         found = self._db.execute(
@@ -98,7 +98,9 @@ class Revoker:
         self._remove(rows, "purged")
         if len(rows) < PURGE_AT_ONCE:  # nothing is ready any more: no range is left, with or without holes
             self._db.execute("DELETE FROM returned WHERE lane IN (SELECT id FROM lane WHERE queue = ?)", (queue,))
-            self._db.execute("UPDATE lane SET head = tail, back = 0, eligible = 0 WHERE queue = ? AND id > 0", (queue,))
+            self._db.execute(
+                "UPDATE lane SET head = tail, back = 0, holes = 0, eligible = 0 WHERE queue = ? AND id > 0", (queue,)
+            )
         return len(rows)
 
     def waits(self, row: int) -> bool:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from penstock.backend import Notify
 from penstock.broker import Answer, Cancelled, Demand, Held, Key, Lease, Lost, Step
 from penstock.delivery import Delivery, Receipt, Settlement
-from penstock.draining import Drains
 from penstock.engines.sqlite.bells import Bell, Ringer, Rings, result_bell, work_bell
 from penstock.engines.sqlite.board import mask
 from penstock.engines.sqlite.catalog import Catalog
@@ -29,6 +28,7 @@ from penstock.engines.sqlite.leases import Leases
 from penstock.engines.sqlite.limiters import Limiters, signed
 from penstock.engines.sqlite.listening import Ear, Ears
 from penstock.engines.sqlite.looking import Lookup
+from penstock.engines.sqlite.making_room import MakingRoom
 from penstock.engines.sqlite.planning import Plan
 from penstock.engines.sqlite.publishing import Publisher, Wake, outgoing
 from penstock.engines.sqlite.readying import NEXT_DUE, Readier
@@ -100,7 +100,9 @@ class Store:
             self.limiters,
             Guards(self.db, self.catalog, self.revoker, self.now),
             self.ids,
-            Drains(self.now),
+            MakingRoom(
+                self.db, self.catalog, self.counters, self.readier, self.limiters, self.revoker, self.results, self.now
+            ),
             self.results,
             self.now,
         )

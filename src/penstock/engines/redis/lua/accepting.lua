@@ -90,12 +90,18 @@ local function follow_up(m)
   return answer
 end
 
--- The bound that so many more tasks and bytes would pass.
+-- The bound that so many more tasks and bytes would pass; and, if the queue sheds, how, and what must leave it.
 local function overfull(queue, tasks, bytes, most_tasks, most_bytes)
-  local q = call('HMGET', P .. ':q:' .. queue, 'ready', 'leased', 'delayed', 'bytes', 'length', 'size', 'settled', 'opened')
+  local q = call('HMGET', P .. ':q:' .. queue, 'ready', 'leased', 'delayed', 'bytes', 'length', 'size', 'settled', 'opened', 'overflow')
   local depth = (tonumber(q[1]) or 0) + (tonumber(q[2]) or 0) + (tonumber(q[3]) or 0)
   local present, length, size = tonumber(q[4]) or 0, tonumber(q[5]) or most_tasks, tonumber(q[6]) or most_bytes
+  local full
   local rate = { q[7] or '0', q[8] and seconds(now - tonumber(q[8])) or '0' }
-  if depth + tasks > length then return { queue, digits(depth), digits(length), 'tasks', rate[1], rate[2] } end
-  if present + bytes > size then return { queue, digits(present), digits(size), 'bytes', rate[1], rate[2] } end
+  if depth + tasks > length then
+    full = { queue, digits(depth), digits(length), 'tasks', rate[1], rate[2] }
+  elseif present + bytes > size then
+    full = { queue, digits(present), digits(size), 'bytes', rate[1], rate[2] }
+  end
+  if not full or not q[9] or tasks > length or bytes > size then return full end
+  return full, { q[9], math.min(tasks, depth + tasks - length), math.min(bytes, present + bytes - size) }
 end

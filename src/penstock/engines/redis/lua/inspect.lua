@@ -5,9 +5,14 @@ local verbs = views
 
 function verbs.declare()
   for _ = 1, take_number() do
-    local queue, length, size = take(), take(), take()
+    local queue, length, size, shedding = take(), take(), take(), take()
     know_queue(queue)
     call('HSET', P .. ':q:' .. queue, 'length', length, 'size', size)
+    if shedding == '' then
+      call('HDEL', P .. ':q:' .. queue, 'overflow')
+    else
+      call('HSET', P .. ':q:' .. queue, 'overflow', shedding)
+    end
   end
   return 1
 end

@@ -23,10 +23,9 @@ local function give_back(lane, id, old_place, charge)
     finish_revoked(lane, id)
     return
   end
-  if charge then
-    extras.a = (extras.a or 0) + 1
-    keep_extra(id, extras)
-  end
+  if charge then extras.a = (extras.a or 0) + 1 end
+  if call('HEXISTS', P .. ':q:' .. queue_of(lane), 'overflow') == 1 then extras.b = 1 end -- its queue sheds, but not this
+  if charge or extras.b then keep_extra(id, extras) end
   hold_again(lane, id, extras)
   line_up(lane, { old_place, id })
 end

@@ -52,11 +52,30 @@ local function one_by_one(groups)
   return messages
 end
 
-local function first_full(sums)
-  for queue, sum in pairs(sums) do
-    local full = sum[3] and overfull(queue, sum[1], sum[2], most_tasks, most_bytes)
-    if full then return full end
+-- The lowest priority of what is new in a queue.
+local function lowest_of(news, queue)
+  local lowest = 9
+  for _, one in ipairs(news) do
+    local its_queue, priority = string.match(one.lane, '^([^/]*/[^/]*)/(%d)')
+    if its_queue == queue then lowest = math.min(lowest, tonumber(priority)) end
   end
+  return lowest
+end
+
+-- The first queue that has no room for what is new in it, and makes none. Is there none, then there is room everywhere.
+local function first_full(sums, news, gone)
+  local room = {}
+  for queue, sum in pairs(sums) do
+    local full, lack
+    if sum[3] then full, lack = overfull(queue, sum[1], sum[2], most_tasks, most_bytes) end
+    if full then
+      local priority = lack and lowest_of(news, queue)
+      local victims = lack and shedding().plan(queue, lack[1], lack[2], lack[3], priority, gone)
+      if not victims then return full end
+      room[queue] = { victims, table.concat({ lack[1], full[4], full[3], priority }, ' ') }
+    end
+  end
+  for queue, made in pairs(room) do shedding().shed(queue, made[1], made[2]) end
 end
 
 local function add_to(sums, lane, tasks, bytes)
@@ -68,22 +87,23 @@ end
 local function publish_plain(groups)
   local sums = {}
   for _, group in ipairs(groups) do add_to(sums, group.lane, #group.ids, group.bytes) end
-  local full = first_full(sums)
+  local full = first_full(sums, groups, {})
   if full then return { { 'q' }, full } end
   for _, group in ipairs(groups) do add_group(group) end
   return {}
 end
 
 local function publish_each(messages)
-  local answers, batch, sums = {}, { fresh = {}, held = {}, gone = {} }, {}
+  local answers, batch, sums, news = {}, { fresh = {}, held = {}, gone = {} }, {}, {}
   for i, m in ipairs(messages) do
     answers[i] = refusal(m, batch)
     if answers[i] == 'a' then
+      news[#news + 1] = m
       add_to(sums, m.lane, 1, #m.value)
       for _, one in ipairs(m.displaced) do add_to(sums, one.lane, -1, -one.bytes) end
     end
   end
-  local full = first_full(sums)
+  local full = first_full(sums, news, batch.gone)
   for i, m in ipairs(messages) do
     if full then
       -- A repeat of a message of this very batch repeats something that is not there.

@@ -31,16 +31,6 @@ local function ack(token, size, bytes, answers)
   drop_if_empty(token)
 end
 
-local function bury(lane, id, reason, record)
-  local value = call('HGET', P .. ':m', id)
-  local extras = extra(id)
-  finish(lane, { id }, { record }, #value)
-  call('HSET', P .. ':dm', id, value)
-  call('HSET', P .. ':di', id, cmsgpack.pack({ seconds(now), tostring(extras.a or 0), reason }))
-  call('ZADD', P .. ':dl:' .. queue_of(lane), digits(places(1)), id)
-  count(queue_of(lane), 'dead', 1)
-end
-
 local function retry_at(lane, id, due, value, charge)
   local extras = extra(id)
   call('HDEL', P .. ':pg', id)
@@ -129,7 +119,7 @@ local function settle()
       if verdict == 'A' then
         finish(lane, { id }, { record }, call('HSTRLEN', P .. ':m', id))
       elseif verdict == 'D' then
-        bury(lane, id, reason, record)
+        bury(lane, { id }, { call('HGET', P .. ':m', id) }, { extra(id).a or 0 }, { record }, reason)
       else
         retry_at(lane, id, tonumber(when), value, charge)
       end

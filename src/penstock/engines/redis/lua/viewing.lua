@@ -60,9 +60,9 @@ function views.queues()
     if all or namespace_of(queue .. '/') == namespace then
       promote(queue, 1000)
       write_counts()
-      local q = call('HMGET', P .. ':q:' .. queue, 'length', 'size', 'ready', 'leased', 'delayed', 'bytes', 'dead', 'enqueued', 'settled')
-      for i = 1, 9 do q[i] = q[i] or '' end
-      q[10] = digits(call('SISMEMBER', P .. ':paused', queue))
+      local q = call('HMGET', P .. ':q:' .. queue, 'length', 'size', 'ready', 'leased', 'delayed', 'bytes', 'dead', 'enqueued', 'settled', 'shed')
+      for i = 1, 10 do q[i] = q[i] or '' end
+      q[11] = digits(call('SISMEMBER', P .. ':paused', queue))
       found[#found + 1] = { queue, oldest_of(queue), q }
     end
   end
