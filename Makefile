@@ -74,6 +74,10 @@ bench-engines: .venv/installed ## measure Redis, RabbitMQ and PostgreSQL, beside
 bench-broker: .venv/installed ## measure penstock broker, beside the embedded engine and Redis
 	.venv/bin/python -m bench.broker
 
+.PHONY: bench-pressure
+bench-pressure: .venv/installed ## measure back pressure under three times the load, beside the simulation
+	.venv/bin/python -m bench.pressure
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the manual into site/
 	.venv/bin/mkdocs build --clean --strict

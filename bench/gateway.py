@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 BODY = json.dumps({"args": [1, 2]}).encode()
 ROUNDS, SECONDS = 5, 2.0
+CLIENTS = (1, 32)
 TASKS = """
 from penstock import Penstock
 
@@ -81,18 +83,18 @@ class Asking(asyncio.Protocol):
             self._transport.close()
 
 
-async def rate(port: int, clients: int, token: str) -> float:
+async def rate(port: int, clients: int, token: str, seconds: float) -> float:
     """Accepted calls a second."""
     loop = asyncio.get_running_loop()
     head = f"POST /v1/tasks/tasks.add HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
     head += f"content-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n"
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     made = [
         await loop.create_connection(lambda: Asking(head.encode() + BODY, end), "127.0.0.1", port)
         for _ in range(clients)
     ]
-    await asyncio.sleep(SECONDS + 0.3)
-    return sum(asking.accepted for _, asking in made) / SECONDS
+    await asyncio.sleep(seconds + 0.3)
+    return sum(asking.accepted for _, asking in made) / seconds
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
@@ -104,7 +106,12 @@ def port_of(process: subprocess.Popen[str]) -> int:
     raise SystemExit("a server did not start")
 
 
-def main() -> None:
+Rates = list[tuple[float, float]]
+"""Calls a second of the gateway and of the bare endpoint, of each round."""
+
+
+def compare(rounds: int, seconds: float) -> Iterator[tuple[int, Rates]]:
+    """For a lone client, and for many: what was accepted."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tasks.py").write_text(TASKS)
         penstock = [sys.executable, "-m", "penstock.cli"]
@@ -117,21 +124,31 @@ def main() -> None:
         servers = [subprocess.Popen(one, cwd=folder, stderr=subprocess.PIPE, text=True) for one in commands]
         try:
             gateway, bare = (port_of(server) for server in servers)
-            for clients in (1, 32):
-                pairs = [
-                    (asyncio.run(rate(gateway, clients, token)), asyncio.run(rate(bare, clients, "")))
-                    for _ in range(ROUNDS)
-                ]
-                ratios = sorted(one / other for one, other in pairs)
-                print(
-                    f"{clients:2} clients: gateway {statistics.median(one for one, _ in pairs):,.0f}/s, bare "
-                    f"{statistics.median(other for _, other in pairs):,.0f}/s; ratio {statistics.median(ratios):.2f} "
-                    f"({ratios[0]:.2f} … {ratios[-1]:.2f})"
+            for clients in CLIENTS:
+                yield (
+                    clients,
+                    [
+                        (
+                            asyncio.run(rate(gateway, clients, token, seconds)),
+                            asyncio.run(rate(bare, clients, "", seconds)),
+                        )
+                        for _ in range(rounds)
+                    ],
                 )
         finally:
             for server in servers:
                 server.terminate()
                 server.communicate()
+
+
+def main() -> None:
+    for clients, pairs in compare(ROUNDS, SECONDS):
+        ratios = sorted(one / other for one, other in pairs)
+        print(
+            f"{clients:2} clients: gateway {statistics.median(one for one, _ in pairs):,.0f}/s, bare "
+            f"{statistics.median(other for _, other in pairs):,.0f}/s; ratio {statistics.median(ratios):.2f} "
+            f"({ratios[0]:.2f} … {ratios[-1]:.2f})"
+        )
 
 
 if __name__ == "__main__":

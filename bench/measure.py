@@ -34,8 +34,9 @@ class Reading(Struct, frozen=True):
     foreign: float = 0.0
 
 
-class Result(Struct, frozen=True):
-    """One line of the table. `readings` are those that count, `loud` those that others' work spoilt."""
+class Result(Struct, frozen=True, omit_defaults=True):
+    """One line of the table. `readings` are those that count, `loud` those that others' work spoilt; of `points` a
+    picture is drawn."""
 
     name: str
     what: str
@@ -45,6 +46,7 @@ class Result(Struct, frozen=True):
     durability: str = ""
     note: str = ""
     loud: tuple[Reading, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
 
     @property
     def median(self) -> float:

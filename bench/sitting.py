@@ -15,14 +15,23 @@ from bench.place import open_place
 
 
 def main(program: str, about: str | None, measures: Sequence[Measure], prefix: str, write: Callable[[], Path]) -> int:
-    """`write` makes the manual's page of the newest run that is kept, whose file begins with `prefix`. Returns the exit
-    code."""
+    """With the usual options; see `sit`."""
+    return sit(parser(program, about, measures).parse_args(), measures, prefix, write)
+
+
+def parser(program: str, about: str | None, measures: Sequence[Measure]) -> argparse.ArgumentParser:
+    """Of the options that all have."""
     names = [measure.name for measure in measures]
-    parser = argparse.ArgumentParser(prog=program, description=about)
-    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes: does it run? The numbers mean nothing")
-    parser.add_argument("--write-docs", action="store_true", help="measure nothing; the manual's page from the JSON")
-    options = parser.parse_args()
+    found = argparse.ArgumentParser(prog=program, description=about)
+    found.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    found.add_argument("--quick", action="store_true", help="small sizes: does it run? The numbers mean nothing")
+    found.add_argument("--write-docs", action="store_true", help="measure nothing; the manual's page from the JSON")
+    return found
+
+
+def sit(options: argparse.Namespace, measures: Sequence[Measure], prefix: str | None, write: Callable[[], Path]) -> int:
+    """`write` makes the manual's page of the newest run that is kept, whose file begins with `prefix`; without one none
+    is kept. Returns the exit code."""
     if options.write_docs:
         print(f"wrote {write()}")
         return 0

@@ -147,7 +147,13 @@ RECEIVED: Mapping[str, Any] = MappingProxyType(
             ],
         ),
         "stepped": replies.Stepped(
-            3, [True], [True, False], [replies.ClaimReply(13, [(ROW, 0, pack(SMALL)), (ROW + 1, 2, pack(LARGE))])]
+            3,
+            [True],
+            [True, False],
+            [
+                replies.ClaimReply(13, [(ROW, 0, pack(SMALL)), (ROW + 1, 2, pack(LARGE))]),
+                replies.ClaimReply(14, [(ROW + 2, 0, pack(SMALL))], NOW),
+            ],
         ),
         "value": replies.Value(6, calls.raw(4)),
         "failed": replies.Failed(6, "config", "limit must be between 0 and 10,000, not -1"),

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from math import log10
 from pathlib import Path
 from types import MappingProxyType
 
 from penstock.pressure.simulation import Bound, Governed, Outcome, simulate, slower, steady
+from tools import panel
+from tools.panel import Line, Panel, percent
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PICTURE = DOCS / "guides" / "sizing.md", DOCS / "images" / "pressure.svg"
@@ -82,52 +84,27 @@ def with_tables(page: str, made: str) -> str:
 
 def picture(found: Curves) -> str:
     """Goodput and p99 by load, side by side."""
-    body = [*_panel(60, "goodput, % of capacity", found, lambda one: one.goodput, _percent, ("0", "50", "100"))]
-    body += _panel(450, "p99 of what is accepted, seconds", found, lambda one: one.p99, _logarithm, ("0.1", "1", "10"))
+    across = {f"{load:.0%}": load for load in LOADS}
+    goodput = Panel(60, "goodput, % of capacity", across, {"0": 0.0, "50": 0.5, "100": 1.0}, percent)
+    up = {"0.1": 0.1, "1": 1.0, "10": 10.0}
+    p99 = Panel(450, "p99 of what is accepted, seconds", across, up, _logarithm)
+    body = [*goodput.draw(_lines(found, lambda one: one.goodput)), *p99.draw(_lines(found, lambda one: one.p99))]
     for number, name in enumerate(found):
         x = 60 + number * 150
         body.append(f'<rect x="{x}" y="318" width="14" height="4" fill="{COLOURS[number]}"/>')
         body.append(f'<text x="{x + 20}" y="324">{name}</text>')
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 340" font-family="sans-serif" font-size="12">\n'
-        '<rect width="820" height="340" fill="#fff"/>\n' + "\n".join(body) + "\n</svg>\n"
-    )
+    return panel.picture(820, body)
 
 
-def _panel(
-    left: int,
-    title: str,
-    found: Curves,
-    value: Callable[[Outcome], float],
-    height: Callable[[float], float],
-    marks: Sequence[str],
-) -> Iterator[str]:
-    yield f'<text x="{left}" y="28" font-size="14">{title}</text>'
-    for mark in marks:
-        y = _y(height(float(mark) / (100 if "%" in title else 1)))
-        yield f'<line x1="{left}" x2="{left + 320}" y1="{y}" y2="{y}" stroke="#ddd"/>'
-        yield f'<text x="{left - 6}" y="{y + 4:g}" text-anchor="end">{mark}</text>'
-    for load in LOADS:
-        yield f'<text x="{_x(left, load)}" y="296" text-anchor="middle">{load:.0%}</text>'
-    for colour, outcomes in zip(COLOURS, found.values(), strict=True):
-        points = [f"{_x(left, load)},{_y(height(value(one)))}" for load, one in zip(LOADS, outcomes, strict=True)]
-        yield f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{" ".join(points)}"/>'
-
-
-def _percent(value: float) -> float:
-    return value / 1.1
+def _lines(found: Curves, value: Callable[[Outcome], float]) -> list[Line]:
+    return [
+        Line(colour, [(load, value(one)) for load, one in zip(LOADS, outcomes, strict=True)])
+        for colour, outcomes in zip(COLOURS, found.values(), strict=True)
+    ]
 
 
 def _logarithm(value: float) -> float:
     return (log10(max(value, 0.05)) + 1.3) / 3.3
-
-
-def _x(left: int, load: float) -> int:
-    return round(left + 10 + (load - LOADS[0]) / (LOADS[-1] - LOADS[0]) * 300)
-
-
-def _y(part: float) -> int:
-    return round(276 - 230 * part)
 
 
 def main() -> None:

@@ -25,11 +25,11 @@ async function work(client, queue, tasks, slots = 4) {
       const want = { queues: [queue], limit: 1, worker, lease: LEASE, wait: ended.length ? 0 : WAIT };
       const [, , claims] = await client.ask(KIND.step, 0, false, [], ended, want);
       ended = [];
-      for (const [token, rows] of claims) {
+      for (const [token, rows, letGo] of claims) {
         for (const [row, attempts, body] of rows) {
           const pair = [token, row];
           running.add(pair), note(); // should this process die of it, this task is charged, and no other
-          ended.push([token, row, ...(await run(tasks, attempts, body))]);
+          ended.push([token, row, ...(await run(tasks, attempts, body, letGo))]);
           running.delete(pair), note();
         }
       }
@@ -39,13 +39,17 @@ async function work(client, queue, tasks, slots = 4) {
 }
 
 // Verdict, outcome, effects and the task's name.
-async function run(tasks, attempts, body) {
-  const [, name, args] = decode(body);
+async function run(tasks, attempts, body, letGo) {
+  const [, name, args, , , , , , , expires] = decode(body);
   const began = now();
   const outcome = (state, value) => {
     return { state, value: Buffer.from(JSON.stringify(value ?? null)), done: now(), runtime: now() - began };
   };
   try {
+    if (expires != null && expires <= (letGo ?? now())) {
+      const why = { type: "TaskRevoked", module: "penstock.errors", message: "expired before it could start" };
+      return [{ type: "ack" }, outcome("REVOKED", why), [], name];
+    }
     if (attempts >= MAX_ATTEMPTS) throw new Error(`its worker died ${attempts} times`);
     if (!Object.hasOwn(tasks, name)) throw new Error(`no task ${name} here`);
     return [{ type: "ack" }, outcome("SUCCESS", await tasks[name](...JSON.parse(args)[0])), [], name];

@@ -39,7 +39,7 @@ LOOK_EVERY, SHARE = 0.5, 20.0
 is not to be what the process does."""
 SAMPLES_EVERY = 10.0
 """Seconds between two looks at the samples of workers: they tell them no more often."""
-FEW_SAMPLES = 20
+FEW_SAMPLES = 10
 """Runs, below which it is not known how long a task's take."""
 TAIL = 5.0
 """A task is short when the mean of its runs is, and their deviation is not above so many times as much."""

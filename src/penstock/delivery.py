@@ -38,6 +38,9 @@ class Delivery(Struct, gc=False):
     graph: Any = None
     """The graph that the message is a part of (see `Place`), looked up by the worker; `None` where there is none, or it
     is gone."""
+    let_go: float | None = None
+    """When its limit let it go (Unix time, by the engine's clock); `None`: it has no limit. What had expired by then
+    was let go for nothing, to be discarded."""
 
 
 class Ack(Struct, frozen=True, tag="ack"):

@@ -5,6 +5,10 @@ each message moves it on by what its cost takes at the rate. So what was late is
 counted, forgotten, or done at a certain moment. Over any stretch of T seconds at most `burst + rate * (T + LAG)` units
 are handed out, and, while messages wait and somebody asks at least every `LAG` seconds, not less than
 `rate * (T - LAG)`.
+
+What has expired takes nothing, since its worker only discards it: else, where more comes than may go, for long, all
+that goes would be what nobody wants any more. Whether it has is decided once, when it is let go, by the engine's clock.
+A worker that looked at its own some milliseconds later would run what was not paid for, or discard what was.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ LAG = 0.05
 """Seconds by which the line may lag behind the clock, so that workers who ask a little late can catch up."""
 GRAIN = 1e-6
 """Seconds: Unix times in floating point are no finer, and nobody is sent away for so short a time."""
+GRACE = 1.0
+"""Seconds after its expiry until which a worker starts what was let go before: clocks differ, and it may wait there."""
 
 
 class Limiter(Struct, frozen=True):
@@ -43,12 +49,15 @@ class Admission(Struct, frozen=True):
 
 def renewed(limiter: Limiter, limit: Limit, now: float) -> Limiter:
     """The limiter with the parameters of a newer message. What has been handed out before is still to be paid, at the
-    new rate."""
+    new rate; but a lower one does not make that take longer than it did, or than a burst does. More than a burst is
+    owed for dear calls, or seems to be when a clock was set back, and would hold up its key for hours. Within a burst
+    no unit is lost, so that releases which name two rates by turns let no more go than the higher one does."""
     full = limiter.full
     if limit.rate is None or limiter.rate is None:
         full = 0.0
     elif limit.rate != limiter.rate and full > now:
-        full = now + (full - now) * limiter.rate / limit.rate
+        owed = full - now
+        full = now + min(owed * limiter.rate / limit.rate, max(owed, limit.burst / limit.rate))
     return Limiter(limit.rate, limit.burst, limit.concurrency, full)
 
 
@@ -64,12 +73,23 @@ def admit(limiter: Limiter, costs: Sequence[float], leased: int, now: float) -> 
     return Admission(len(costs), after)
 
 
+def cost_of(cost: float, expires: float | None, now: float) -> float:
+    """What a message takes that goes now, of which a live one takes `cost`."""
+    return 0.0 if expires is not None and expires <= now else cost
+
+
+def has_expired(expires: float, let_go: float | None, now: float) -> bool:
+    """Whether a worker discards a message: `let_go` is when its limit let it go (`None`: it has none), by the clock of
+    the engine, `now` is by the worker's."""
+    return expires <= (now if let_go is None else max(let_go, now - GRACE))
+
+
 def opens(limiter: Limiter, cost: float, leased: int) -> float | None:
     """The Unix time from which a message of this cost may go; `None` if it must wait until one that is leased comes
     back."""
     if limiter.concurrency is not None and leased >= limiter.concurrency:
         return None
-    if limiter.rate is None:
+    if limiter.rate is None or not cost:
         return 0.0
     return limiter.full - max(0.0, limiter.burst - cost) / limiter.rate
 
@@ -80,7 +100,7 @@ def is_spent(limiter: Limiter, leased: int, now: float) -> bool:
 
 
 def _paid(limiter: Limiter, cost: float, now: float) -> Limiter:
-    if limiter.rate is None:
+    if limiter.rate is None or not cost:
         return limiter
     full = max(limiter.full, now - LAG) + cost / limiter.rate
     return Limiter(limiter.rate, limiter.burst, limiter.concurrency, full)

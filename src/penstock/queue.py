@@ -15,6 +15,8 @@ MAX_LENGTH = 1_000_000
 """Tasks in a queue that declares no other bound."""
 MAX_BYTES = 1 << 30
 """Bytes of messages in a queue that declares no other bound."""
+LARGEST = (1 << 63) - 1
+"""What every engine can count to."""
 DIRECT = ".direct"
 """How the names of queues end that one worker serves."""
 COPY = ".to."
@@ -71,8 +73,8 @@ class Queue(Struct, frozen=True):
         for setting, value in bounds:
             if isinstance(value, Exchange):
                 raise ConfigError(f"queue {self.name!r}: an exchange is given by name, exchange={value!r}")
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"queue {self.name!r}: {setting} must be at least 1, not {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+                raise ConfigError(f"queue {self.name!r}: {setting} must be from 1 to {LARGEST}, not {value!r}")
         if self.routing_key and self.exchange is None:
             raise ConfigError(f"queue {self.name!r}: routing_key={self.routing_key!r} needs an exchange")
         if self.overflow not in OVERFLOWS:

@@ -98,7 +98,7 @@ class Session:
         want = Demand(("default",), self._rng.choice((1, 8, 64)), "w" * 32)
         claim = await self._submit(Work(demand=want), self._rng.choice((0.0, 0.005)))
         finished, numbers = [], []
-        for token, _, rows in claim.claims:
+        for token, _, rows, _ in claim.claims:
             held = [int(msgspec.msgpack.decode(body)[2]) for _, _, body in rows]
             numbers += held
             run = pack_plain(

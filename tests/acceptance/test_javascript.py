@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Penstock, RemoteError
+from penstock import Penstock, RemoteError, TaskRevoked
 from penstock.broker import Demand
 from tests.absent import not_tested
 from tests.acceptance.processes import REPOSITORY, wait_until
@@ -99,6 +99,7 @@ def test_javascript_runs_what_python_calls(node: str, broker: Server, app: Penst
     total = app.send_task("js.sum", (1, 2.5, 4), queue="javascript")
     failed = app.send_task("js.fail", ("no way",), queue="javascript")
     unknown = app.send_task("js.nothing", queue="javascript")
+    expired = app.send_task("js.shout", ("too late",), queue="javascript", expires=0.001)
     with running(node, str(EXAMPLE / "main.js"), broker.url, "work", "javascript"):
         assert [one.get(timeout=PATIENCE) for one in shout] == [f"HÉ{n}!" for n in range(20)]
         assert total.get(timeout=PATIENCE) == 7.5
@@ -107,6 +108,8 @@ def test_javascript_runs_what_python_calls(node: str, broker: Server, app: Penst
         assert raised.value.type_name == "javascript.RangeError"
         with pytest.raises(RemoteError, match=r"no task js\.nothing here"):
             unknown.get(timeout=PATIENCE)
+        with pytest.raises(TaskRevoked, match="expired before it could start"):
+            expired.get(timeout=PATIENCE)
         # What comes while all slots wait is pushed.
         assert app.send_task("js.shout", ("late",), queue="javascript").get(timeout=PATIENCE) == "LATE!"
 

@@ -58,6 +58,10 @@ def pays_nothing(limiter: Limiter, costs: Sequence[float], leased: int, now: flo
     return Admission(len(costs), limiter)
 
 
+def charges_for_the_expired(cost: float, expires: float | None, now: float) -> float:
+    return cost
+
+
 def counts_from_the_last(limiter: Limiter, costs: Sequence[float], leased: int, now: float) -> Admission:
     """What is late is lost: the time line begins anew with each message."""
     after = admit(limiter, costs, leased, now).after
@@ -121,6 +125,7 @@ MUTANTS: list[tuple[str, object, str, Callable[..., Any]]] = [
     ("limit", limits, "opens", ignores_burst),
     ("limit", limits, "admit", ignores_cost),
     ("limit", limits, "admit", pays_nothing),
+    ("limit", limits, "cost_of", charges_for_the_expired),
     ("limit", limits, "admit", counts_from_the_last),
     ("limit", Limits, "free", keeps_its_room),
     ("limited", Limits, "_of", shared_by_namespaces),

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from penstock.limiting import LAG, Limiter, admit, is_spent, opens, renewed
+from penstock.limiting import GRACE, LAG, Limiter, admit, cost_of, has_expired, is_spent, opens, renewed
 from penstock.message import Limit
 
 NOW = 1_700_000_000.0
@@ -106,6 +106,34 @@ def test_a_pause_earns_a_burst_and_no_more() -> None:
     assert admit(limiter, repeat_costs(50), 0, NOW + 3600).count == 3
 
 
+def test_what_has_expired_takes_nothing() -> None:
+    assert [cost_of(4.0, expires, NOW) for expires in (None, NOW + 0.001, NOW, NOW - 60)] == [4.0, 4.0, 0.0, 0.0]
+
+
+def test_fifty_that_have_expired_go_before_the_one_that_lives() -> None:
+    limiter = Limiter(rate=1 / 60)
+    admission = admit(limiter, [0.0] * 50 + [1.0, 0.0, 1.0], 0, NOW)
+    assert admission.count == 52
+    assert admission.after == admit(limiter, [1.0], 0, NOW).after, "it alone has paid"
+    assert admission.again == pytest.approx(NOW + 60 - LAG, abs=1e-6)
+    assert admit(limiter, [0.0] * 50, 0, NOW).after == limiter
+
+
+def test_what_has_expired_waits_for_no_debt_but_for_a_place() -> None:
+    owing = Limiter(rate=1.0, concurrency=2, full=NOW + 3600)
+    assert admit(owing, [0.0, 0.0, 0.0], 0, NOW).count == 2
+    assert opens(owing, 0.0, 1) == 0.0
+    assert opens(owing, 0.0, 2) is None
+
+
+def test_a_worker_judges_by_the_moment_at_which_the_limit_let_it_go() -> None:
+    assert has_expired(NOW, None, NOW)
+    assert not has_expired(NOW, None, NOW - 0.001)
+    assert has_expired(NOW, NOW, NOW - 3600), "it has not paid, though this clock is late"
+    assert not has_expired(NOW, NOW - 0.001, NOW + 0.5), "it has paid, though this clock is early"
+    assert has_expired(NOW, NOW - 0.001, NOW + GRACE), "it has waited for too long since"
+
+
 def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:
     limiter = admit(Limiter(rate=1.0, burst=10.0), repeat_costs(10), 0, NOW).after
     faster = renewed(limiter, Limit("k", rate=10.0, burst=10.0), NOW)
@@ -113,6 +141,42 @@ def test_newer_parameters_hold_and_old_debts_are_paid_at_the_new_rate() -> None:
     lifted = renewed(limiter, Limit("k"), NOW)
     assert admit(lifted, repeat_costs(50), 0, NOW).count == 50
     assert renewed(limiter, Limit("k", rate=1.0, burst=20.0, concurrency=2), NOW) == Limiter(1.0, 20.0, 2, limiter.full)
+
+
+@pytest.mark.parametrize(
+    ("owed", "old", "new", "burst", "wanted"),
+    [
+        (
+            10.0,
+            10.0,
+            0.1,
+            1.0,
+            10.0,
+        ),  # 100 units would take 1,000 s, though no more than a burst of 1 may be owed for long
+        (10.0, 10.0, 0.1, 5.0, 50.0),  # of which a burst of 5 takes 50 s
+        (0.3, 10.0, 0.1, 5.0, 30.0),  # within a burst every unit is paid
+        (3600.0, 100.0, 1.0, 1.0, 3600.0),  # the clock was set back by an hour
+        (3600.0, 1.0, 100.0, 1.0, 36.0),
+        (1000.0, 1.0, 2.0, 10.0, 500.0),  # a dear call is paid off at the higher rate
+        (-0.02, 10.0, 0.1, 1.0, -0.02),  # nothing is owed
+    ],
+)
+def test_a_debt_is_paid_at_the_new_rate_but_takes_no_longer_than_it_did_or_a_burst_does(
+    owed: float, old: float, new: float, burst: float, wanted: float
+) -> None:
+    after = renewed(Limiter(old, 1.0, None, NOW + owed), Limit("k", new, burst), NOW)
+    assert after.full - NOW == pytest.approx(wanted, abs=1e-5)
+
+
+def test_two_releases_that_name_two_rates_by_turns_lose_no_debt() -> None:
+    """Of calls that cost no more than a burst: never more goes than the higher rate allows."""
+    limiter, went = Limiter(10.0), 0
+    for turn in range(1000):
+        now = NOW + turn / 100
+        limiter = renewed(limiter, Limit("k", (10.0, 1.0)[turn % 2]), now)
+        admission = admit(limiter, repeat_costs(5), 0, now)
+        limiter, went = admission.after, went + admission.count
+    assert went <= 1 + 10.0 * (10.0 + LAG)
 
 
 def test_what_was_due_while_a_rate_changes_is_not_lost() -> None:

@@ -163,7 +163,10 @@ def test_an_alias_is_the_queue(apps: Any) -> None:
         ({"task_queues": [Queue("a", alias="d")], "task_default_queue": "d"}, "'d' is an alias: write 'a'"),
         ({"task_queues": [{"name": "a", "max_lenght": 5}]}, "no 'max_lenght'; did you mean 'max_length'"),
         ({"task_queues": [{"max_length": 5}]}, "has no name"),
-        ({"task_queues": [{"name": "a", "max_length": "5"}]}, "max_length must be at least 1, not '5'"),
+        (
+            {"task_queues": [{"name": "a", "max_length": "5"}]},
+            "max_length must be from 1 to 9223372036854775807, not '5'",
+        ),
         ({"task_queues": [5]}, "not 5"),
     ],
     ids=str,

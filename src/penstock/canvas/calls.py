@@ -5,12 +5,13 @@ Nothing here talks to anything: a canvas is looked through, checked and publishe
 
 from __future__ import annotations
 
-import reprlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from penstock.canvas.linked import Calls, LinkedSettings, refuse_links
+from penstock.canvas.nesting import measure
+from penstock.canvas.plain_form import additions, kind_of, other_types, plain_option
 from penstock.errors import ConfigError, UnknownTask
 from penstock.queue import check_name
 from penstock.spelling import hint
@@ -28,12 +29,15 @@ C = TypeVar("C", bound="Canvas[Any]")
 S = TypeVar("S", bound="Signature[Any]")
 
 NOTHING: Mapping[str, Any] = {}
+SHOWN = 3
+"""Levels of a canvas in its text."""
 
 
 class Canvas(Generic[R]):
     """What can be published by `delay`: `R` is the type of its result object."""
 
     __slots__ = ("errors", "links", "options")
+    is_task = False
 
     def __init__(self, options: Mapping[str, Any] = NOTHING) -> None:
         self.options = options
@@ -76,7 +80,9 @@ class Canvas(Generic[R]):
 
     @property
     def app(self) -> Penstock:
-        """The app of its tasks. Raises `ConfigError` when none of them is known to belong to one."""
+        """The app of its tasks. Raises `ConfigError` when none of them is known to belong to one, or it is too
+        deep or large."""
+        measure(self)
         found = self._find_app()
         if found is None:
             raise ConfigError(f"{self!r} belongs to no app: make it by task.s(…) or app.signature(…), or use app.send")
@@ -91,6 +97,10 @@ class Canvas(Generic[R]):
         """What it is composed of, in order."""
         return iter(())
 
+    def inner(self) -> Iterable[Canvas[Any]]:
+        """All canvases in it, those that follow it, too."""
+        return itertools.chain(self.parts(), self.links, self.errors)
+
     def partial(self: C, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> C:
         """A copy whose first tasks have these arguments before, and these names over, their own."""
         raise NotImplementedError
@@ -101,6 +111,7 @@ class Canvas(Generic[R]):
         """A copy, with arguments before its own (see `partial`), options over its own, and more links. Links and
         options of the one are no longer those of the other; parts stay shared."""
         args = tuple(args)
+        measure(self)
         made = self.partial(args, kwargs or NOTHING) if args or kwargs else self._copy()
         return made.set(**options) if options else made
 
@@ -121,6 +132,7 @@ class Canvas(Generic[R]):
         """Headers for every one of its tasks, also those that replace them: `self.request.headers`; and those that the
         visitor gives each part. Returns itself."""
         if visitor is not None:
+            measure(self)
             self._visited(visitor)
         if stamps:
             self.options = {**self.options, "headers": {**(self.options.get("headers") or {}), **stamps}}
@@ -177,17 +189,27 @@ class Canvas(Generic[R]):
         return self.to_plain()[name]
 
     def to_plain(self) -> dict[str, Any]:
-        """What an argument of a task can be, and `maybe_signature` reads."""
+        """What an argument of a task can be, and `maybe_signature` reads. Raises `ConfigError` as `app`."""
+        measure(self)
+        return self._plain()
+
+    def _plain(self) -> dict[str, Any]:
         data = {"subtask_type": type(self).__name__, **self._own_plain()}
         if self.options:
             data["options"] = {name: plain_option(value) for name, value in self.options.items()}
         if self.links:
-            data["link"] = [call.to_plain() for call in self.links]
+            data["link"] = [call._plain() for call in self.links]
         if self.errors:
-            data["link_error"] = [call.to_plain() for call in self.errors]
+            data["link_error"] = [call._plain() for call in self.errors]
         return data
 
     def _own_plain(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._text(SHOWN)
+
+    def _text(self, levels: int) -> str:
         raise NotImplementedError
 
     @classmethod
@@ -211,6 +233,7 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
     before it."""
 
     __slots__ = ("_app", "args", "immutable", "kwargs", "task")
+    is_task = True
 
     def __init__(
         self,
@@ -297,7 +320,7 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
 
     __hash__ = None  # type: ignore[assignment]  # it can be changed
 
-    def __repr__(self) -> str:
+    def _text(self, levels: int) -> str:
         args = [repr(arg) for arg in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
         return f"{self.task}({', '.join(args)})"
 
@@ -327,14 +350,14 @@ class Composed(Canvas[R]):
         return iter(self.tasks)
 
     def _own_plain(self) -> dict[str, Any]:
-        return {"tasks": [task.to_plain() for task in self.tasks]}
+        return {"tasks": [task._plain() for task in self.tasks]}
 
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def __repr__(self) -> str:
-        shown = [repr(task) for task in self.tasks[:3]] + ["…"] * (len(self.tasks) > 3)
-        return f"{type(self).__name__}({', '.join(shown)})"
+    def _text(self, levels: int) -> str:
+        shown = [task._text(levels - 1) for task in self.tasks[: 3 * (levels > 0)]]
+        return f"{type(self).__name__}({', '.join(shown + ['…'] * (len(self.tasks) > len(shown)))})"
 
 
 class chain(Composed["AsyncResult[Any]"]):
@@ -423,6 +446,9 @@ class chord(Canvas["AsyncResult[Any]"]):
             raise ConfigError(f"{self!r} has no body: chord(header, body), or chord(header)(body)")
         return iter((self.header, self.body))
 
+    def inner(self) -> Iterable[Canvas[Any]]:
+        return (self.header, *((self.body,) if self.body is not None else ()), *self.links, *self.errors)
+
     def _visit_parts(self, visitor: StampingVisitor) -> None:
         visitor.on_chord_header_start(self)
         self.header._visited(visitor)
@@ -432,8 +458,7 @@ class chord(Canvas["AsyncResult[Any]"]):
             self.body._visited(visitor)
 
     def _own_plain(self) -> dict[str, Any]:
-        body = None if self.body is None else self.body.to_plain()
-        return {"header": self.header.to_plain(), "body": body}
+        return {"header": self.header._plain(), "body": None if self.body is None else self.body._plain()}
 
     def _find_app(self) -> Penstock | None:
         parts = (self.header,) if self.body is None else (self.header, self.body)
@@ -444,35 +469,15 @@ class chord(Canvas["AsyncResult[Any]"]):
         made.header = self.header.partial(args, kwargs)
         return made
 
-    def __repr__(self) -> str:
-        return f"chord({self.header!r}, {self.body!r})"
-
-
-DEEPEST = 100
-"""Levels of nesting. Chains are flat, however long."""
-_FIELDS = {
-    "Signature": {"task", "args", "kwargs", "immutable"},
-    "chain": {"tasks"},
-    "group": {"tasks"},
-    "chunks": {"tasks"},
-    "chord": {"header", "body"},
-}
-
-
-def plain_option(value: Any) -> Any:
-    """An option as plain data."""
-    return value.timestamp() if isinstance(value, datetime) else value
+    def _text(self, levels: int) -> str:
+        if levels <= 0:
+            return "chord(…)"
+        return f"chord({self.header._text(levels)}, {'None' if self.body is None else self.body._text(levels - 1)})"
 
 
 def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas[Any]:
     """What `to_plain` made. Raises `ConfigError` for anything else: it may have come from anywhere."""
-    kind = data.get("subtask_type") if isinstance(data, Mapping) else None
-    fields = _FIELDS.get(kind) if isinstance(kind, str) else None
-    if fields is None or level > DEEPEST:
-        raise ConfigError(f"not a canvas (of at most {DEEPEST} levels) as plain data: {reprlib.repr(data):.100}")
-    foreign = data.keys() - fields - {"subtask_type", "options", "link", "link_error"}
-    if foreign or not fields <= data.keys():
-        raise ConfigError(f"a {kind} as plain data has {', '.join(sorted(fields))}; not {', '.join(map(str, foreign))}")
+    kind = kind_of(data, level)
 
     def part(inner: Any) -> Canvas[Any]:
         return read_plain(inner, app, level + 1)
@@ -487,13 +492,8 @@ def read_plain(data: Any, app: Penstock | None = None, level: int = 0) -> Canvas
         case {"header": header, "body": body}:
             made = chord(part(header), None if body is None else part(body))
         case _:
-            raise ConfigError(f"a {kind} as plain data with fields of other types: {reprlib.repr(data):.100}")
-    options, links, errors = data.get("options", {}), data.get("link", []), data.get("link_error", [])
-    if not (isinstance(options, Mapping) and isinstance(links, list) and isinstance(errors, list)):
-        raise ConfigError(f"a {kind} as plain data: options is a dict, link and link_error are lists")
-    if not all(isinstance(name, str) for name in (*options, *data.get("kwargs", ()))):
-        raise ConfigError(f"a {kind} as plain data: the names of options and arguments are texts")
-    made.options = dict(options)
+            raise other_types(kind, data)
+    made.options, links, errors = additions(kind, data)
     try:
         return made.linked(map(part, links), map(part, errors))
     except TypeError as error:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from penstock.canvas.calls import DEEPEST, NOTHING, Canvas, Signature, chain, chord, group
+from penstock.canvas.calls import NOTHING, Canvas, Signature, chain, chord, group
 from penstock.canvas.graph import Call, Edge, Gathering, Go, Graph, Into, Span
+from penstock.canvas.nesting import measure
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class Compiler:
         self.nodes: list[Node] = []
         self.gatherings: list[tuple[int, int, bool]] = []
         """Size, node that follows, whether values are dropped."""
-        self._open: list[int] = []
 
     def compile(self, canvas: Canvas[Any], graph_id: str, messages: Messages) -> Compiled:
         """Raises `ConfigError`, `UnknownTask`, `TypeError`, `EncodeError` for what cannot be run to its end."""
+        measure(canvas)
         piece = self._top(canvas)
         compiled = Compiled(piece.entries, piece.shape, self.nodes)
         if any(not node.alone for node in self.nodes):
@@ -94,6 +95,7 @@ class Compiler:
         """For what a worker publishes while another graph waits for it, or nobody does: all of it is a graph. Returns
         the node, too, whose value is that of the whole; `bridge` is given that. Raises as `compile`, and `ConfigError`
         for what is too wide."""
+        measure(canvas)
         piece = self.build(canvas, options, ())
         if len(piece.entries) > WIDEST:
             raise ConfigError(f"{len(piece.entries):,} tasks at once, and a task can publish {WIDEST:,}: use chunks")
@@ -108,9 +110,7 @@ class Compiler:
 
     def _top(self, canvas: Canvas[Any]) -> Piece:
         if isinstance(canvas, group) and not canvas.errors:
-            options = dict(canvas.options)
-            self._open.append(id(canvas))
-            return self._beside(canvas.tasks, options, (), alone=True)
+            return self._beside(canvas.tasks, dict(canvas.options), (), alone=True)
         return self.build(canvas, NOTHING, ())
 
     def _beside(
@@ -134,12 +134,7 @@ class Compiler:
     # -- parts
 
     def build(self, canvas: Canvas[Any], options: Mapping[str, Any], errors: tuple[int, ...]) -> Piece:
-        """`options` and `errors` are those of what it is a part of."""
-        if id(canvas) in self._open:
-            raise ConfigError(f"{type(canvas).__name__} contains itself: a canvas has an end; use clone() for a repeat")
-        if len(self._open) > DEEPEST:
-            raise ConfigError(f"a canvas is nested at most {DEEPEST} levels deep")
-        self._open.append(id(canvas))
+        """`options` and `errors` are those of what it is a part of, all of which is measured."""
         options = _over(options, canvas.options)
         errors = (*errors, *(self._error(call) for call in canvas.errors))
         match canvas:
@@ -156,7 +151,6 @@ class Compiler:
                 raise TypeError(f"a canvas of an unknown kind: {type(canvas).__name__}")
         for link in canvas.links:
             self._follow(piece.shape, self.build(link, NOTHING, ()))
-        self._open.pop()
         return piece
 
     def _chain(self, tasks: tuple[Canvas[Any], ...], options: Mapping[str, Any], errors: tuple[int, ...]) -> Piece:

@@ -8,13 +8,15 @@ from typing import Any
 from penstock.canvas.calls import NOTHING, Canvas
 from penstock.canvas.compile import Compiler, Node
 from penstock.canvas.graph import Into
+from penstock.canvas.nesting import measure
 
 LARGEST = 500
 """Nodes of a drawing; Mermaid itself gives up soon after."""
 
 
 def mermaid(canvas: Canvas[Any]) -> str:
-    """Raises `ConfigError` for a canvas that contains itself, or is nested too deeply. The rest is not checked."""
+    """Raises `ConfigError` for a canvas that contains itself, is nested too deeply, or too large; checks no more."""
+    measure(canvas)
     compiler = Compiler()
     compiler.build(canvas, NOTHING, ())
     return "\n".join(["flowchart LR", *_lines(compiler)]) + "\n"

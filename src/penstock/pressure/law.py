@@ -95,8 +95,9 @@ def bound(queue: Queue, found: QueueInfo, known: Rate | None) -> int:
 
 
 def differs(present: int, wanted: int) -> bool:
-    """Whether a bound is worth a write: by a twentieth, or between few and fewer."""
-    return abs(present - wanted) > max(present, wanted) / 20
+    """Whether a bound is worth a write: if it is higher by a twentieth, lower by less, since what is let in meanwhile
+    would be late; or between few and fewer."""
+    return wanted < present - present / 50 or wanted > present + wanted / 20
 
 
 class Plan(Struct, frozen=True):

@@ -14,8 +14,10 @@ from math import isfinite, log2, sqrt
 import msgspec
 from msgspec import Struct
 
-HALF_LIFE = 5.0
+HALF_LIFE = 2.0
 """Seconds after which a sample counts half: a task that becomes slow must be known before its queue is too long."""
+BUSY_HALF_LIFE = 5.0
+"""The same of the threads that a queue takes: long tasks are noted seldom, and as one."""
 FIRST, BUCKETS = 1e-5, 48
 """The upper bound of the first bucket in seconds. Each next one is the square root of two times as large; the last has
 all above 80 seconds."""
@@ -191,7 +193,7 @@ class Window:
         """`fresh` are notes of the last `elapsed` seconds."""
         if elapsed <= 0:
             return
-        factor = 0.5 ** (elapsed / HALF_LIFE)
+        factor, busy = 0.5 ** (elapsed / HALF_LIFE), 0.5 ** (elapsed / BUSY_HALF_LIFE)
         spent: dict[str, float] = {}
         fresh = list(fresh)
         if fresh:
@@ -201,7 +203,7 @@ class Window:
             self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight, overhead)
             spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
         for queue in self._busy.keys() | spent.keys():
-            faded = self._busy.get(queue, 0.0) * factor + spent.get(queue, 0.0) / elapsed * (1.0 - factor)
+            faded = self._busy.get(queue, 0.0) * busy + spent.get(queue, 0.0) / elapsed * (1.0 - busy)
             self._busy[queue] = faded
         self._busy = {queue: threads for queue, threads in self._busy.items() if threads > 1e-4}
 

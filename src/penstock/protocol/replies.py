@@ -48,10 +48,12 @@ class Published(Struct, array_like=True, tag=110):
 
 
 class ClaimReply(Struct, array_like=True):
-    """Deliveries under one lease: (row, attempts, packed message)."""
+    """Deliveries under one lease: (row, attempts, packed message). `let_go`: when their limit let them go, if they have
+    one."""
 
     token: int
     rows: list[tuple[int, int, bytes]]
+    let_go: float | None = None
 
 
 class Stepped(Struct, array_like=True, tag=112):

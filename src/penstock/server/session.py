@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Demand, Duplicate
 from penstock.delivery import RetryAt, Settlement
+from penstock.engines.sqlite.claiming import Claimed
 from penstock.engines.sqlite.joint import Finished, Work
 from penstock.engines.sqlite.watching import Watch
 from penstock.errors import ConfigError, PenstockError
@@ -254,7 +255,7 @@ class ClientSession:
         done = [] if earlier is None else earlier[0]
         if earlier is not None and earlier[1] and want is not None:
             claims = self._turns.joint.reclaim(earlier[1], want.worker)
-            self._send_step(request.number, done, split, [ClaimReply(one.token, one.rows) for one in claims])
+            self._send_step(request.number, done, split, _replies(claims))
             return
         work = Work(demand=want, mark=self.mark(request.mark), encode=_encode_step)
         if earlier is None:
@@ -295,8 +296,7 @@ class ClientSession:
             self._fail(request.number, work.error)
             return
         self.delivered += sum(len(one.rows) for one in work.claims)
-        claims = [ClaimReply(one.token, one.rows) for one in work.claims]
-        self._send_step(request.number, earlier or work.done, len(request.finished), claims)
+        self._send_step(request.number, earlier or work.done, len(request.finished), _replies(work.claims))
 
     def _send_step(self, number: int, done: list[bool], split: int, claims: list[ClaimReply]) -> None:
         self.settled += sum(done)
@@ -429,6 +429,10 @@ def session_number(user: str, session: int) -> int:
         return 0
     digest = hashlib.blake2b(f"{session} {user}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 or 1
+
+
+def _replies(claims: Sequence[Claimed]) -> list[ClaimReply]:
+    return [ClaimReply(one.token, one.rows, one.let_go) for one in claims]
 
 
 def _encode_step(work: Work) -> bytes:

@@ -45,7 +45,8 @@ class Inline:
         self._note = sampling.note
         self._batches = 0
         self._overhead = 0.0
-        """Seconds of settling and reserving for each task: this thread's, too."""
+        """Seconds for each task, from the end of one batch to the next, of settling and reserving: its time, too."""
+        self._ended = 0.0
         self._credit = Credit()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.armed = Armed()
@@ -58,11 +59,10 @@ class Inline:
         try:
             while not bench.warm:
                 settled = batch.take()
-                asked = self._monotonic()
                 deliveries = bench.pull(settled, self._credit.want, 0.0 if settled else wait)
                 if deliveries:
                     if settled:  # else it has waited for work
-                        self._overhead = (self._monotonic() - asked) / len(deliveries)
+                        self._overhead = (self._monotonic() - self._ended) / len(deliveries)
                     batch.waiting.extend(deliveries)
                     self._run_batch()
                     wait = 0.0
@@ -131,6 +131,7 @@ class Inline:
             else:
                 finish(settlement)
         requests.current.set(None)  # a solo worker's thread is somebody else's, later
+        self._ended = now
         bench.rest(slot.number)
         bench.ran(count)
         self._credit.ran(count, now - began)

@@ -46,6 +46,7 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.hooks import ErrorInfo
+from penstock.limiting import has_expired
 from penstock.message import Message, Place, Unique
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
@@ -137,7 +138,7 @@ class Runner:
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:
                 return self._unkept(delivery, message, unkept, now)
-        if message.expires is not None and message.expires <= now + self._wall:
+        if message.expires is not None and has_expired(message.expires, delivery.let_go, now + self._wall):
             return self._over(plan, delivery, self._expired(delivery, message, now))
         if message.attempts:
             if message.attempts >= plan.max_attempts:

@@ -7,7 +7,7 @@ import struct
 from collections import deque
 from zlib import crc32
 
-from penstock.pressure.samples import HALF_LIFE, Key, Note, Samples, Window, packed, unpacked
+from penstock.pressure.samples import BUSY_HALF_LIFE, Key, Note, Samples, Window, packed, unpacked
 
 SIZE = 1 << 16
 EVERY = 1.0
@@ -46,7 +46,7 @@ class Tally:
         samples = unpacked(data)
         if samples is not None:
             # A process that sleeps writes nothing, and is not busy.
-            faded = 0.5 ** (max(0.0, now - written - EVERY) / HALF_LIFE)
+            faded = 0.5 ** (max(0.0, now - written - EVERY) / BUSY_HALF_LIFE)
             samples.busy = {queue: threads * faded for queue, threads in samples.busy.items()}
         return samples
 

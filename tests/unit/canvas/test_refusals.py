@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from penstock import (
     chord,
     group,
 )
-from penstock.canvas import Canvas, Signature
+from penstock.canvas import Canvas, Signature, StampingVisitor
 from penstock.canvas import graph as graphs
+from penstock.canvas.drawing import mermaid
 from tests.unit.canvas.workshop import Workshop
 from tests.unit.fake_engine import fake_app
 
@@ -69,7 +72,59 @@ def test_what_is_nested_too_deeply(shop: Workshop) -> None:
     deep: Canvas[Any] = shop.give.s(1)
     for _ in range(101):
         deep = group(deep)
-    refused(shop, chord([deep], shop.give.s()), ConfigError, "at most 100 levels")
+    refused(shop, chord([deep], shop.give.s()), ConfigError, "nested 103 levels deep, and it may be 100: .* one chain")
+
+
+NESTS: dict[str, Callable[[Workshop, Canvas[Any]], Canvas[Any]]] = {
+    "group": lambda shop, inner: group(inner, shop.give.s(1)),
+    "chord": lambda shop, inner: chord([inner, shop.give.s(1)], shop.give.s()),
+    "body": lambda shop, inner: chord([shop.give.s(1)], inner),
+    "chain": lambda shop, inner: chain(shop.give.s(1), inner).set(queue="other"),
+    "link": lambda shop, inner: shop.give.s(1).set(link=inner),
+}
+USES: dict[str, Callable[[Canvas[Any]], object]] = {
+    "delay": lambda canvas: canvas.delay(),
+    "with arguments": lambda canvas: canvas.delay(1),
+    "clone": lambda canvas: canvas.clone((1,)),
+    "as plain data": lambda canvas: canvas.to_plain(),
+    "stamped": lambda canvas: canvas.stamp(visitor=StampingVisitor()),
+    "drawn": mermaid,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("shape", NESTS)
+def test_thousands_of_levels_are_refused_by_whoever_goes_through_them(shop: Workshop, shape: str, use: str) -> None:
+    deep: Canvas[Any] = shop.give.s(1)
+    for _ in range(3_000):
+        deep = NESTS[shape](shop, deep)
+    assert len(repr(deep)) < 2_000
+    with pytest.raises(ConfigError, match=r"is nested [36],00\d levels deep, and it may be 100: .* is one chain"):
+        USES[use](deep)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_more_tasks_than_a_queue_takes_are_refused_at_once(shop: Workshop, use: str) -> None:
+    many = group(shop.give.s(1), shop.give.s(2))
+    for _ in range(22):
+        many = group(many, many)
+    assert len(repr(many)) < 2_000
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match="has 8,388,608 tasks, and it may have 1,000,000: use chunks, or delay_many"):
+        USES[use](many)
+    assert time.monotonic() - begun < 1, "nobody makes them first"
+
+
+def test_a_hundred_levels_are_not_too_many(shop: Workshop) -> None:
+    deep: Canvas[Any] = shop.give.s(1)
+    for _ in range(100):
+        deep = group(deep)
+    value: Any = 1
+    for _ in range(100):
+        value = [value]
+    result = deep.delay()
+    shop.run()
+    assert result.get(timeout=5) == value
 
 
 def test_a_chain_of_thousands_is_flat(shop: Workshop) -> None:

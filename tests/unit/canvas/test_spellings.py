@@ -12,7 +12,7 @@ import pytest
 
 from penstock import ConfigError, EncodeError, StampingVisitor, UnknownTask, chain, chord, group, maybe_signature
 from penstock.canvas import Canvas, Signature
-from penstock.canvas.calls import DEEPEST
+from penstock.canvas.nesting import DEEPEST
 from tests.unit.canvas.workshop import Workshop
 
 

@@ -22,7 +22,7 @@ from penstock.limiting import Limiter
 from penstock.message import Limit, Message
 from penstock.queue import Queue
 
-QUEUE = "limited"
+QUEUE, BEGUN = "limited", 1_800_000_000.0
 LINE = "SELECT coalesce(max(line), 0) FROM meter WHERE limiter = $1"
 Work = Callable[[Any], Coroutine[Any, Any, Any]]
 
@@ -79,7 +79,10 @@ def test_the_server_decides_as_the_pure_module_does(engine: PostgresEngine, url:
         dice = random.Random(seed)
         limit = Limit(f"k{seed}", dice.choice([0.5, 3.0, 250.0]), dice.choice([1.0, 4.5]), dice.choice([None, 3]))
         costs = [dice.choice([1.0, 1.0, 0.25, 7.0]) for _ in range(20)] if seed % 3 else [1.0] * 20
-        publish(engine, *(message(replace(limit, cost=cost)) for cost in costs))
+        batch = [message(replace(limit, cost=cost)) for cost in costs]
+        for number in dice.sample(range(20), k=seed * 3):
+            batch[number].expires, costs[number] = BEGUN - 1, 0.0
+        publish(engine, *batch)
         sql(url, functools.partial(decide, limit, costs, dice))
 
 
@@ -90,7 +93,7 @@ async def decide(limit: Limit, costs: list[float], dice: random.Random, connecti
     )
     fit = "SELECT fits, opens, m, nr, line FROM fit($1, $2::integer, $2::bigint << 45, $3, $4)"
     take = "SELECT array_agg(id) FROM (SELECT id FROM task WHERE pos >> 45 = $1 ORDER BY pos LIMIT $2) x"
-    wanted, now, waiting = Limiter(limit.rate, limit.burst, limit.concurrency), 1_800_000_000.0, list(costs)
+    wanted, now, waiting = Limiter(limit.rate, limit.burst, limit.concurrency), BEGUN, list(costs)
     while waiting:
         most = min(dice.randint(1, 5), len(waiting))
         admission = limiting.admit(wanted, waiting[:most], 0, now)
@@ -108,7 +111,9 @@ async def decide(limit: Limit, costs: list[float], dice: random.Random, connecti
         now += dice.choice([0.0, 0.001, 0.04, 0.3, 2.0, 20.0])
 
 
-@pytest.mark.parametrize("newer", [Limit("k", 8.0, 2.0), Limit("k", 2.0), Limit("k"), Limit("k", concurrency=2)])
+@pytest.mark.parametrize(
+    "newer", [Limit("k", 8.0, 2.0), Limit("k", 2.0), Limit("k", 0.1, 2.0), Limit("k"), Limit("k", concurrency=2)]
+)
 def test_newer_parameters_renew_the_line_as_the_pure_module_does(
     engine: PostgresEngine, url: str, newer: Limit
 ) -> None:

@@ -71,7 +71,7 @@ def test_a_limit_is_a_lane_and_of_several_messages_the_newest_counts() -> None:
     lanes = {Route("", "default", 5, "", key): lane for lane, key in enumerate(("k", "a"), 3)}
     batch = statements.outgoing([message(guards=(one,)) for one in limited], lanes, range(3), IDS.number)
     assert batch.lanes == [3, 3, 4]
-    assert json.loads(batch.guards or "") == {"1": [["limit", "", "k", 0.5]]}
+    assert json.loads(batch.guards or "") == {"1": [["limit", "", "k", 0.5, None]]}
     assert json.loads(batch.limits or "") == [
         [3, "", "a", None, 1.0, 1, 1.0, False],
         [2, "", "k", 3.0, 4.0, 5, 0.5, True],
@@ -84,6 +84,14 @@ def test_a_limited_message_that_costs_one_is_as_plain_as_others() -> None:
     )
     assert batch.guards is None
     assert batch.plain
+
+
+def test_one_that_expires_is_looked_up_where_it_would_pay() -> None:
+    for limit, wanted in ((Limit("k", 2.0), {"1": [["limit", "", "k", 1.0, 12.5]]}), (Limit("k", concurrency=1), None)):
+        lanes = {Route("", "default", 5, "", "k"): 3}
+        batch = statements.outgoing([message(guards=(limit,), expires=12.5)], lanes, [1], IDS.number)
+        assert (None if batch.guards is None else json.loads(batch.guards)) == wanted
+        assert json.loads(batch.limits or "")[0][-1] is (wanted is not None)
 
 
 def test_the_statement_has_no_values_in_its_text() -> None:

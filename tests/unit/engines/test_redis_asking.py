@@ -68,6 +68,8 @@ def test_a_limited_message_has_a_lane_of_its_key_with_its_terms_behind() -> None
 def test_what_takes_the_place_of_a_limited_message_has_its_terms() -> None:
     limited = message(id="a", guards=(Unique("u"), Limit("k", concurrency=3)))
     assert fresh_value(limited) == b";1.0;;1.0;3 " + pack(limited)
+    limited.expires = 1_800_000_000.5
+    assert fresh_value(limited) == b";1.0;;1.0;3;1800000000.5 " + pack(limited)
     assert fresh_value(message(id="a")) == b" " + pack(message(id="a"))
 
 

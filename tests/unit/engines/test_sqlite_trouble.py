@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from penstock.broker import Accepted, Demand
+from penstock.broker import Accepted, Demand, Duplicate, Full
 from penstock.clock import ManualClock
 from penstock.delivery import ACK, Settlement
 from penstock.engines.sqlite import open_engine
@@ -22,6 +22,7 @@ from penstock.engines.sqlite.group import Group
 from penstock.errors import BrokerUnavailable, DecodeError, OutcomeUnknown, StoreError
 from penstock.message import Message, Unique
 from penstock.outcome import Outcome, Report, State
+from penstock.queue import Queue
 
 WANT = Demand(("default",), 100, "0" * 32)
 PLAIN = Message(1, "t", b"[]")
@@ -238,3 +239,25 @@ def test_after_a_sync_that_failed_none_succeeds(engine: SqliteEngine) -> None:
         with pytest.raises(OutcomeUnknown, match="no disk"):
             db.sync()
     assert not fails
+
+
+def test_a_refusal_waits_for_no_disk(engine: SqliteEngine) -> None:
+    """Nothing was changed; and under overload most calls are refused, beside workers that have to sync."""
+    db, syncs = engine.store.db, []
+    works = db._sync
+
+    def sync(descriptor: int) -> None:
+        syncs.append(descriptor)
+        works(descriptor)
+
+    engine.run(engine.inspect.declare([Queue("default", 1)]))
+    db._sync = sync
+    first = Message(1, "t", b"[]", id="a" * 32)
+    publish(engine, first)
+    assert len(syncs) == 1
+    for batch in ([PLAIN], [PLAIN, PLAIN], [PLAIN, Message(1, "t", b"[]", priority=3)]):
+        assert all(isinstance(one, Full) for one in engine.run(engine.broker.publish(batch, 5)))
+    assert len(syncs) == 1
+    [again] = engine.run(engine.broker.publish([first], 5))
+    assert isinstance(again, Duplicate)
+    assert len(syncs) == 2, "what it is told to be a copy of must be safe"

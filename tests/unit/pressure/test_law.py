@@ -86,6 +86,13 @@ def test_small_changes_are_not_written() -> None:
     assert not differs(400, 400)
     assert differs(400, 430)
     assert differs(1, 2)
+    assert differs(2, 1)
+
+
+def test_what_is_let_in_too_much_is_late_and_too_little_is_not() -> None:
+    assert not differs(400, 420)
+    assert differs(400, 390)
+    assert not differs(400, 393)
 
 
 def test_a_plan_has_headroom() -> None:

@@ -83,6 +83,21 @@ def test_the_law_follows_a_transaction_that_becomes_slower() -> None:
     assert found["law"].goodput > 0.9
 
 
+def test_most_is_in_time_soon_after_transactions_became_slower() -> None:
+    """What was let in before cannot be; the twenty seconds after the change, at three times the load."""
+    found = simulate(
+        Governed(2.0),
+        arrivals=3 * CAPACITY,
+        threads=THREADS,
+        service=slower(MEAN, 2.0, since=20.0),
+        patience=2.0,
+        seconds=40.0,
+        capacity=CAPACITY / 2,
+        warmup=20.0,
+    )
+    assert found.goodput > 0.7
+
+
 def stubborn(part: float | None) -> Outcome:
     return simulate(
         Bound(400),

@@ -201,8 +201,8 @@ def test_a_step_that_is_asked_again_gives_the_same_lease(broker: Server, queue: 
     with RawClient(broker, [*HELLO, session]) as client:
         publish(client, 1, False, message("shop.add", b"[[],{}]", None, queue))
         first = client.ask(12, 2, 2, False, [], [], want(queue))
-        ((token, ((row, attempts, _),)),) = first[4]
-        assert attempts == 0
+        ((token, ((row, attempts, _),), let_go),) = first[4]
+        assert (attempts, let_go) == (0, None)
     with RawClient(broker, [*HELLO, session]) as client:
         assert client.ask(12, 2, 2, True, [], [], want(queue)) == first
         outcome = {"state": "SUCCESS", "value": b"5", "done": 1.5}
@@ -234,7 +234,7 @@ def test_a_whole_lease_ends_in_one_word(broker: Server, queue: str) -> None:
         (span,) = publish(client, 0, False, one, one)[2]
         rows = [span[1], span[1] + 1]
         client.send(21, rows)
-        ((token, leased),) = client.ask(12, 2, 0, False, [], [], want(queue, 10))[4]
+        ((token, leased, _),) = client.ask(12, 2, 0, False, [], [], want(queue, 10))[4]
         assert [row for row, _, _ in leased] == rows
         run = msgspec.json.encode([["SUCCESS", 1.5, 0.25, 0, "shop.add", 5, None]] * 2)
         client.send(12, 3, 0, False, [[token, run]], [])
@@ -251,7 +251,7 @@ def test_a_worker_that_joins_anew_is_not_taken_for_lost(broker: Server, queue: s
     with RawClient(broker, hello) as former:
         former.ask(20, 1, "join", [me | {"started": 1.5}])
         publish(former, 0, False, message("shop.add", b"[[],{}]", None, queue))
-        ((token, ((row, _, _),)),) = former.ask(12, 2, 0, False, [], [], want(queue))[4]
+        ((token, ((row, _, _),), _),) = former.ask(12, 2, 0, False, [], [], want(queue))[4]
         with RawClient(broker) as client:
             client.together(hello, [20, 1, "join", [me | {"started": 1.5}]])
             assert [client.read()[0], client.read()] == [101, [120, 1, None]]
@@ -292,7 +292,7 @@ def test_a_publisher_is_blocked_until_there_is_room(broker: Server, queue: str) 
         one = message("shop.add", b"[[],{}]", None, queue)
         publish(client, 0, False, one)
         assert publish(client, 0, False, one) == [131, queue]
-        ((token, ((row, _, _),)),) = worker.ask(12, 2, 0, False, [], [], want(queue))[4]
+        ((token, ((row, _, _),), _),) = worker.ask(12, 2, 0, False, [], [], want(queue))[4]
         worker.ask(12, 3, 0, False, [], [[token, row, {"type": "ack"}]])
         answers = sorted([client.read(), client.read()], key=lambda fields: fields[0])
         assert [fields[0] for fields in answers] == [110, 132]

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from penstock.broker import Demand, Duplicate, Unknown
+from penstock.broker import Demand, Duplicate, Full, Unknown
 from penstock.delivery import ACK
 from penstock.message import Limit, Message, pack
 from penstock.outcome import Outcome, State
 from penstock.protocol import calls
 from penstock.protocol.frames import frame
-from penstock.protocol.replies import Failed, Published, Span, Stepped, Told, Value
+from penstock.protocol.replies import Each, Failed, Published, Span, Stepped, Told, Value
 from penstock.protocol.requests import CallRequest, Ended, PublishRequest, StepRequest, WatchRequest
 from penstock.queue import Queue
 from tests.unit.server.house import House
@@ -246,3 +246,18 @@ def test_a_result_that_comes_during_a_sync_is_told_after_the_next_one(house: Hou
         finally:
             syncs.release(100)
             db.sync = bare  # type: ignore[method-assign]
+
+
+def test_who_is_refused_waits_for_no_sync(house: House) -> None:
+    engine = house.engine()
+    engine.run(engine.inspect.declare([Queue("default", max_length=1)]))
+    engine.run(engine.broker.publish([Message(1, "t", b"0")], 5.0))
+    engine.close()
+    with slow_disk(house) as goes_on, house.client() as client:
+        began = time.monotonic()
+        client.send(publish(1, 0))
+        [batch] = client.read_until(Published).batches
+        assert not goes_on.is_set()
+        assert time.monotonic() - began < 5.0, "the disk takes ten"
+    assert isinstance(batch, Each)
+    assert isinstance(batch.answers[0], Full)

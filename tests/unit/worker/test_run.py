@@ -12,6 +12,7 @@ from penstock.codec import read_failure
 from penstock.delivery import Ack, Dead, Delivery, RetryAt, Settlement
 from penstock.effects import ReleaseKey
 from penstock.errors import Ignore, Reject, Retry, TimeLimitExceeded
+from penstock.limiting import GRACE
 from penstock.message import Message, Options, Unique
 from penstock.outcome import State
 from penstock.pools.threads import Threads
@@ -202,6 +203,21 @@ def test_an_expired_task_does_not_run(bench: Bench) -> None:
     assert state(settlement) == State.REVOKED
     assert counted == [("default", "t")]
     assert bench.starts == []
+
+
+def test_a_limited_task_runs_as_its_limit_let_it_go_whatever_the_clock_of_the_worker_says(bench: Bench) -> None:
+    @bench.app.task(name="t")
+    def late() -> None: ...
+
+    now = bench.clock.time()
+    for expires, let_go, wanted in (
+        (now + 3600, now + 3600, State.REVOKED),  # the engine's clock is ahead: it has not paid
+        (now - 0.5, now - 0.6, State.SUCCESS),  # it has paid
+        (now - GRACE, now - 3600, State.REVOKED),  # it has waited here since
+    ):
+        delivery = bench.deliver(expires=expires)
+        delivery.let_go = let_go
+        assert state(bench.run(delivery)) == wanted
 
 
 def test_a_task_that_killed_its_workers_does_not_run_again(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from penstock.clock import Clock
 from penstock.engines.memory.records import Limited, Task
-from penstock.limiting import GRAIN, admit, is_spent, opens, renewed
+from penstock.limiting import GRAIN, admit, cost_of, is_spent, opens, renewed
 from penstock.message import Limit
 
 
@@ -34,7 +34,9 @@ class Limits:
     def lease(self, task: Task) -> None:
         limited = self._of(task)
         if limited is not None and task.limit is not None:
-            limited.limiter = admit(limited.limiter, [task.limit.cost], limited.leased, self._clock.time()).after
+            task.let_go = now = self._clock.time()
+            cost = cost_of(task.limit.cost, task.expires, now)
+            limited.limiter = admit(limited.limiter, [cost], limited.leased, now).after
             limited.leased += 1
 
     def free(self, task: Task) -> None:
@@ -66,7 +68,8 @@ class Limits:
         limited = self._of(task)
         if limited is None or task.limit is None:
             return None
-        return opens(limited.limiter, task.limit.cost, limited.leased)
+        cost = cost_of(task.limit.cost, task.expires, self._clock.time())
+        return opens(limited.limiter, cost, limited.leased)
 
     def forget_spent(self) -> None:
         now = self._clock.time()

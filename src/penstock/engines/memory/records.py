@@ -53,6 +53,9 @@ class Task:
     """A worker had it, or somebody put it back from the dead letters."""
     uniques: tuple[Unique, ...] = ()
     limit: Limit | None = None
+    expires: float | None = None
+    let_go: float | None = None
+    """When its limit let it go, while it is leased."""
     progress: Progress | None = None
 
     @property

@@ -54,7 +54,7 @@ def retry_at(store: Store, task: Task, retry: RetryAt) -> None:
     task.attempts += retry.charge
     if retry.message is not None:
         task.data, task.name = pack(retry.message), retry.message.task
-        task.retries = retry.message.retries
+        task.retries, task.expires = retry.message.retries, retry.message.expires
     if task.revoked:
         store.end(task, Outcome(State.REVOKED, b"", store.now(), retries=task.retries))
         return
@@ -137,7 +137,7 @@ def deliver(task: Task) -> Delivery:
     if message is None:
         return Delivery(task.receipt, task.id, None, damage, task.data, task.attempts)
     message.id, message.attempts = task.id, task.attempts
-    return Delivery(task.receipt, task.id, message, attempts=task.attempts)
+    return Delivery(task.receipt, task.id, message, attempts=task.attempts, let_go=task.let_go)
 
 
 def read(data: bytes) -> tuple[Message | None, str | None]:

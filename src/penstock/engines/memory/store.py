@@ -85,6 +85,7 @@ class Store:
             retries=message.retries,
             uniques=tuple(guard for guard in message.guards if isinstance(guard, Unique)),
             limit=limit_of(message),
+            expires=message.expires,
         )
         self.admit(task, message.eta, newest=True)
         return task

@@ -37,7 +37,8 @@ class Route(NamedTuple):
 
 
 class LimitRow(NamedTuple):
-    """What messages say of their limit. `varied`: one of them costs something else than 1."""
+    """What messages say of their limit. `varied`: one of them costs something else than 1, or expires and has a
+    rate."""
 
     key: str
     rate: float | None
@@ -90,11 +91,15 @@ def limit_key(message: Message) -> str:
 
 def only_limited(message: Message) -> bool:
     """None of its guards is to be looked up for it alone."""
-    return not any(map(_looked_up, message.guards))
+    return not any(_looked_up(message, guard) for guard in message.guards)
 
 
-def _looked_up(guard: Guard) -> bool:
-    return not isinstance(guard, Limit) or guard.cost != 1
+def _looked_up(message: Message, guard: Guard) -> bool:
+    return not isinstance(guard, Limit) or _varies(message, guard)
+
+
+def _varies(message: Message, limit: Limit) -> bool:
+    return limit.cost != 1 or (message.expires is not None and limit.rate is not None)
 
 
 def outgoing(
@@ -209,16 +214,17 @@ def _full(namespace: str, queue: str, row: Sequence[Any], drains: Drains) -> Ful
 
 
 def _guards(batch: Sequence[Message]) -> str | None:
-    """What is to be looked up, by the number of the message, as migrations/0008_guards.sql has it."""
+    """What is to be looked up, by the number of the message, as migrations/0010_expired.sql has it."""
     found = {
-        n: [_guard(message.namespace, guard) for guard in message.guards if _looked_up(guard)]
+        n: [_guard(message, guard) for guard in message.guards if _looked_up(message, guard)]
         for n, message in enumerate(batch, 1)
         if message.guards and not only_limited(message)
     }
     return json.dumps(found) if found else None
 
 
-def _guard(namespace: str, guard: Guard) -> list[object]:
+def _guard(message: Message, guard: Guard) -> list[object]:
+    namespace = message.namespace
     match guard:
         case Unique(key=key, until=until, ttl=ttl, on_conflict=on_conflict):
             return ["unique", namespace, key, ttl, until, on_conflict]
@@ -227,7 +233,7 @@ def _guard(namespace: str, guard: Guard) -> list[object]:
         case Fence(name=name, token=token):
             return ["fence", namespace, name, token]
         case Limit(key=key, cost=cost):
-            return ["limit", namespace, key, cost]
+            return ["limit", namespace, key, cost, message.expires]
 
 
 def limits(batch: Sequence[Message]) -> dict[tuple[str, str], tuple[int, LimitRow]]:
@@ -237,14 +243,22 @@ def limits(batch: Sequence[Message]) -> dict[tuple[str, str], tuple[int, LimitRo
         for limit in message.guards:
             if isinstance(limit, Limit):
                 before = found.get((message.namespace, limit.key))
-                found[message.namespace, limit.key] = n, _row_of(limit, before[1] if before is not None else None)
+                found[message.namespace, limit.key] = (
+                    n,
+                    _row_of(message, limit, before[1] if before is not None else None),
+                )
     return found
 
 
-def _row_of(limit: Limit, before: LimitRow | None) -> LimitRow:
+def _row_of(message: Message, limit: Limit, before: LimitRow | None) -> LimitRow:
     lowest, varied = (before.lowest, before.varied) if before is not None else (limit.cost, False)
     return LimitRow(
-        limit.key, limit.rate, limit.burst, limit.concurrency, min(lowest, limit.cost), varied or limit.cost != 1
+        limit.key,
+        limit.rate,
+        limit.burst,
+        limit.concurrency,
+        min(lowest, limit.cost),
+        varied or _varies(message, limit),
     )
 
 

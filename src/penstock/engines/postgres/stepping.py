@@ -57,11 +57,15 @@ class Stepper:
         self.leases: dict[int, Lease] = {}
         self._turns: dict[int, int] = {}
         self._floors = Floors()
-        columns = "token, lane, ids, attempts, bodies, last, due, oldest, newest"
+        columns = "token, lane, ids, attempts, bodies, last, due, oldest, newest, let_go"
         self._step = f"SELECT {columns} FROM {schema}.step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
         self._claim = f"SELECT {columns} FROM {schema}.claim($1, $2, $3, $4, $5, $6, $7, $8)"
         self._settle = f"SELECT {schema}.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
         self._gather = f"SELECT {schema}.gather($1, $2, $3, $4)"
+        self._retime = (
+            f"UPDATE {schema}.cost c SET expires = u.e FROM unnest($1::bigint[], $2::double precision[]) u (i, e)"
+            " WHERE c.id = u.i AND c.expires IS DISTINCT FROM u.e"
+        )
         self._put = f"SELECT {schema}.put($1, $2, $3)"
         self._free = (
             f"DELETE FROM {schema}.unique_key WHERE ctid = ANY (ARRAY(SELECT u.ctid FROM {schema}.unique_key u,"
@@ -211,6 +215,14 @@ class Stepper:
             self._settle, tokens, ids, verdicts, whens, charges, bodies, reasons, list(sequence[: len(chosen)]),
             *self._pack(chosen), lease.worker if lease is not None else "",
         )  # fmt: skip
+        limited = [
+            (item.receipt[1], item.verdict.message.expires)
+            for item in chosen
+            if isinstance(item.verdict, RetryAt) and item.verdict.message is not None and item.verdict.message.guards
+        ]
+        if limited and not lost:
+            # What takes the place of a task may expire at another time.
+            await connection.execute(self._retime, *map(list, zip(*limited, strict=True)))
         return lost
 
     async def _claim_in(
@@ -254,10 +266,14 @@ class Stepper:
     async def _deliver(self, connection: Connection, rows: Sequence[Any], want: Demand) -> Claimed:
         await self._lanes.locate(connection, [row[1] for row in rows if row[0] is not None])
         deliveries: list[Delivery] = []
-        for token, lane, ids, attempts, bodies, last, due, oldest, newest in rows:
+        for token, lane, ids, attempts, bodies, last, due, oldest, newest, let_go in rows:
             if token is None:
                 return Claimed([], Idle(due, int(oldest), int(newest)))
+            first = len(deliveries)
             tasks = deliver(token, ids, attempts, bodies, deliveries.append)
+            if let_go is not None:
+                for delivery in deliveries[first:]:
+                    delivery.let_go = let_go
             self.leases[token] = Lease(want.worker, lane, tasks)
             self._turns[self._lanes.queue_of[lane]] = lane
             self._floors.claimed(lane, last)

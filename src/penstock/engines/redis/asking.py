@@ -79,7 +79,7 @@ def message_args(message: Message, task_id: str, lanes: Lanes) -> list[Part]:
         message = replace(message, id=task_id)
     limit = _limit(message)
     lane = _lane(message, lanes, limit)
-    value = lane + _terms(limit) + b" " + pack(message)
+    value = lane + _terms(limit, message.expires) + b" " + pack(message)
     due = "" if message.eta is None else _time(message.eta)
     # A limit is no guard there, but a part of the lane: it refuses nothing.
     args: list[Part] = [task_id, lane, value, due, max(0, message.attempts), len(message.guards)]
@@ -109,18 +109,19 @@ def _lane(message: Message, lanes: Lanes, limit: Limit | None) -> bytes:
     return lane if limit is None else lane + b"/" + escaped(limit.key).encode()
 
 
-def _terms(limit: Limit | None) -> bytes:
+def _terms(limit: Limit | None, expires: float | None) -> bytes:
     """What stands behind the lane of a limited message, so that no script has to read the message itself."""
     if limit is None:
         return b""
     rate = "" if limit.rate is None else _time(limit.rate)
     concurrency = "" if limit.concurrency is None else limit.concurrency
-    return f";{_time(limit.cost)};{rate};{_time(limit.burst)};{concurrency}".encode()
+    end = "" if expires is None else f";{_time(expires)}"
+    return f";{_time(limit.cost)};{rate};{_time(limit.burst)};{concurrency}{end}".encode()
 
 
 def fresh_value(message: Message) -> bytes:
     """What is stored of a message that takes the place of another of its id, without its lane."""
-    return _terms(_limit(message)) + b" " + pack(message)
+    return _terms(_limit(message), message.expires) + b" " + pack(message)
 
 
 def _time(value: float) -> str:
@@ -203,7 +204,7 @@ def _effect(effect: Effect, lanes: Lanes) -> list[Part]:
                 effect.value,
                 effect.size,
                 is_json,
-                _lane(then, lanes, limit) + _terms(limit) + b" " + head,
+                _lane(then, lanes, limit) + _terms(limit, then.expires) + b" " + head,
                 tail,
             ]
             return [*args, *message_args(then, _own_id(then), lanes)]

@@ -293,7 +293,8 @@ class RedisBroker:
 
     def _deliveries(self, claimed: list[Any]) -> list[Delivery]:
         deliveries: list[Delivery] = []
-        for token_bytes, held, values, attempts in claimed:
+        for token_bytes, held, values, attempts, *let_go in claimed:
+            first = len(deliveries)
             token = token_bytes.decode()
             lane, _, _ = values[0].partition(b" ")
             start = len(lane) + 1
@@ -315,6 +316,9 @@ class RedisBroker:
                 message.attempts = count
                 task = message.task if len(message.task) + len(task_id) < MAX_NOTED else ""
                 deliveries.append(Delivery((token, size, task, task_id), task_id, message, None, b"", count))
+            if let_go:
+                for delivery in deliveries[first:]:
+                    delivery.let_go = float(let_go[0])
         return deliveries
 
     def _remember(self, token: str, queue: str) -> None:

@@ -60,6 +60,7 @@ class Holding:
         append = deliveries.append
         for claim in claims:
             token = claim.token
+            first = len(deliveries)
             tasks: dict[int, str] = {}
             for row, attempts, body in claim.rows:
                 try:
@@ -72,6 +73,9 @@ class Holding:
                     message.attempts = attempts
                 append(Delivery((token, row), message.id or row, message))
                 tasks[row] = message.task
+            if claim.let_go is not None:
+                for delivery in deliveries[first:]:
+                    delivery.let_go = claim.let_go
             self._leases[token] = tasks
         while len(self._leases) > MAX_TOKENS:
             self._leases.pop(next(iter(self._leases)), None)

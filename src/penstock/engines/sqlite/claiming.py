@@ -30,11 +30,13 @@ _body = itemgetter(2)
 
 
 class Claimed(NamedTuple):
-    """One lease just taken: its rows are not decoded yet."""
+    """One lease just taken: its rows are not decoded yet. `let_go`: when their limit let them go (Unix time), if they
+    have one."""
 
     token: int
     lane: Lane
     rows: list[Row]
+    let_go: float | None = None
 
 
 class NextRange(NamedTuple):
@@ -135,9 +137,9 @@ class Claimer:
         until = self._now() + demand.lease
         # Ranges overlap in one lane only, where a later claim has a higher token. No other page is written for it.
         token = (claims + 1) << LANE_BITS | number
-        limiter = None if entrance is None else entrance.id
+        limiter, let_go = (None, None) if entrance is None else (entrance.id, entrance.now)
         self._db.execute(LEASE, (token, rows[0][0], rows[-1][0], demand.worker, until, limiter))
-        return Claimed(token, lane, rows), size
+        return Claimed(token, lane, rows, let_go), size
 
     def _leave(self, entrance: Entrance, queue: int, count: int) -> None:
         found = self._limiters.leave(entrance, queue, count)
@@ -230,7 +232,8 @@ def deliver(claims: Sequence[Claimed], worker: str) -> tuple[list[Delivery], lis
     deliveries: list[Delivery] = []
     leases: list[Held] = []
     append = deliveries.append
-    for token, lane, rows in claims:
+    for token, lane, rows, let_go in claims:
+        first = len(deliveries)
         tasks: dict[int, tuple[str, int]] = {}
         for row, attempts, body in rows:
             try:
@@ -243,5 +246,8 @@ def deliver(claims: Sequence[Claimed], worker: str) -> tuple[list[Delivery], lis
                 message.attempts = attempts
             append(Delivery((token, row), message.id or row, message))
             tasks[row] = message.task, len(body)
+        if let_go is not None:
+            for delivery in deliveries[first:]:
+                delivery.let_go = let_go
         leases.append(Held(token, lane, tasks, worker))
     return deliveries, leases

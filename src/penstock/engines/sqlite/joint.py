@@ -19,7 +19,7 @@ from penstock.engines.sqlite.hearing import Heard
 from penstock.engines.sqlite.ids import runs
 from penstock.engines.sqlite.leases import Held
 from penstock.engines.sqlite.planning import Plan, plan, plan_packed
-from penstock.engines.sqlite.publishing import Outgoing, Route, Wake
+from penstock.engines.sqlite.publishing import Outgoing, Route, Wake, all_refused
 from penstock.engines.sqlite.store import Store
 from penstock.errors import DecodeError, StoreFull
 from penstock.message import Message, Unique, unpack
@@ -104,7 +104,7 @@ class Joint:
                 raise
             served = self._write(batch, wake, parked)
         for work in batch:
-            work.changed = bool(work.answers or work.plans)
+            work.changed = bool(work.plans) or (bool(work.answers) and not all_refused(work.answers))
             for token, made in work.plans:
                 self._store.leases.settle({token: made.gone.get(token, [])})
         self._heard.keep(self._told)
@@ -255,7 +255,7 @@ class Joint:
             self._free_started_keys(work.claims)
 
     def _free_started_keys(self, claims: Sequence[Claimed]) -> None:
-        for _, _, rows in claims:
+        for _, _, rows, _ in claims:
             for row, _, body in rows:
                 if UNTIL_START in body:
                     guards = unpack(body).guards
@@ -284,7 +284,8 @@ class Joint:
                     )
                 ]
                 self._store.leases.add([held])
-                found.append(Claimed(token, held.lane, rows))
+                # What expired meanwhile is discarded, too: it was paid for, or let go for nothing.
+                found.append(Claimed(token, held.lane, rows, self._store.now() if held.lane.limited else None))
             return found
 
         return self._db.write(work, heavy=False)

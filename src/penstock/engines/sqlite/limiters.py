@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from penstock.engines.sqlite.database import Database
 from penstock.errors import DecodeError
-from penstock.limiting import Limiter, admit, is_spent, renewed
+from penstock.limiting import Limiter, admit, cost_of, is_spent, renewed
 from penstock.message import Limit, Message, unpack
 
 REST = 0.005
@@ -80,7 +80,7 @@ class Entrance(Struct):
     again: float | None = None
 
     def admits(self, body: bytes) -> bool:
-        made = admit(self.limiter, (_cost(body),), self.leased + len(self.after), self.now)
+        made = admit(self.limiter, (_cost(body, self.now),), self.leased + len(self.after), self.now)
         if not made.count:
             self.refused, self.again = True, made.again
             return False
@@ -231,13 +231,14 @@ def limit_of(message: Message) -> Limit | None:
     return None
 
 
-def _cost(body: bytes) -> float:
+def _cost(body: bytes, now: float) -> float:
     """Of a stored message. What cannot be read goes to the dead letters, and must not be held up."""
     try:
-        limit = limit_of(unpack(body))
+        message = unpack(body)
     except DecodeError:
         return 1.0
-    return 1.0 if limit is None else limit.cost
+    limit = limit_of(message)
+    return cost_of(1.0 if limit is None else limit.cost, message.expires, now)
 
 
 def signed(bits: int) -> int:

@@ -39,6 +39,8 @@ class Wake(Struct):
     queues: int = 0
     tasks: int = 0
     results: bool = False
+    refused: bool = False
+    """All that was published was refused as too much: nothing is there that could be lost."""
 
 
 class Route(NamedTuple):
@@ -55,6 +57,13 @@ class Outgoing(NamedTuple):
     bodies: list[bytes]
     size: int
     lane: Route | None
+
+
+def all_refused(answers: Sequence[Sequence[Answer]]) -> bool:
+    """Whether each message met a full queue. A duplicate has not: its first must be as safe as it is told to be."""
+    first = answers[0] if answers else ()
+    # The common case is looked at first, since it pays for it.
+    return bool(first) and type(first[0]) is Full and all(type(one) is Full for batch in answers for one in batch)
 
 
 class Publisher:
@@ -85,9 +94,12 @@ class Publisher:
     def publish(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]]:
         """Each batch whole or not at all, in one transaction. Plain messages take the fast way."""
         if len(batches) == 1:
-            return [self._publish_batch(batches[0], wake)]
-        merged = self._publish_merged(batches, wake)
-        return [self._publish_batch(batch, wake) for batch in batches] if merged is None else merged
+            answers = [self._publish_batch(batches[0], wake)]
+        else:
+            merged = self._publish_merged(batches, wake)
+            answers = [self._publish_batch(batch, wake) for batch in batches] if merged is None else merged
+        wake.refused = all_refused(answers)
+        return answers
 
     def _publish_merged(self, batches: Sequence[Outgoing], wake: Wake) -> list[list[Answer]] | None:
         """Many callers' plain messages for one lane as one batch; `None` when they are not, or do not fit."""

@@ -148,7 +148,7 @@ class Store:
         with contextlib.suppress(ValueError):  # another thread has closed the board: what is committed stays so
             if wake.queues:
                 self.rings.work(wake.queues, wake.tasks)
-        if durable:
+        if durable and not wake.refused:
             self._sync()
         with contextlib.suppress(ValueError):
             if wake.results:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from penstock.delivery import ACK, RELEASE, Dead, Delivery, RetryAt, Settlement, Verdict
-from penstock.limiting import LAG
+from penstock.limiting import GRACE, LAG, has_expired
 from penstock.message import Limit, Message
 from penstock.testing.conformance.area_guards import unguarded
-from penstock.testing.conformance.expect import equal, expect, within
+from penstock.testing.conformance.expect import equal, expect, instance, within
 from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.worker import LONG, Worker, bodies
 
@@ -141,6 +143,93 @@ async def check_what_comes_back_pays_again(kit: Kit) -> None:
     within(await kit.depth(queue), (2, None), "depth, while both wait")
 
 
+# What has expired.
+
+
+def expired(kit: Kit, queue: str, limit: Limit, count: int) -> list[Message]:
+    return limited(kit, queue, limit, count, b"gone", expires=kit.now() - 10.0)
+
+
+async def check_what_has_expired_takes_nothing_of_a_rate(kit: Kit) -> None:
+    limit = Limit(kit.name("key"), rate=1 / 60)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    begun = kit.now()
+    await kit.accept(*expired(kit, queue, limit, 50), *limited(kit, queue, limit, 2, b"good"))
+    taken = await take_all(worker, queue)
+    wanted = [b"gone%d" % n for n in range(50)] + [b"good0"]
+    equal(bodies(taken), wanted, "what goes in the first turn of a limit of 1 a minute")
+    for delivery in taken:
+        let_go, message = delivery.let_go, delivery.message
+        expect(
+            let_go is not None and begun - GRACE <= let_go <= kit.now() + GRACE, f"when it was let go, and not {let_go}"
+        )
+        if message is not None and message.expires is not None:
+            expect(has_expired(message.expires, let_go, 0.0), "the worker is told that it was let go to be discarded")
+    await kit.accept(kit.message(queue, b"free"))
+    [free] = await take_all(worker, queue)
+    equal(free.let_go, None, "when a message without a limit was let go")
+
+
+async def check_who_lives_pays_beside_what_has_expired(kit: Kit) -> None:
+    limit = slowly(kit, kit.name("key"), burst=3)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    waiting = []
+    for n in range(5):
+        waiting += [*expired(kit, queue, limit, 3), *limited(kit, queue, limit, 1, b"good%d" % n)]
+    await kit.accept(*waiting)
+    taken = bodies(await take_all(worker, queue))
+    equal(
+        [body for body in taken if b"good" in body], [b"good00", b"good10", b"good20"], "the live ones of a burst of 3"
+    )
+    equal(taken[:12], [message.body for message in waiting[:12]], "the order of what goes")
+
+
+async def check_what_expires_while_it_waits_takes_no_turn(kit: Kit) -> None:
+    limit = Limit(kit.name("key"), rate=1 / kit.unit)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    await kit.accept(*limited(kit, queue, limit, 1, b"first"))
+    await kit.accept(*limited(kit, queue, limit, 20, b"late", expires=kit.now() + kit.unit / 2))
+    await kit.accept(*limited(kit, queue, limit, 1, b"good"))
+    equal(bodies(await take_all(worker, queue, limit=1)), [b"first0"], "what goes first")
+    await kit.pass_time(kit.unit * 1.1)
+    expect(b"good0" in bodies(await take_all(worker, queue)), "the next that lives goes when the next turn comes")
+
+
+async def check_what_has_expired_has_a_place_until_it_is_discarded(kit: Kit) -> None:
+    limit = slowly(kit, kit.name("key"), concurrency=1)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    await kit.accept(*expired(kit, queue, limit, 2), *limited(kit, queue, limit, 2, b"good"))
+    order = []
+    for _ in range(3):
+        [delivery] = await take_all(worker, queue)
+        order += bodies([delivery])
+        await worker.finish(delivery)
+    equal(order, [b"gone0", b"gone1", b"good0"], "what goes, one at a time")
+    equal(await take_all(worker, queue), [], "what goes when the rate is used up")
+
+
+async def check_what_takes_its_place_expires_when_that_says(kit: Kit) -> None:
+    limit = slowly(kit, kit.name("key"), burst=1.5)
+    if await unguarded(kit, limit):
+        return
+    queue, worker = await kit.queue(), await kit.worker()
+    # Nothing is left for one that costs 1, but the limit is not closed.
+    await kit.accept(*expired(kit, queue, limit, 1), *limited(kit, queue, limit, 1))
+    await kit.accept(*limited(kit, queue, replace(limit, cost=0.25), 1))
+    delivery, _, _ = await take_all(worker, queue)
+    message = instance(delivery.message, Message, "message of a delivery")
+    await worker.finish(delivery, RetryAt(kit.now(), replace(message, expires=None)))
+    equal(await take_all(worker, queue), [], "what goes, and costs more than is left, and expires no more")
+
+
 # Concurrency.
 
 
@@ -238,6 +327,11 @@ CHECKS = (
     check_what_costs_more_takes_more,
     check_more_than_a_burst_is_paid_off_afterwards,
     check_what_comes_back_pays_again,
+    check_what_has_expired_takes_nothing_of_a_rate,
+    check_who_lives_pays_beside_what_has_expired,
+    check_what_expires_while_it_waits_takes_no_turn,
+    check_what_has_expired_has_a_place_until_it_is_discarded,
+    check_what_takes_its_place_expires_when_that_says,
     check_concurrency_counts_what_is_leased,
     check_every_end_of_a_lease_makes_room,
     check_a_lost_lease_makes_room,

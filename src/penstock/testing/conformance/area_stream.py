@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 
-from penstock.broker import Accepted
+from penstock.broker import Accepted, Duplicate
 from penstock.delivery import ACK, RELEASE, Dead, RetryAt
 from penstock.errors import MessageTooLarge
 from penstock.outcome import MOST_PART_BYTES, MOST_PARTS, Outcome, State
@@ -314,6 +314,23 @@ async def check_parts_of_a_stranger_are_kept(kit: Kit) -> None:
     equal(([part.value for part in found.parts], found.ended), ([b"0", b"1"], True), "parts of a stranger that ended")
 
 
+async def check_parts_that_came_before_their_task_do_not_keep_it_out(kit: Kit) -> None:
+    if not await streams(kit):
+        return
+    queue, worker, chosen = await kit.queue(), await kit.worker(), kit.name("chosen")
+    await kit.backend_call(kit.backend.append(chosen, 0, 1, [(b"0", "json")]))
+    await kit.accept(kit.message(queue, id=chosen))
+    if kit.features.knows_ids:
+        [answer] = await kit.publish(kit.message(queue, id=chosen))
+        instance(answer, Duplicate, "answer to a repeat of it")
+    stream = Stream(kit, worker, await worker.take_one(queue))
+    equal(stream.id, chosen, "the id of the task")
+    await stream.add(b"1", run=1)
+    equal([part.value for part in (await look(kit, chosen)).parts], [b"0", b"1"], "parts by the chosen id")
+    await kit.backend_call(kit.backend.store([(chosen, success(kit))]))
+    expect((await look(kit, chosen)).ended, "it has ended when its outcome is stored")
+
+
 async def check_parts_of_neighbours_are_apart(kit: Kit) -> None:
     if not await streams(kit):
         return
@@ -417,6 +434,7 @@ CHECKS = (
     check_a_dead_task_begins_anew,
     check_nothing_is_known_of_a_stranger,
     check_parts_of_a_stranger_are_kept,
+    check_parts_that_came_before_their_task_do_not_keep_it_out,
     check_parts_of_neighbours_are_apart,
     check_released_and_run_again,
     check_told_of_parts_and_of_the_end,

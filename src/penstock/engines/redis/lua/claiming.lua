@@ -43,7 +43,14 @@ local function lease(token, worker, lane, held, seconds_long)
   count(queue_of(lane), 'leased', #held / 2)
 end
 
--- Lease up to `limit` tasks; returns lists of token, held (id, place…), messages, attempts; and whether there may be more.
+-- When the limit of a lane let some of it go, exactly.
+local function let_go(lane)
+  local _, _, _, key = split(lane)
+  return key and string.format('%.17g', now)
+end
+
+-- Lease up to `limit` tasks; returns lists of token, held (id, place…), messages, attempts, and for limited lanes when they
+-- were let go; and whether there may be more.
 local function claim(nonce, want)
   local taken, left, room, looks = {}, want.limit, want.bytes, MOST_LOOKS
   local pauses = call('EXISTS', P .. ':paused') == 1
@@ -66,7 +73,7 @@ local function claim(nonce, want)
       if #values > 0 then
         local token = nonce .. '.' .. (#taken + 1)
         lease(token, want.worker, lane, held, want.lease)
-        taken[#taken + 1] = { token, held, values, attempts_of(lane, held) }
+        taken[#taken + 1] = { token, held, values, attempts_of(lane, held), let_go(lane) }
         left, room = left - #values, room - bytes
       else
         looks = looks - 1
@@ -88,7 +95,7 @@ local function claimed(nonce)
     local held = call('HGETALL', P .. ':h:' .. token)
     local ids = {}
     for i = 1, #held, 2 do ids[#ids + 1] = held[i] end
-    taken[number] = { token, held, values_of(P .. ':m', ids), attempts_of(lane, held) }
+    taken[number] = { token, held, values_of(P .. ':m', ids), attempts_of(lane, held), let_go(lane) }
     number = number + 1
   end
 end

@@ -14,17 +14,25 @@ function limits()
 
   local function limiter_of(queue, entry) return namespace_of(queue .. '/') .. '/' .. string.sub(entry, 4) end
 
-  -- Cost, rate, burst and concurrency, as the message in `value` has them.
+  local TERMS = '^[^ ;]*;([^ ;]*);([^ ;]*);([^ ;]*);([^ ;]*);?([^ ;]*) '
+
+  -- Rate, burst and concurrency, as the message in `value` has them.
   local function terms_of(value)
-    local cost, rate, burst, concurrency = string.match(value, '^[^ ;]*;([^ ;]*);([^ ;]*);([^ ;]*);([^ ;]*) ')
-    return tonumber(cost) or 1, tonumber(rate), tonumber(burst) or 1, tonumber(concurrency)
+    local _, rate, burst, concurrency = string.match(value, TERMS)
+    return tonumber(rate), tonumber(burst) or 1, tonumber(concurrency)
+  end
+
+  -- What it takes if it goes now.
+  local function cost_of(value)
+    local cost, _, _, _, expires = string.match(value, TERMS)
+    return decide.cost_of(tonumber(cost) or 1, tonumber(expires), now)
   end
 
   local function limiter_at(name)
     local found = call('HMGET', P .. ':l:' .. name, 'rate', 'burst', 'concurrency', 'full', 'cost')
     local limiter = { rate = tonumber(found[1] or ''), burst = tonumber(found[2] or '') or 1 }
     limiter.concurrency, limiter.full = tonumber(found[3] or ''), tonumber(found[4] or '') or 0
-    limiter.cost = tonumber(found[5] or '') or 1 -- of the last one that went
+    limiter.cost = tonumber(found[5] or '') or 1 -- of the last one that paid
     return limiter, found[4] and true or false
   end
 
@@ -93,14 +101,16 @@ function limits()
   -- What a new message says of its key holds for all.
   local told = {}
   local function renew(name, value)
-    local terms = string.match(value, '^[^ ;]*;[^ ;]*;([^ ]*) ')
+    local terms = string.match(value, '^[^ ;]*;[^ ;]*;([^ ;]*;[^ ;]*;[^ ;]*)')
     if told[name] == terms then return end
     told[name] = terms
-    local _, rate, burst, concurrency = terms_of(value)
+    local rate, burst, concurrency = terms_of(value)
     local old = limiter_at(name)
     keep_limiter(name, decide.renewed(old, rate, burst, concurrency, now))
     if old.rate ~= rate or old.burst ~= burst or old.concurrency ~= concurrency then reopen(name, '-inf') end
   end
+
+  local free = {} -- of each limiter, how many have gone for nothing
 
   -- Take up to `most` of a limited lane as far as its limiter lets them go; else shut what stands for it. `fitting` is that of
   -- claiming.lua.
@@ -115,21 +125,27 @@ function limits()
       limiter = limiter_at(name)
     end
     local leased = call('SCARD', P .. ':ll:' .. name)
-    local likely = math.min(most, decide.likely(limiter, leased, now))
+    local likely = math.min(most, decide.likely(limiter, leased, now, 2 * (free[name] or 0)))
     if likely < 1 then
       shut(queue, entry)
       return lane, {}, {}, 0, false
     end
     local held, values, bytes, full = fitting(lane, call('ZPOPMIN', P .. ':r:' .. lane, likely), room, must)
     local costs = {}
-    for n, value in ipairs(values) do costs[n] = terms_of(value) end
+    for n, value in ipairs(values) do costs[n] = cost_of(value) end
     local going, again = decide.admit(limiter, costs, leased, now)
     local is_shut = going < #values or (limiter.concurrency and leased + going >= limiter.concurrency)
     if going > 0 then
       local ids = {}
-      for n = 1, going do ids[n] = held[2 * n - 1] end
+      for n = 1, going do
+        ids[n] = held[2 * n - 1]
+        if costs[n] > 0 then
+          limiter.cost = costs[n]
+        else
+          free[name] = (free[name] or 0) + 1
+        end
+      end
       many('SADD', P .. ':ll:' .. name, ids)
-      limiter.cost = costs[going]
       keep_limiter(name, limiter)
     end
     for n = #values, going + 1, -1 do
