@@ -18,7 +18,7 @@ FEW = 24
 """The time that so many tasks take to leave is within half of its mean in nine cases of ten, whatever their times."""
 JITTER = 0.1
 """What is told is more or less by so much, so that those who were refused at once do not come back at once."""
-SPACING, SHORTEST = 0.25, 0.2
+SPACING, SHORTEST = 0.25, 0.1
 """Seconds between two readings that are kept, and of the shortest time that gives a rate."""
 RECENT, OLDEST = 1.0, 30.0
 """A rate is that of the last second; where few tasks left in that, of as long as it takes, up to `OLDEST` seconds."""

@@ -24,7 +24,7 @@ from penstock.draining import (
 def test_nothing_is_known_before_there_are_two_readings() -> None:
     drain = Drain(gap=2.0)
     assert drain.read(0.0, 100, None) is None
-    assert drain.read(0.1, 110, None) is None, "too short a time"
+    assert drain.read(0.05, 105, None) is None, "too short a time"
     assert drain.read(0.5, 150, None) == pytest.approx(100.0)
 
 
