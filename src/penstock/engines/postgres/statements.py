@@ -214,7 +214,7 @@ def _full(namespace: str, queue: str, row: Sequence[Any], drains: Drains) -> Ful
 
 
 def _guards(batch: Sequence[Message]) -> str | None:
-    """What is to be looked up, by the number of the message, as migrations/0010_expired.sql has it."""
+    """What is to be looked up, by the number of the message, as migrations/0012_expired.sql has it."""
     found = {
         n: [_guard(message, guard) for guard in message.guards if _looked_up(message, guard)]
         for n, message in enumerate(batch, 1)

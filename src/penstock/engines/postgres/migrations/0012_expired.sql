@@ -267,7 +267,7 @@ BEGIN
     END IF;
 END $$;
 
--- Guards are as in 0008_guards.sql, but for ['limit', namespace, key, cost, expires], for a limited message that does not cost
+-- Guards are as in 0008_guards.sql, and all else as in 0011_full_queues.sql, but for ['limit', namespace, key, cost, expires], for a limited message that does not cost
 -- 1, or expires.
 CREATE OR REPLACE FUNCTION penstock.publish_mixed(
     p_lanes integer[], p_pos bigint[], p_bodies bytea[], p_ids bigint[], p_names text[], p_dues double precision[],
@@ -420,8 +420,12 @@ BEGIN
             IF p_bound <> 'none' THEN
                 SELECT * INTO full_ FROM penstock.admit(r.q, r.count, r.size, p_bound = 'exact');
                 IF full_.unit IS NOT NULL THEN
-                    q := r.q;
-                    RAISE EXCEPTION 'full' USING ERRCODE = 'PS001';
+                    IF full_.tasks IS NULL OR NOT penstock.make_room(r.q, full_.policy, full_.tasks, full_.octets, ARRAY(
+                            SELECT p_lanes[CASE WHEN cardinality(p_lanes) = 1 THEN 1 ELSE i END]
+                            FROM generate_series(1, total) i WHERE kinds[i] IS NULL), p_pos, full_.unit, full_.bound) THEN
+                        q := r.q;
+                        RAISE EXCEPTION 'full' USING ERRCODE = 'PS001';
+                    END IF;
                 END IF;
             END IF;
             INSERT INTO penstock.delta VALUES (r.q, r.count, r.size, r.count, 0);
