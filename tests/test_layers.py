@@ -23,7 +23,7 @@ LAYERS: dict[str, int] = {
     ),
     # 0: values, pure
     **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors", "durations"), 0),
-    **dict.fromkeys(("limiting", "guarding", "shedding"), 0),
+    **dict.fromkeys(("limiting", "guarding", "shedding", "draining", "on_full"), 0),
     **dict.fromkeys(("codec", "schedules", "events", "spelling", "blocking", "public_ids", "outcome_runs"), 0),
 }
 """The layer of each top-level name; what is not here and not below is runtime: 3."""

@@ -26,6 +26,7 @@ from penstock.errors import (
     BrokerError,
     BrokerUnavailable,
     ConfigError,
+    DeadlineUnmeetable,
     DecodeError,
     EncodeError,
     Ignore,
@@ -57,6 +58,7 @@ from penstock.errors import (
     WorkerError,
     WorkerLost,
 )
+from penstock.on_full import Backoff
 from penstock.outcome import Progress, State
 from penstock.queue import Broadcast, Exchange, Queue, worker_direct
 from penstock.request import Request
@@ -69,11 +71,13 @@ __all__ = [
     "AccessRefused",
     "AlreadyQueued",
     "AsyncResult",
+    "Backoff",
     "BlockingCallInLoop",
     "Broadcast",
     "BrokerError",
     "BrokerUnavailable",
     "ConfigError",
+    "DeadlineUnmeetable",
     "DecodeError",
     "EagerResult",
     "EncodeError",

@@ -31,6 +31,7 @@ from penstock.errors import ConfigError, Unsupported
 from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.locate import prepare_folder
 from penstock.middleware import Publishing, Running
+from penstock.on_full import OnFull
 from penstock.options import CallSettings, TaskOptions, TaskSettings, said
 from penstock.queue import Queue, check_name
 from penstock.result import AsyncResult
@@ -173,7 +174,7 @@ class Penstock(Configured):
         task = self._tasks.get(name)
         if task is None and name == STARMAP:
             task = Task()
-            task.attach(self, starmap_in(self), STARMAP, False, {"acks_late": True})
+            task.attach(self, starmap_in(self), STARMAP, False, {"acks_late": True, "on_full": "raise"})
         return task
 
     # -- calls
@@ -190,7 +191,7 @@ class Penstock(Configured):
         """Publish a call by the task's name, which only the worker needs to know. What this app knows of the task
         applies. `connection`: see `Task.apply_async`."""
         task, message = self._named(name, tuple(args), kwargs or {}, options)
-        return self.client.send(task, message, connection)
+        return self.client.send(task, message, connection, options)
 
     async def asend_task(
         self,
@@ -203,7 +204,7 @@ class Penstock(Configured):
     ) -> AsyncResult[Any]:
         """`send_task` without blocking the running loop."""
         task, message = self._named(name, tuple(args), kwargs or {}, options)
-        return await self.client.asend(task, message, connection)
+        return await self.client.asend(task, message, connection, options)
 
     def signature(
         self,
@@ -224,7 +225,7 @@ class Penstock(Configured):
         `Task.apply_async`."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
             task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, self.client.send(task, message, connection))
+            return cast(R, self.client.send(task, message, connection, canvas.options))
         from penstock.canvas.publish import send
 
         return cast(R, send(self, canvas, connection))
@@ -233,7 +234,7 @@ class Penstock(Configured):
         """`send` without blocking the running loop."""
         if isinstance(canvas, Signature) and not (canvas.links or canvas.errors):
             task, message = self._named(canvas.task, canvas.args, canvas.kwargs, canvas.options)
-            return cast(R, await self.client.asend(task, message, connection))
+            return cast(R, await self.client.asend(task, message, connection, canvas.options))
         from penstock.canvas.publish import asend
 
         return cast(R, await asend(self, canvas, connection))
@@ -266,9 +267,9 @@ class Penstock(Configured):
         check_name("task", name)
         return None, self.client.prepare_unknown(name, args, kwargs, options)
 
-    def batch(self, *, connection: object | None = None) -> Batch:
+    def batch(self, *, connection: object | None = None, on_full: OnFull | None = None) -> Batch:
         """`with app.batch():` or `async with app.batch():`, see `Batch`; inside a transaction with a `connection`."""
-        return Batch(self, connection)
+        return Batch(self, connection, on_full)
 
     def AsyncResult(self, task_id: str, task: Task[..., R] | None = None) -> AsyncResult[R]:
         """The result of an earlier call, by its public id."""

@@ -9,9 +9,11 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from penstock import apart
 from penstock.canvas.calls import Signature
 from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, MessageTooLarge, PenstockError, QueueFull, Unsupported
+from penstock.on_full import RUN_INLINE, Backoff, OnFull, check_on_full, only_single
 
 if TYPE_CHECKING:
     from penstock.app import Penstock
@@ -34,8 +36,16 @@ class Batch:
     then).
     """
 
-    def __init__(self, app: Penstock, connection: object | None = None) -> None:
-        """With a `connection` the calls are published inside the transaction that it is in."""
+    def __init__(self, app: Penstock, connection: object | None = None, on_full: OnFull | None = None) -> None:
+        """With a `connection` the calls are published inside the transaction that it is in. `on_full` may be a
+        `Backoff`: all of them are tried again; `None`: as the settings say, if that is one. Raises `ConfigError`."""
+        asked = "raise" if on_full is None else on_full
+        check_on_full("on_full", asked)
+        if asked == RUN_INLINE or (asked != "raise" and connection is not None):
+            what = "inside a transaction" if connection is not None else "that are there all or none"
+            raise ConfigError(f"on_full={asked!r} cannot be for calls {what}")
+        default = app.conf.task_on_full if on_full is None and connection is None else asked
+        self._on_full = default if isinstance(default, Backoff) else None
         self._app = app
         self._connection = connection
         self.client = app.client
@@ -66,7 +76,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(self.client.enlist(messages, self._connection))
         elif messages:
-            self._published(self.client.engine_of(messages).run(self.client.publish(messages)))
+            self._published(apart.drive(self.client.admission.published(messages, self._on_full)))
 
     async def __aenter__(self) -> Batch:
         return self.__enter__()
@@ -78,7 +88,7 @@ class Batch:
         if messages and self._connection is not None:
             self._published(await self.client.aenlist(messages, self._connection))
         elif messages:
-            self._published(await self.client.engine_of(messages).arun(self.client.publish(messages)))
+            self._published(await apart.adrive(self.client.admission.published(messages, self._on_full)))
 
     def _end(self, error: BaseException | None) -> list[Message]:
         self.closed = True
@@ -165,9 +175,7 @@ class Many:
         try:
             yield
         except QueueFull as full:
-            raise QueueFull(
-                full.queue, full.depth, full.limit, full.retry_after, full.unit, accepted=len(self.results)
-            ) from None
+            raise full.counted(len(self.results)) from None
         except Exception as error:
             error.add_note(f"{len(self.results):,} tasks of this call were published before")
             raise
@@ -186,4 +194,5 @@ class Many:
                 f"call {self._read} is of task {call.task!r}; delay_many publishes {self._task.name!r} only"
             )
         refuse_links(call)
+        only_single(f"call {self._read} of delay_many", call.options)
         return self._client.prepare(self._task, call.args, call.kwargs, call.options)

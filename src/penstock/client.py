@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from penstock import apart, routing
-from penstock.batch import Many, open_batch
+from penstock import apart, cautious, routing
+from penstock.admission import NOTHING, Admission
+from penstock.batch import open_batch
 from penstock.blocking import running_loop
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Full, Key, Unknown, check_message
-from penstock.canvas.calls import Signature
 from penstock.codec import compression_of
 from penstock.errors import (
     AlreadyQueued,
@@ -56,6 +56,7 @@ class Client:
         self._app = app
         self._notes: set[asyncio.Task[None]] = set()
         self.outbox = Outbox(app)
+        self.admission = Admission(app)
 
     # -- from a call to a message
 
@@ -92,7 +93,7 @@ class Client:
         packed = pipeline.compress(task.codec.encode(args, kwargs, form), form.name, compression)
         if task.inherits_priority and parent is not None:
             priority = parent.priority
-        message = self._message(task.name, packed, call, parent, queue, priority, ours.expires)
+        message = self._message(task.name, packed, call, parent, queue, priority, ours.lifetime)
         if not task.calls_plainly or call.unique is not None:
             unique = unique_of(ours.unique if call.unique is None else call.unique)
             keyed(message, Given(task.name, task.codec, args, kwargs), unique, task.limit, ours.partition, call.cost)
@@ -111,7 +112,7 @@ class Client:
         if task.inherits_priority and parent is not None:
             priority = parent.priority
         queue = ours.queue or conf.task_default_queue
-        message = self._message(task.name, (body, form.name), call, parent, queue, priority, ours.expires)
+        message = self._message(task.name, (body, form.name), call, parent, queue, priority, ours.lifetime)
         keyed(message, Given(task.name, task.codec, args, kwargs, True), None, task.limit, ours.partition, call.cost)
         return message
 
@@ -155,6 +156,8 @@ class Client:
         stronger = said.keys() | (task.own if task is not None else frozenset())
         if stronger & routing.DESTINATION:
             stronger |= routing.DESTINATION
+        if "deadline" in stronger:
+            stronger |= {"expires"}
         return {**{option: value for option, value in found.items() if option not in stronger}, **said}
 
     def _message(
@@ -195,11 +198,22 @@ class Client:
 
     # -- publishing
 
-    def send(self, task: Task[P, R] | None, message: Message, connection: object | None = None) -> AsyncResult[R]:
+    def send(
+        self,
+        task: Task[P, R] | None,
+        message: Message,
+        connection: object | None = None,
+        said: Mapping[str, Any] = NOTHING,
+    ) -> AsyncResult[R]:
+        """`said` are the options of the call."""
         if self._app.conf.task_always_eager:
             from penstock import eager  # for tests
 
-            return eager.run(task, self._dressed([message])[0])
+            return eager.run(task, self.dressed([message])[0])
+        if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
+            other = cautious.send(self, task, message, connection, said)
+            if other is not None:
+                return other
         if connection is not None:
             (answer,) = self.enlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -207,17 +221,23 @@ class Client:
         if batch is not None:
             return batch.add(task, message)
         (answer,) = self.engine_of([message]).run(self.publish([message]))
-        result = self.result(task, message, self.key_of(message, answer))
-        result.published_now()
-        return result
+        return self.sent(task, message, answer)
 
     async def asend(
-        self, task: Task[P, R] | None, message: Message, connection: object | None = None
+        self,
+        task: Task[P, R] | None,
+        message: Message,
+        connection: object | None = None,
+        said: Mapping[str, Any] = NOTHING,
     ) -> AsyncResult[R]:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
-            return await eager.arun(task, self._dressed([message])[0])
+            return await eager.arun(task, self.dressed([message])[0])
+        if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
+            other = await cautious.asend(self, task, message, connection, said)
+            if other is not None:
+                return other
         if connection is not None:
             (answer,) = await self.aenlist([message], connection)
             return self.result(task, message, self.key_of(message, answer))
@@ -225,29 +245,13 @@ class Client:
         if batch is not None:
             return batch.add(task, message)
         (answer,) = await self.engine_of([message]).arun(self.publish([message]))
+        return self.sent(task, message, answer)
+
+    def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
+        """The result of what was published just now. Raises as `key_of`."""
         result = self.result(task, message, self.key_of(message, answer))
         result.published_now()
         return result
-
-    def send_many(self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
-        many = Many(self, task, calls)
-        if self._app.conf.task_always_eager:
-            return [self.send(task, message) for message in many.messages()]
-        for chunk in many.chunks(self.most):
-            with many.counting():
-                many.published(chunk, self.engine_of(chunk).run(self.publish(chunk)))
-        return many.results
-
-    async def asend_many(
-        self, task: Task[P, R], calls: Iterable[tuple[Any, ...] | Signature[Any]]
-    ) -> list[AsyncResult[R]]:
-        many = Many(self, task, calls)
-        if self._app.conf.task_always_eager:
-            return [await self.asend(task, message) for message in many.messages()]
-        for chunk in many.chunks(self.most):
-            with many.counting():
-                many.published(chunk, await self.engine_of(chunk).arun(self.publish(chunk)))
-        return many.results
 
     @property
     def engine(self) -> Engine:
@@ -278,7 +282,7 @@ class Client:
         return await self._publish(messages)
 
     async def _publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
-        messages = self._outgoing(messages)
+        called, messages = messages, self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
         if self._need_results(messages):
@@ -287,7 +291,7 @@ class Client:
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
             if type(answer) is Unknown:
-                return await self._ask_again(messages, answers, deadline)
+                return await self._ask_again(messages, answers, deadline, called)
         return answers
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
@@ -324,7 +328,7 @@ class Client:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
-            return eager.run_after_commit(task, self._dressed([message])[0], connection)
+            return eager.run_after_commit(task, self.dressed([message])[0], connection)
         result = self.result(task, message, message.id)
 
         def publish() -> None:
@@ -340,7 +344,7 @@ class Client:
 
     def _outgoing(self, messages: Sequence[Message]) -> Sequence[Message]:
         """As the middleware wants them, with the ids that results need, and signed for an app with keys."""
-        messages = self._dressed(messages)
+        messages = self.dressed(messages)
         if self._need_results(messages):
             self._name(messages)
         trust = self._app.pipeline.trust
@@ -350,7 +354,7 @@ class Client:
                 trust.sign(message)
         return messages
 
-    def _dressed(self, messages: Sequence[Message]) -> Sequence[Message]:
+    def dressed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """As the middleware wants them."""
         for middleware in self._app.publishing:
             count = len(messages)
@@ -361,6 +365,13 @@ class Client:
                     "replace messages, and raise to refuse them, but callers hold one result for each"
                 )
         return messages
+
+    def name(self, messages: Sequence[Message]) -> None:
+        """Give ids to these, so that it is recognised when they are published again."""
+        if self._need_results(messages):
+            self._name(messages)
+        for message in messages:
+            message.id = message.id or os.urandom(16).hex()
 
     async def _prepare_results(self, timeout: float) -> None:
         """Where results are pushed to, there must be a place for them before the task is sent."""
@@ -376,9 +387,10 @@ class Client:
                 message.id = mint()
 
     async def _ask_again(
-        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float
+        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
     ) -> Sequence[Answer]:
-        """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed."""
+        """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed. `called` are the
+        messages before the middleware changed them."""
         known = list(answers)
         while unknown := {i: answer for i, answer in enumerate(known) if isinstance(answer, Unknown)}:
             left = deadline - self._app.clock.monotonic()
@@ -398,6 +410,8 @@ class Client:
                     why = f"queue {answer.queue!r} was full when it was asked again"
                     ids = tuple(one.id for one in unknown.values())
                     raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {why}", ids)
+                if isinstance(answer, Full):
+                    called[i].id = unknown[i].id  # if it comes to the queue after all, a later try is recognised
                 known[i] = answer
         return known
 

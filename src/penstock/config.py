@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, TypedDict
 
@@ -17,6 +17,7 @@ from penstock.exchanges import bound, several
 from penstock.keys import KeyLike
 from penstock.limit import TaskLimit, rate_of
 from penstock.message import DEFAULT_QUEUE, NORMAL
+from penstock.on_full import OnFull, check_on_full
 from penstock.options import (
     Errors,
     TaskOptions,
@@ -31,6 +32,7 @@ from penstock.pressure.webhook_url import check_webhook
 from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
 from penstock.schedules.zones import zone
+from penstock.setting_rules import RULES, is_secret, is_url
 from penstock.sources import unknown
 from penstock.spelling import hint, without_password
 
@@ -47,6 +49,7 @@ class Settings(TypedDict, total=False):
     imports: Sequence[str]
     durability: Literal["power", "process", "strict"] | None
     publish_timeout: float
+    publish_retry_budget: float | None
     lease: float
     max_attempts: int
     task_default_queue: str
@@ -64,6 +67,7 @@ class Settings(TypedDict, total=False):
     task_track_started: bool
     task_time_limit: float | None
     task_soft_time_limit: float | None
+    task_on_full: OnFull
     result_serializer: str | None
     result_compression: str | None
     task_always_eager: bool
@@ -101,19 +105,19 @@ class Settings(TypedDict, total=False):
 class Config(Struct, kw_only=True):
     """The settings of an app, frozen. Times in seconds. Celery's names mean what they mean there.
 
-    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another
-    URL for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an
-    accepted task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused
-    instead of warned of; `None`: the engine's best.
-    `lease`: a worker that was not heard of for so long is taken for dead. `task_routes`: see `penstock.routing`.
-    `task_annotations` change options of tasks by their names. `task_default_rate_limit` is that of each task that has
-    none, such as "10/s". `task_always_eager` runs calls where they are made (see
-    `penstock.eager`); `result_exceptions` are rebuilt as their own class when
-    a task raised them. `worker_direct`: each worker has a queue of its own, too.
-    `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
-    not heard of for `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known
-    rate sets the bound of a queue with `max_latency`; then its `max_length` does. `pressure_warn_…` say when workers
-    raise alarms (see `penstock.pressure.readings`), `None` never; `pressure_webhook` is a URL that is told of them.
+    `broker_url` is where tasks wait, and their results; `None`: see `penstock.locate`. `result_backend` is another URL
+    for results (see `penstock.result_url`). `namespace` keeps apps on one broker apart. `durability`: what an accepted
+    task survives, "power" or "process"; "strict": power, and a server that is not set up for it is refused instead of
+    warned of; `None`: the engine's best. `publish_retry_budget`: of what this process publishes, the part that may be
+    tried again after `QueueFull`, and `task_on_full` who does: see `penstock.admission`. `lease`: a worker that was not
+    heard of for so long is taken for dead. `task_routes`: see `penstock.routing`. `task_annotations` change options of
+    tasks by their names. `task_default_rate_limit` is that of each task that has none, such as "10/s".
+    `task_always_eager` runs calls where they are made (see `penstock.eager`); `result_exceptions` are rebuilt as their
+    own class when a task raised them. `worker_direct`: each worker has a queue of its own, too. `timezone` is that of
+    wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was not heard of for
+    `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known rate sets the bound
+    of a queue with `max_latency`; then its `max_length` does. `pressure_warn_…` say when workers raise alarms (see
+    `penstock.pressure.readings`), `None` never; `pressure_webhook` is a URL that is told of them.
 
     `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
     comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
@@ -126,6 +130,7 @@ class Config(Struct, kw_only=True):
     imports: tuple[str, ...] = ()
     durability: str | None = None
     publish_timeout: float = 5.0
+    publish_retry_budget: float | None = 0.1
     lease: float = 30.0
     max_attempts: int = 3
     task_default_queue: str = DEFAULT_QUEUE
@@ -143,6 +148,7 @@ class Config(Struct, kw_only=True):
     task_track_started: bool = False
     task_time_limit: float | None = None
     task_soft_time_limit: float | None = None
+    task_on_full: OnFull = "raise"
     result_serializer: str | None = None
     result_compression: str | None = None
     task_always_eager: bool = False
@@ -177,11 +183,11 @@ class Config(Struct, kw_only=True):
     pressure_webhook: str | None = None
 
     def __post_init__(self) -> None:
-        for name, (fits, rule) in _RULES.items():
+        for name, (fits, rule) in RULES.items():
             value = getattr(self, name)
             if not fits(value):
-                shown = without_password(value) if fits is _url and isinstance(value, str) else value
-                if fits is _secret:
+                shown = without_password(value) if fits is is_url and isinstance(value, str) else value
+                if fits is is_secret:
                     shown = type(value).__name__
                 raise ConfigError(f"{name} must be {rule}, not {shown!r}")
         check_name("namespace", self.namespace, empty=True)
@@ -190,6 +196,7 @@ class Config(Struct, kw_only=True):
             if queue.alias == self.task_default_queue:
                 raise ConfigError(f"task_default_queue={queue.alias!r} is an alias: write {queue.name!r}")
         check_priority(self.task_default_priority)
+        check_on_full("task_on_full", self.task_on_full)
         rate_of(self.task_default_rate_limit)
         check_limits(self.task_time_limit, self.task_soft_time_limit)
         check_errors("result_exceptions", self.result_exceptions)
@@ -331,6 +338,7 @@ class Config(Struct, kw_only=True):
             "track_started": self.task_track_started,
             "time_limit": self.task_time_limit,
             "soft_time_limit": self.task_soft_time_limit,
+            "on_full": self.task_on_full,
             "max_attempts": self.max_attempts,
         }
 
@@ -421,76 +429,3 @@ def _timetable(given: Mapping[str, Mapping[str, Any]], tz: str) -> dict[str, Wri
     if len(given) > MOST:
         raise ConfigError(f"beat_schedule has {len(given):,} schedules; at most {MOST:,} are allowed")
     return {name: read_written(name, one, tz) for name, one in given.items()}
-
-
-def _lease(value: object) -> bool:
-    return _positive(value) and isinstance(value, (int, float)) and 0.5 <= value <= 3600
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-def _count(value: object) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _none_or_count(value: object) -> bool:
-    return value is None or _count(value)
-
-
-def _url(value: object) -> bool:
-    return value is None or (isinstance(value, str) and "://" in value)
-
-
-def _texts(value: Sequence[object]) -> bool:
-    return all(isinstance(one, str) for one in value)
-
-
-def _secret(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _switch(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-Rule = tuple[Callable[[Any], bool], str]
-_SWITCH: Rule = (_switch, "True or False")
-_SECONDS: Rule = (_positive, "a number of seconds above 0")
-_DIGESTS = frozenset({"sha256", "sha384", "sha512"})
-_RULES: dict[str, Rule] = {
-    "broker_url": (_url, "a URL such as sqlite:///queue.db"),
-    "result_backend": (_url, "a URL such as redis://localhost:6379/1"),
-    "durability": (lambda value: value in (None, "power", "process", "strict"), "'power', 'process' or 'strict'"),
-    "publish_timeout": _SECONDS,
-    "lease": _SECONDS,
-    "result_expires": _SECONDS,
-    "max_attempts": (_count, "at least 1"),
-    "result_max_bytes": (_count, "at least 1"),
-    "compression_min_bytes": (_count, "at least 1"),
-    "inflate_max_bytes": (_count, "at least 1"),
-    "inflate_max_ratio": (_count, "at least 1"),
-    "accept_content": (lambda value: bool(value) and _texts(value), "a list of serializers, such as ['json']"),
-    "security_key": (_secret, "PEM, or the path of a PEM file"),
-    "security_key_password": (_secret, "a string"),
-    "security_certificate": (_secret, "PEM, or the path of a PEM file"),
-    "security_cert_store": (_texts, "paths of PEM files, or PEM"),
-    "security_digest": (lambda value: value in _DIGESTS, "'sha256', 'sha384' or 'sha512'"),
-    "security_accept_unsigned": _SWITCH,
-    "worker_concurrency": (_none_or_count, "at least 1, or None for one per CPU"),
-    "worker_max_tasks_per_child": (_none_or_count, "at least 1, or None for no end"),
-    "worker_max_memory_per_child": (_none_or_count, "at least 1 (in KiB), or None for no end"),
-    "worker_direct": _SWITCH,
-    "task_inherit_parent_priority": _SWITCH,
-    "timezone": (lambda value: isinstance(value, str) and value != "", "a name such as 'Europe/Berlin'"),
-    "beat_lease": (_lease, "0.5 to 3600 seconds"),
-    "pressure_grace": (_positive, "seconds above 0"),
-    "task_create_missing_queues": _SWITCH,
-    "task_ignore_result": _SWITCH,
-    "task_acks_late": _SWITCH,
-    "task_track_started": _SWITCH,
-    "task_always_eager": _SWITCH,
-    "task_eager_propagates": _SWITCH,
-    "task_store_eager_result": _SWITCH,
-}

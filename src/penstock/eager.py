@@ -1,11 +1,12 @@
-"""A call that runs here and now, and ends as it would in a worker: `task.apply()`, and all calls with
-`task_always_eager`.
+"""A call that runs here and now, and ends as it would in a worker: `task.apply()`, all calls with
+`task_always_eager`, and what a full queue refused, or what is less than to publish it (see `penstock.admission`).
 
 The worker's own code runs it and decides. What differs has to: nothing waits, there is no queue, no time limit.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,7 +19,7 @@ from penstock.canvas.replacing import fits
 from penstock.codec import compression_of
 from penstock.delivery import Delivery, RetryAt, Settlement
 from penstock.eager_result import EagerResult
-from penstock.errors import ConfigError, UnknownTask
+from penstock.errors import ConfigError, PenstockError, UnknownTask
 from penstock.outcome import Report, State
 from penstock.partials import Collected
 from penstock.retry import Decision, GiveUp, Instead, Refuse
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from penstock.task import Task
 
 R = TypeVar("R")
+
+_log = logging.getLogger("penstock.client")
 
 MOST = 10_000
 """Tries of one call, after which it is taken for endless: here nothing waits between them."""
@@ -60,14 +63,18 @@ def run(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
     """Run `message` to its end. Raises `UnknownTask` when it is not registered here, `RuntimeError` when it is retried
     without end, and with `task_eager_propagates` what the task raised."""
     eager = EagerRun(_registered(task, message), message)
-    while eager.report is None:
-        if eager.task.is_coroutine:
-            refuse_in_loop("a coroutine task with task_always_eager", "await task.adelay()")
-        eager.settled(eager.alone.run(eager.delivery, _always))
+    _run(eager)
     for outcome in eager.to_store():
         results = eager.task.app.results
         results.run(results.backend.store([(eager.id, outcome)]))
-    return eager.result()
+    return eager.raising()
+
+
+def _run(eager: EagerRun) -> None:
+    while eager.report is None:
+        if eager.task.is_coroutine:
+            refuse_in_loop("a coroutine task that runs where it is called", "await task.adelay()")
+        eager.settled(eager.alone.run(eager.delivery, _always))
 
 
 async def arun(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
@@ -78,7 +85,44 @@ async def arun(task: Task[..., R] | None, message: Message) -> EagerResult[R]:
     for outcome in eager.to_store():
         results = eager.task.app.results
         await results.arun(results.backend.store([(eager.id, outcome)]))
+    return eager.raising()
+
+
+def run_here(task: Task[..., R], message: Message) -> EagerResult[R]:
+    """Run a call in the place of a worker: errors of the task are in the result, and how it ended is stored where a
+    worker would have stored it."""
+    eager = EagerRun(task, message, stored=task.app.keeps_results)
+    _run(eager)
+    results = task.app.results
+    for outcome in eager.to_store():
+        try:
+            results.run(results.backend.store([(eager.id, outcome)]))
+        except PenstockError as error:
+            _log_unstored(eager, error)
     return eager.result()
+
+
+async def arun_here(task: Task[..., R], message: Message) -> EagerResult[R]:
+    """`run_here` without blocking the running loop: a plain function runs on a thread of its own."""
+    if not task.is_coroutine:
+        import asyncio  # who awaits has loaded it
+
+        return await asyncio.to_thread(run_here, task, message)
+    eager = EagerRun(task, message, stored=task.app.keeps_results)
+    while eager.report is None:
+        eager.settled(await eager.alone.arun(eager.delivery, _always))
+    results = task.app.results
+    for outcome in eager.to_store():
+        try:
+            await results.arun(results.backend.store([(eager.id, outcome)]))
+        except PenstockError as error:
+            _log_unstored(eager, error)
+    return eager.result()
+
+
+def _log_unstored(eager: EagerRun, error: PenstockError) -> None:
+    # It has run: an error now would have it called again.
+    _log.warning("the result of %s[%s], which ran here, could not be stored: %s", eager.task.name, eager.id, error)
 
 
 def run_after_commit(task: Task[..., R] | None, message: Message, connection: object | None) -> EagerResult[R]:
@@ -116,10 +160,11 @@ def _always(_slot: Slot, _delivery: Delivery) -> bool:
 class EagerRun:
     """One call, run until it has ended. `report` is there then."""
 
-    def __init__(self, task: Task[..., Any], message: Message) -> None:
+    def __init__(self, task: Task[..., Any], message: Message, stored: bool | None = None) -> None:
+        """`stored`: how it ended is to be; `None`: as the settings say."""
         app = task.app
         self.task, self._message = task, message
-        self._stored = app.conf.task_store_eager_result and app.keeps_results
+        self._stored = app.conf.task_store_eager_result and app.keeps_results if stored is None else stored
         self.id = message.id or (app.backend.mint() if self._stored else None) or uuid.uuid4().hex
         self._ignored = app.client.ignores_result(task, message)
         self._plans = Plans(app)
@@ -169,9 +214,11 @@ class EagerRun:
         return [replace(outcome, value=value, content_type=content_type)]
 
     def result(self) -> EagerResult[Any]:
-        result: EagerResult[Any] = EagerResult(
-            self.report, app=self.task.app, task=self.task, parts=self._runner.collected.parts
-        )
+        return EagerResult(self.report, app=self.task.app, task=self.task, parts=self._runner.collected.parts)
+
+    def raising(self) -> EagerResult[Any]:
+        """`result`; raises what it failed with, where the settings say so."""
+        result = self.result()
         if self._runner.error is not None and self.task.app.conf.task_eager_propagates:
             raise self._runner.error
         return result

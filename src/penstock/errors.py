@@ -10,6 +10,7 @@ PenstockError
 │       └── SignatureError      unsigned, wrongly signed, or signed for something else
 ├── PublishError                the task was not published
 │   ├── QueueFull               the queue's bound is reached; carries retry_after
+│   │   └── DeadlineUnmeetable  it would start after its deadline; carries wait
 │   ├── UnknownQueue            the queue is not declared, or nothing takes the call
 │   ├── MessageTooLarge         the message, or the batch, is over the limit
 │   └── AlreadyQueued           a unique task of that key is there
@@ -81,18 +82,50 @@ class QueueFull(PublishError):
     """The queue's bound is reached: nothing of this call was published (see `accepted` for earlier parts).
 
     `depth` and `limit` are in tasks, or in bytes when `unit` is "bytes"; `retry_after` is in seconds;
-    `accepted` counts the tasks of the same `delay_many` that were published before.
+    `accepted` counts the tasks of the same `delay_many` that were published before. `why`: why a call that was to try
+    again gave up.
     """
 
     def __init__(
-        self, queue: str, depth: int, limit: int, retry_after: float, unit: str = "tasks", accepted: int = 0
+        self,
+        queue: str,
+        depth: int,
+        limit: int,
+        retry_after: float,
+        unit: str = "tasks",
+        accepted: int = 0,
+        why: str = "",
     ) -> None:
         self.queue, self.depth, self.limit = queue, depth, limit
-        self.retry_after, self.unit, self.accepted = retry_after, unit, accepted
+        self.retry_after, self.unit, self.accepted, self.why = retry_after, unit, accepted, why
         super().__init__(
             f"queue {queue!r} is full: {depth:,} of {limit:,} {unit}; try again in {retry_after:.3g} s"
             + (f" ({accepted:,} tasks of this call were published)" if accepted else "")
+            + (f" ({why})" if why else "")
         )
+
+    def counted(self, accepted: int) -> QueueFull:
+        """The same, for a call of which so many tasks were published before."""
+        return QueueFull(self.queue, self.depth, self.limit, self.retry_after, self.unit, accepted, self.why)
+
+
+class DeadlineUnmeetable(QueueFull):
+    """The queue has room, but what is in it takes `wait` seconds, and the call has a `deadline` in `left` seconds, by
+    which it must start. Nothing was published."""
+
+    def __init__(
+        self, queue: str, depth: int, limit: int, retry_after: float, wait: float, left: float, accepted: int = 0
+    ) -> None:
+        super().__init__(queue, depth, limit, retry_after, accepted=accepted)
+        self.wait, self.left = wait, left
+        self.args = (
+            f"queue {queue!r}: a task would start in about {wait:.3g} s, behind {depth:,}, and this one must in "
+            f"{max(0.0, left):.3g} s; try again in {retry_after:.3g} s"
+            + (f" ({accepted:,} tasks of this call were published)" if accepted else ""),
+        )
+
+    def counted(self, accepted: int) -> DeadlineUnmeetable:
+        return DeadlineUnmeetable(self.queue, self.depth, self.limit, self.retry_after, self.wait, self.left, accepted)
 
 
 class UnknownQueue(PublishError, LookupError):

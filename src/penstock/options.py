@@ -18,6 +18,7 @@ from penstock.errors import ConfigError
 from penstock.keys import KeyLike, check_key
 from penstock.limit import Cost, TaskLimit, check_cost, limit_of
 from penstock.message import HIGHEST, LOWEST, OWN_HEADERS
+from penstock.on_full import OnFull, check_on_full
 from penstock.queue import check_name
 from penstock.retry import MAX_SNOOZES, RetryPolicy
 from penstock.unique import Unique
@@ -26,6 +27,8 @@ UniqueLike = Unique | str | bool | Callable[..., str]
 """`True` is `Unique()`; a string or function is `Unique(key=…)`; `False` is none."""
 
 Errors = tuple[type[BaseException], ...]
+
+BOTH = "give deadline, which refuses what could not start by then, or expires, not both"
 
 DEFAULT_RETRY_DELAY = 10.0
 """Seconds before a retry without back-off. Celery's 180 makes a short outage a long one; `retry_backoff` is better."""
@@ -52,6 +55,9 @@ class TaskSettings(TypedDict, total=False):
     priority: int | None
     queue: str | None
     expires: float | None
+    deadline: float | None
+    on_full: OnFull | None
+    inline_below: float | str | None
     track_started: bool
     serializer: str | None
     compression: str | None
@@ -70,11 +76,13 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     """The options of a task. Times in seconds; `None` leaves it to the app's settings.
 
     `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False`: at most once.
-    `expires` is counted from the call. `throws` are errors that are expected of it.
-    `expected_time`, in seconds or as text ("2s"), ends nothing: a task that takes longer raises an alarm.
-    `rate_limit` ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same `limit_key`, over all
-    workers; that is the task's name, unless it is a template or function. `cost` is what a call takes of the rate.
-    `partition` is a template or function, too: see `CallOptions`. `max_snoozes` bounds `Snooze`.
+    `expires` is counted from the call, and so is `deadline`, which refuses a call that could not start by then.
+    `on_full` is what becomes of a call whose queue is full (see `penstock.admission`). With `inline_below` ("200us")
+    a call runs where it is made while the task's runs are shorter. `expected_time`, in seconds or as text ("2s"),
+    ends nothing: a task that takes longer raises an alarm. `throws` are errors that are expected of it. `rate_limit`
+    ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same `limit_key`, over all workers; that is
+    the task's name, unless it is a template or function. `cost` is what a call takes of the rate. `partition` is a
+    template or function, too: see `CallOptions`. `max_snoozes` bounds `Snooze`.
     """
 
     max_retries: int | None = 3
@@ -93,6 +101,9 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     priority: int | None = None
     queue: str | None = None
     expires: float | None = None
+    deadline: float | None = None
+    on_full: OnFull | None = None
+    inline_below: float | str | None = None
     track_started: bool = False
     serializer: str | None = None
     compression: str | None = None
@@ -116,8 +127,15 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
         check_priority(self.priority)
         if self.queue is not None:
             check_name("queue", self.queue)
-        if self.expires is not None:
-            check_seconds("expires", self.expires)
+        for option in ("expires", "deadline"):
+            if getattr(self, option) is not None:
+                check_seconds(option, getattr(self, option))
+        if self.expires is not None and self.deadline is not None:
+            raise ConfigError(BOTH)
+        if self.on_full is not None:
+            check_on_full("on_full", self.on_full)
+        if self.inline_below is not None:
+            seconds("inline_below", self.inline_below)
         check_count("max_attempts", self.max_attempts)
         check_count("max_snoozes", self.max_snoozes)
         for option, key in (("limit_key", self.limit_key), ("partition", self.partition)):
@@ -136,6 +154,21 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     def expected(self) -> float | None:
         """`expected_time` in seconds."""
         return None if self.expected_time is None else seconds("expected_time", self.expected_time)
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds from a call, after which it does not start."""
+        return self.expires if self.deadline is None else self.deadline
+
+    @property
+    def cheap(self) -> float | None:
+        """`inline_below` in seconds."""
+        return None if self.inline_below is None else seconds("inline_below", self.inline_below)
+
+    @property
+    def cautious(self) -> bool:
+        """A call is looked at before it is published, or goes on when its queue is full."""
+        return self.on_full not in (None, "raise") or self.deadline is not None or self.inline_below is not None
 
     def limit(self) -> TaskLimit | None:
         """What limits this task. Raises `ConfigError`."""
@@ -162,6 +195,8 @@ class CallSettings(TypedDict, total=False):
     countdown: float | None
     eta: datetime | float | None
     expires: datetime | float | None
+    deadline: datetime | float | None
+    on_full: OnFull | None
     queue: str | None
     exchange: str | None
     routing_key: str | None
@@ -181,14 +216,18 @@ class CallSettings(TypedDict, total=False):
 class CallOptions(Struct, frozen=True, kw_only=True):
     """The options of one call; `None` leaves it to the task.
 
-    `countdown` is in seconds from now, `eta` an aware `datetime` or Unix time; `expires` seconds from now, or an aware
-    `datetime`. `partition` is the key for fairness within the queue, `cost` what the call takes of its task's rate.
-    `exchange` and `routing_key` may name several queues: see `penstock.exchanges`.
+    `countdown` is in seconds from now, `eta` an aware `datetime` or Unix time; `expires` and `deadline` are seconds
+    from now, or an aware `datetime`; a call that could not start by its deadline is refused. `on_full` is what becomes
+    of it when its queue is full: see `penstock.admission`. `partition` is the key for fairness within the queue, `cost`
+    what the call takes of its task's rate. `exchange` and `routing_key` may name several queues: see
+    `penstock.exchanges`.
     """
 
     countdown: float | None = None
     eta: datetime | float | None = None
     expires: datetime | float | None = None
+    deadline: datetime | float | None = None
+    on_full: OnFull | None = None
     queue: str | None = None
     exchange: str | None = None
     routing_key: str | None = None
@@ -222,6 +261,10 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         check_headers(self.headers or {})
         if self.cost is not None:
             check_cost(self.cost)
+        if self.on_full is not None:
+            check_on_full("on_full", self.on_full)
+        if self.expires is not None and self.deadline is not None:
+            raise ConfigError(BOTH)
 
     def start(self, now: float) -> float | None:
         """Unix time at which the task may run. Raises `ConfigError`."""
@@ -234,14 +277,16 @@ class CallOptions(Struct, frozen=True, kw_only=True):
 
     def end(self, now: float, default: float | None) -> float | None:
         """Unix time after which the task must not start; `default` in seconds. Raises `ConfigError`."""
-        expires = default if self.expires is None else self.expires
-        if expires is None:
+        option, end = ("expires", self.expires) if self.deadline is None else ("deadline", self.deadline)
+        if end is None:
+            end = default
+        if end is None:
             return None
-        if isinstance(expires, datetime):
-            return unix_time("expires", expires)
-        if not expires or not _is_seconds(expires):
-            raise ConfigError(f"expires must be more than 0 seconds, or an aware datetime, not {expires!r}")
-        return now + expires
+        if isinstance(end, datetime):
+            return unix_time(option, end)
+        if not end or not _is_seconds(end):
+            raise ConfigError(f"{option} must be more than 0 seconds, or an aware datetime, not {end!r}")
+        return now + end
 
 
 S = TypeVar("S", TaskOptions, CallOptions)

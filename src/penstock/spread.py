@@ -24,6 +24,7 @@ from penstock.canvas.linked import refuse_links
 from penstock.errors import ConfigError, PublishError, Unsupported
 from penstock.limit import UNITS, rate_of
 from penstock.limiting import Limiter, admit
+from penstock.on_full import only_single
 from penstock.queue import check_name
 from penstock.spelling import hint
 from penstock.task import Task
@@ -143,6 +144,7 @@ def _checked(app: Penstock, call: Task[..., Any] | Signature[Any], name: str) ->
     if not isinstance(signature, Signature):
         raise TypeError(f"a spread calls a task or a signature, such as task.s(…), not {type(call).__name__}")
     refuse_links(signature)
+    only_single("a spread", signature.options)
     if signature.options.get("task_id") is not None:
         raise ConfigError(f"{signature!r}: ids of a spread are made of its name; leave out task_id")
     if app.conf.task_always_eager:

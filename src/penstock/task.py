@@ -9,15 +9,18 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from penstock import request as requests
+from penstock.admission import check_here
 from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import chunks, map_of, starmap_of
 from penstock.canvas.linked import LinkedSettings
+from penstock.cautious import asend_many, send_many
 from penstock.codec import Arguments, Returned, compression_of
 from penstock.errors import Replace, Retry, Snooze
 from penstock.generators import annotated, driven, is_generator
 from penstock.hooks import HOOKS
 from penstock.hooks import ErrorInfo as ErrorInfo
 from penstock.limit import TaskLimit
+from penstock.on_full import OnFull, only_single
 from penstock.options import CallSettings, TaskOptions, check_seconds, unix_time
 from penstock.outcome import Progress, State
 from penstock.partials import Publishes
@@ -74,6 +77,8 @@ class Task(Publishes, Generic[P, R]):
     """How many of its calls may start in a time, and run at a time."""
     calls_plainly: bool
     """Nothing is to be done for a call without options but to serialize its arguments."""
+    cautious: bool
+    """A call is looked at before it is published, or goes on when its queue is full: see `penstock.admission`."""
 
     _arguments: Arguments | None
     _returned: Returned | None
@@ -112,7 +117,9 @@ class Task(Publishes, Generic[P, R]):
         self.result_format = pipeline.serializer(conf.result_serializer or options.serializer or conf.task_serializer)
         self.compression = compression_of(options.compression or conf.task_compression)
         keyed = options.unique is not False or self.limit is not None or options.partition is not None
-        self.calls_plainly = options.expires is None and not keyed and self.compression is None
+        self.calls_plainly = options.lifetime is None and not keyed and self.compression is None
+        check_here(self.name, options)
+        self.cautious = options.cautious
         self._arguments = self._returned = self._parts = None  # they read what was accepted before
 
     def __repr__(self) -> str:
@@ -191,7 +198,7 @@ class Task(Publishes, Generic[P, R]):
         if "link" in options or "link_error" in options:
             return self.app.send(self.signature(args, kwargs, **options), connection)
         client = self.app.client
-        return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
+        return client.send(self, client.prepare(self, tuple(args), kwargs or {}, options), connection, options)
 
     async def aapply_async(
         self,
@@ -205,7 +212,8 @@ class Task(Publishes, Generic[P, R]):
         if "link" in options or "link_error" in options:
             return await self.app.asend(self.signature(args, kwargs, **options), connection)
         client = self.app.client
-        return await client.asend(self, client.prepare(self, tuple(args), kwargs or {}, options), connection)
+        message = client.prepare(self, tuple(args), kwargs or {}, options)
+        return await client.asend(self, message, connection, options)
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """`delay` right after the transaction of Django's default connection has committed; at once outside of one, and
@@ -225,18 +233,24 @@ class Task(Publishes, Generic[P, R]):
     ) -> AsyncResult[R]:
         """`delay_on_commit` with options, for a Django connection, or an SQLAlchemy session, awaited ones included.
         Raises `ConfigError` for a connection that does not tell of commits."""
+        only_single("a call on commit", options)
         client = self.app.client
         message = client.prepare(self, tuple(args), kwargs or {}, options)
         return client.send_on_commit(self, message, connection)
 
-    def delay_many(self, calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
+    def delay_many(
+        self, calls: Iterable[tuple[Any, ...] | Signature[Any]], *, on_full: OnFull | None = None
+    ) -> list[AsyncResult[R]]:
         """Publish many calls, each a tuple of arguments or a signature of this task, in as few transactions as the
-        broker allows. `QueueFull` (and a note on any other error) says how many were published before it."""
-        return self.app.client.send_many(self, calls)
+        broker allows. `QueueFull` (and a note on any other error) says how many were published before it. `on_full` is
+        what becomes of those that a full queue refuses."""
+        return send_many(self.app.client, self, calls, on_full)
 
-    async def adelay_many(self, calls: Iterable[tuple[Any, ...] | Signature[Any]]) -> list[AsyncResult[R]]:
+    async def adelay_many(
+        self, calls: Iterable[tuple[Any, ...] | Signature[Any]], *, on_full: OnFull | None = None
+    ) -> list[AsyncResult[R]]:
         """`delay_many` without blocking the running loop."""
-        return await self.app.client.asend_many(self, calls)
+        return await asend_many(self.app.client, self, calls, on_full)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """This call as a value. In a chain it is given the value of what is before it as its first argument."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from penstock.beat.line import CatchUp, Line, check_policy
 from penstock.errors import ConfigError
 from penstock.message import Message
+from penstock.on_full import only_single
 from penstock.queue import check_name
 from penstock.schedules import ScheduleLike, read_schedule
 from penstock.spelling import hint
@@ -112,6 +113,7 @@ def read_written(name: str, given: Mapping[str, Any], tz: str) -> Written:
     for option in REFUSED:
         if option in values["options"]:
             raise ConfigError(f"schedule {name!r}: option {option!r} would be the same at each tick; leave it out")
+    only_single(f"schedule {name!r}", values["options"])
     check_policy(name, values.get("jitter", 0.0), values.get("catch_up", "latest"), values.get("max_late"))
     return Written(**values)
 

@@ -15,6 +15,7 @@ from penstock.canvas.graph import END, RELAY, Call
 from penstock.codec import JOINABLE, JSON, NONE, around, transcoded
 from penstock.errors import ConfigError, UnknownTask
 from penstock.message import VERSION, Message, Options, Place
+from penstock.on_full import only_single
 from penstock.options import CallOptions, read_options
 from penstock.spelling import hint
 
@@ -34,6 +35,7 @@ class Messages:
     def root(self, graph_id: str, number: int, node: Node) -> Message:
         """The whole message of a node that the caller publishes."""
         call, conf = node.call, self._app.conf
+        only_single("a canvas", node.options or {})
         if call is None:
             message = self._inner(RELAY, conf.task_default_queue, conf.task_default_priority)
             message.body = _constant(node.constant, message)
@@ -49,6 +51,7 @@ class Messages:
     def call(self, graph_id: str, call: Signature[Any], given: Mapping[str, Any]) -> Call:
         """What the graph holds of a node that those before it publish."""
         self._check(call, given)
+        only_single("a canvas", given)
         options, delay, lifetime = self._times(call, given)
         options = {**options, "compression": NONE}  # values are put into it, or it into a message of values
         head = None
@@ -105,7 +108,7 @@ class Messages:
         options.end(0.0, None)
         lifetime = options.expires
         if lifetime is None and task is not None:
-            lifetime = task.options.expires
+            lifetime = task.options.lifetime
         rest = {name: value for name, value in given.items() if name != "countdown"}
         if isinstance(lifetime, datetime) or lifetime is None:
             return rest, options.countdown or None, None

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
+from penstock.pressure.samples import Note
+
 BOUNDS = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds of the histogram in seconds; what is longer is in one more."""
 MOST = 100
@@ -69,10 +71,10 @@ class Counts:
         with self._lock:
             self._of(task).ends[ENDS.index(how)] += number
 
-    def took(self, fresh: Iterable[tuple[str, str, float, float]]) -> None:
-        """(queue, task, seconds, how many it stands for), as they are sampled."""
+    def took(self, fresh: Iterable[Note]) -> None:
+        """As runs are sampled."""
         with self._lock:
-            for _, task, seconds, weight in fresh:
+            for _, task, seconds, weight, _ in fresh:
                 counted = self._of(task)
                 counted.buckets[bisect_left(BOUNDS, seconds)] += int(weight)
                 counted.seconds += seconds * weight

@@ -7,7 +7,7 @@ idle stays as it was known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite, log2, sqrt
 
 import msgspec
@@ -28,6 +28,9 @@ _OTHERS = ""
 
 Key = tuple[str, str]
 """A queue and a task."""
+Note = tuple[str, str, float, float, float]
+"""Of a run: queue, task, seconds, how many runs it stands for, and the seconds of those that were settling and
+reserving."""
 
 
 def bucket(seconds: float) -> int:
@@ -48,12 +51,22 @@ class Times(Struct, array_like=True):
     buckets: dict[int, float] = {}
     longest: float = 0.0
     """Of the samples that were ever added."""
+    own_count: float = 0.0
+    own_seconds: float = 0.0
+    own_squares: float = 0.0
+    """The same of what the tasks took themselves, without settling and reserving. Workers of an earlier release tell
+    none of it."""
 
-    def add(self, seconds: float, weight: float = 1.0) -> None:
+    def add(self, seconds: float, weight: float = 1.0, overhead: float = 0.0) -> None:
+        """`overhead` is the part of `seconds` that is not the task's own."""
         self.count += weight
         self.seconds += seconds * weight
         self.squares += seconds * seconds * weight
         self.longest = max(self.longest, seconds)
+        own = max(0.0, seconds - overhead)
+        self.own_count += weight
+        self.own_seconds += own * weight
+        self.own_squares += own * own * weight
         number = bucket(seconds)
         self.buckets[number] = self.buckets.get(number, 0.0) + weight
 
@@ -62,6 +75,9 @@ class Times(Struct, array_like=True):
         self.seconds += other.seconds
         self.squares += other.squares
         self.longest = max(self.longest, other.longest)
+        self.own_count += other.own_count
+        self.own_seconds += other.own_seconds
+        self.own_squares += other.own_squares
         for number, count in other.buckets.items():
             self.buckets[number] = self.buckets.get(number, 0.0) + count
 
@@ -69,11 +85,22 @@ class Times(Struct, array_like=True):
         self.count *= factor
         self.seconds *= factor
         self.squares *= factor
+        self.own_count *= factor
+        self.own_seconds *= factor
+        self.own_squares *= factor
         self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
 
     @property
     def mean(self) -> float | None:
         return self.seconds / self.count if self.count > 0 else None
+
+    @property
+    def own(self) -> tuple[float, float] | None:
+        """The mean of what the tasks took themselves, and the standard deviation."""
+        if self.own_count <= 0:
+            return None
+        mean = self.own_seconds / self.own_count
+        return mean, sqrt(max(0.0, self.own_squares / self.own_count - mean * mean))
 
     @property
     def variation(self) -> float:
@@ -93,7 +120,8 @@ class Times(Struct, array_like=True):
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""
-        numbers = (self.count, self.seconds, self.squares, self.longest, *self.buckets.values())
+        own = (self.own_count, self.own_seconds, self.own_squares)
+        numbers = (self.count, self.seconds, self.squares, self.longest, *own, *self.buckets.values())
         return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
             0 <= number < BUCKETS for number in self.buckets
         )
@@ -150,8 +178,8 @@ class Window:
         self._times: dict[Key, Times] = {}
         self._busy: dict[str, float] = {}
 
-    def pass_on(self, fresh: Iterable[tuple[str, str, float, float]], elapsed: float) -> None:
-        """`fresh` are (queue, task, seconds, weight) of the last `elapsed` seconds."""
+    def pass_on(self, fresh: Iterable[Note], elapsed: float) -> None:
+        """`fresh` are notes of the last `elapsed` seconds."""
         if elapsed <= 0:
             return
         factor, busy = 0.5 ** (elapsed / HALF_LIFE), 0.5 ** (elapsed / BUSY_HALF_LIFE)
@@ -160,8 +188,8 @@ class Window:
         if fresh:
             for times in self._times.values():
                 times.fade(factor)
-        for queue, task, seconds, weight in fresh:
-            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight)
+        for queue, task, seconds, weight, overhead in fresh:
+            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight, overhead)
             spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
         for queue in self._busy.keys() | spent.keys():
             faded = self._busy.get(queue, 0.0) * busy + spent.get(queue, 0.0) / elapsed * (1.0 - busy)
@@ -170,10 +198,11 @@ class Window:
 
     @property
     def samples(self) -> Samples:
-        return Samples([(queue, task, times) for (queue, task), times in self._times.items()], dict(self._busy))
+        entries = [(queue, task, times) for (queue, task), times in self._times.items()]
+        return Samples(entries, dict(self._busy))
 
 
-def _kept(key: Key, known: dict[Key, Times]) -> Key:
+def _kept(key: Key, known: Mapping[Key, object]) -> Key:
     """Under which key it is kept: there is a bound, whatever names come."""
     if key in known or len(known) < MOST:
         return key

@@ -13,8 +13,11 @@ from random import Random
 
 from msgspec import Struct
 
+from penstock.draining import Drains
+from penstock.on_full import Backoff
+from penstock.pressure.budget import RetryBudget
 from penstock.pressure.law import AIM, length, rate
-from penstock.pressure.samples import Window
+from penstock.pressure.samples import Note, Window
 
 Service = Callable[[Random, float], float]
 """Seconds of one transaction that starts at a time."""
@@ -25,13 +28,21 @@ SPREAD = 0.5
 class Outcome(Struct, frozen=True):
     """`goodput`: tasks a second that were done within the latency that their caller waits for, as a part of what the
     threads can do. `p50` and `p99` in seconds, from the call to the end, of what was accepted. `refused` is a part of
-    the calls."""
+    the calls; `tries` are what came to the queue for each call."""
 
     goodput: float
     p50: float
     p99: float
     refused: float
     longest: int
+    tries: float = 1.0
+
+
+class Stubborn(Struct, frozen=True):
+    """Callers of one process who try again when they were refused."""
+
+    backoff: Backoff
+    budget: RetryBudget
 
 
 class Bound:
@@ -55,7 +66,7 @@ class Governed(Bound):
         self._max_latency = max_latency
         self._static = static
         self._window = Window()
-        self._fresh: list[tuple[str, str, float, float]] = []
+        self._fresh: list[Note] = []
 
     def look(self, now: float, threads: int) -> None:
         self._window.pass_on(self._fresh, 1.0)
@@ -64,7 +75,7 @@ class Governed(Bound):
         self.tasks = min(self._static, length(self._max_latency * AIM, known)) if known else self._static
 
     def ran(self, seconds: float) -> None:
-        self._fresh.append(("", "", seconds, 1.0))
+        self._fresh.append(("", "", seconds, 1.0, 0.0))
 
 
 def steady(mean: float, spread: float = SPREAD) -> Service:
@@ -89,6 +100,7 @@ def simulate(
     capacity: float,
     warmup: float = 0.0,
     seed: int = 1,
+    stubborn: Stubborn | None = None,
 ) -> Outcome:
     """`arrivals` a second for `seconds`; callers have use for what ends within `patience` of their call. Only calls
     after `warmup` are counted. `capacity`: tasks a second that `goodput` is a part of."""
@@ -96,34 +108,58 @@ def simulate(
     waiting: deque[float] = deque()
     running: list[tuple[float, float, float]] = []
     """(end, call, seconds of the transaction)"""
+    returning: list[tuple[float, float, int]] = []
+    """(when, call, tries by now)"""
     waits: list[float] = []
-    calls = refused = longest = 0
+    calls = tries = refused = longest = settled = 0
     now, look = 0.0, 1.0
+    drains = Drains(lambda: now, random.random)
     coming = _pause(random, arrivals)
     while coming < seconds or running:
-        now = min(coming if coming < seconds else inf, running[0][0] if running else inf)
+        now = min(coming if coming < seconds else inf, *(queue[0][0] for queue in (running, returning) if queue), inf)
         while look <= now:
             bound.look(look, threads)
             look += 1.0
         if running and running[0][0] == now:
             _, call, took = heappop(running)
             bound.ran(took)
+            settled += 1
             if call >= warmup:
                 waits.append(now - call)
         else:
-            coming += _pause(random, arrivals)
-            calls += now >= warmup
-            if len(waiting) + len(running) >= bound.tasks:
-                refused += now >= warmup
+            if returning and returning[0][0] == now:
+                _, call, tried = heappop(returning)
             else:
-                waiting.append(now)
+                call, tried = now, 0
+                coming += _pause(random, arrivals)
+                calls += now >= warmup
+            tries += now >= warmup
+            depth = len(waiting) + len(running)
+            if depth < bound.tasks:
+                waiting.append(call)
+            elif stubborn is not None and (pause := _again(stubborn, drains, settled, depth, call, now, tried, random)):
+                heappush(returning, (now + pause, call, tried + 1))
+            else:
+                refused += call >= warmup
         longest = max(longest, len(waiting) + len(running))
         while waiting and len(running) < threads:
             took = service(random, now)
             heappush(running, (now + took, waiting.popleft(), took))
     good = sum(wait <= patience for wait in waits) / (seconds - warmup) / capacity
     waits.sort()
-    return Outcome(good, _quantile(waits, 0.5), _quantile(waits, 0.99), refused / max(1, calls), longest)
+    counted = max(1, calls)
+    return Outcome(good, _quantile(waits, 0.5), _quantile(waits, 0.99), refused / counted, longest, tries / counted)
+
+
+def _again(
+    stubborn: Stubborn, drains: Drains, settled: int, depth: int, call: float, now: float, tried: int, random: Random
+) -> float | None:
+    """Seconds until a refused caller tries again, if he does."""
+    if not tried:
+        stubborn.budget.published(now)
+    told = drains.retry_after("", settled, 1, depth)
+    pause = stubborn.backoff.pause(tried + 1, told, now - call, random.random())
+    return pause if pause is not None and stubborn.budget.spend(now) else None
 
 
 def _pause(random: Random, arrivals: float) -> float:

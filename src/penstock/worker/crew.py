@@ -195,7 +195,7 @@ class Crew:
 
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
-        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks))
+        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks, 0.0))
 
     def _standing(self, now: float) -> Standing:
         """What runs, from the watchdog's thread: slots go on meanwhile."""

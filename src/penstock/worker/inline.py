@@ -123,7 +123,9 @@ class Inline:
                 settlement = succeed(slot, value, now)
             if count >= noted:
                 noted = count + stride
-                self._note((slot.request.message.queue, plan.name, now - slot.started + self._overhead, stride))
+                self._note(
+                    (slot.request.message.queue, plan.name, now - slot.started + self._overhead, stride, self._overhead)
+                )
             if plan.early:
                 self._early.conclude(slot, settlement)
             else:

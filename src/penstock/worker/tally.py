@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from penstock.metrics.counts import Counted, Counts
 from penstock.pressure.reports import Standing
-from penstock.pressure.samples import BUSY_HALF_LIFE, Samples, Window, packed, unpacked
+from penstock.pressure.samples import BUSY_HALF_LIFE, Note, Samples, Window, packed, unpacked
 
 SIZE = 1 << 16
 EVERY = 1.0
@@ -107,11 +107,11 @@ class Sampling:
         self._tally = tally
         self._counts = counts
         self._standing = standing
-        self._fresh: deque[tuple[str, str, float, float]] = deque(maxlen=MOST_FRESH)
+        self._fresh: deque[Note] = deque(maxlen=MOST_FRESH)
         self._window = Window()
         self._looked: float | None = None
         self.note = self._fresh.append
-        """(queue, task, seconds, how many tasks it stands for). From any thread."""
+        """From any thread."""
 
     def tick(self, now: float) -> None:
         """From one thread, often. `now` is monotonic."""

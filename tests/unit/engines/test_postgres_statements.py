@@ -5,6 +5,8 @@ import json
 import pytest
 
 from penstock.broker import Accepted, Conflict, Duplicate, Fenced, Full
+from penstock.clock import ManualClock
+from penstock.draining import Drains
 from penstock.engines.postgres import statements
 from penstock.engines.postgres.naming import SHIFT
 from penstock.engines.postgres.statements import Route
@@ -101,7 +103,11 @@ def test_the_statement_has_no_values_in_its_text() -> None:
 
 def test_what_has_no_row_was_accepted() -> None:
     batch = made(message(), message(id="mine"), message(id=IDS.make(77)))
-    assert statements.read_answers(batch, []) == [Accepted(batch.numbers[0]), Accepted("mine"), Accepted(IDS.make(77))]
+    assert statements.read_answers(batch, [], drains()) == [
+        Accepted(batch.numbers[0]),
+        Accepted("mine"),
+        Accepted(IDS.make(77)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,28 +121,35 @@ def test_what_has_no_row_was_accepted() -> None:
     ],
 )
 def test_refusals(row: tuple[object, ...], wanted: object) -> None:
-    assert statements.read_answers(made(message()), [(*row, *[None] * 6)]) == [wanted]
+    assert statements.read_answers(made(message()), [(*row, *[None] * 6)], drains()) == [wanted]
 
 
 def test_a_repeat_that_meets_itself_is_a_duplicate_and_no_conflict() -> None:
     batch = made(message(), message(id="mine"))
     rows = [(n, "conflict", batch.numbers[n - 1], key, *[None] * 6) for n, key in ((1, "key"), (2, "key\nmine"))]
-    assert statements.read_answers(batch, rows) == [Duplicate(batch.numbers[0]), Duplicate("mine")]
+    assert statements.read_answers(batch, rows, drains()) == [Duplicate(batch.numbers[0]), Duplicate("mine")]
 
 
 def test_a_row_for_all_refuses_all() -> None:
     batch = made(message(), message())
     row = (0, "full", None, None, 10, 10, "tasks", 2, 100, 50.0)
-    assert statements.read_answers(batch, [row]) == [Full("default", 10, 10, "tasks", 1.0)] * 2
+    assert statements.read_answers(batch, [row], drains()) == [Full("default", 10, 10, "tasks", 1.0)] * 2
 
 
-def test_the_time_to_come_back_is_bounded() -> None:
-    for excess, settled, age, wanted in ((5, 0, 9.0, 1.0), (10**9, 1, 99.0, 60.0), (1, 10**9, 1.0, 0.05)):
-        [answer] = statements.read_answers(
-            made(message()), [(1, "full", None, "default", 1, 1, "tasks", excess, settled, age)]
-        )
+def test_the_time_to_come_back_follows_the_rate_between_refusals() -> None:
+    told, clock = [], ManualClock()
+    known = Drains(clock.monotonic, lambda: 0.5)
+    for settled in (1_000, 1_100, 1_200):
+        clock.advance(1)
+        row = (1, "full", None, "default", 500, 500, "tasks", 50, settled, 99.0)
+        [answer] = statements.read_answers(made(message()), [row], known)
         assert isinstance(answer, Full)
-        assert answer.retry_after == wanted
+        told.append(answer.retry_after)
+    assert told == pytest.approx([1.0, 0.5, 0.5])
+
+
+def drains() -> Drains:
+    return Drains(lambda: 0.0, lambda: 0.5)
 
 
 def test_public_ids_are_recognised_only_where_they_were_made() -> None:
@@ -152,7 +165,7 @@ def test_a_further_try_is_looked_for_by_its_number() -> None:
     assert statements.tried(batch) == ["mine", "other"]
     again = statements.numbered(batch, {"mine": 77})
     assert (again.ids, again.names) == ([None, 77, None, None], [None, None, "other", "new"])
-    assert statements.read_answers(again, [])[1] == Accepted("mine")
+    assert statements.read_answers(again, [], drains())[1] == Accepted("mine")
     row = (2, "duplicate", 77, None, *[None] * 6)
-    assert statements.read_answers(again, [row])[1] == Duplicate("mine")
+    assert statements.read_answers(again, [row], drains())[1] == Duplicate("mine")
     assert statements.tried(made(message(), message(id="new"))) == []

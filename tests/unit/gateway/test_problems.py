@@ -40,4 +40,7 @@ def test_texts_that_name_servers_stay_here() -> None:
     full = refusal(errors.QueueFull("q", 1, 1, 0.2))
     assert full is not None
     assert full.headers == {"retry-after": "1"}
+    late = refusal(errors.DeadlineUnmeetable("q", 900, 1_000, 6.4, wait=8.4, left=2.0))
+    assert late is not None
+    assert (late.status, late.code, late.headers) == (full.status, full.code, {"retry-after": "7"})
     assert refusal(RuntimeError("x")) is None

@@ -6,7 +6,9 @@ from random import Random
 
 import pytest
 
-from penstock.pressure.simulation import Bound, Governed, Outcome, simulate, slower, steady
+from penstock.on_full import Backoff
+from penstock.pressure.budget import RetryBudget
+from penstock.pressure.simulation import Bound, Governed, Outcome, Stubborn, simulate, slower, steady
 
 MEAN, THREADS = 0.04, 8
 CAPACITY = THREADS / MEAN
@@ -94,3 +96,24 @@ def test_most_is_in_time_soon_after_transactions_became_slower() -> None:
         warmup=20.0,
     )
     assert found.goodput > 0.7
+
+
+def stubborn(part: float | None) -> Outcome:
+    return simulate(
+        Bound(400),
+        arrivals=CAPACITY * 3,
+        threads=THREADS,
+        service=steady(MEAN),
+        patience=2.0,
+        seconds=60.0,
+        capacity=CAPACITY,
+        warmup=20.0,
+        stubborn=Stubborn(Backoff(), RetryBudget(part)),
+    )
+
+
+def test_retries_multiply_the_load_without_a_budget_and_are_a_tenth_of_it_with_one() -> None:
+    bounded, unbounded = stubborn(0.1), stubborn(None)
+    assert 1.05 < bounded.tries <= 1.1
+    assert unbounded.tries > 3
+    assert bounded.goodput >= unbounded.goodput

@@ -15,10 +15,6 @@ from penstock.message import Dedup, Fence, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, State
 from penstock.shedding import lowest
 
-MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
-"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
-
-
 Displaced = tuple[str, Unique]
 """The id of a task that loses its key, and the guard that takes it."""
 Fresh = tuple[Message, str, list[Displaced]]
@@ -177,11 +173,8 @@ def find_full(store: Store, line: Line, count: int, size: int) -> Full | None:
 
 
 def retry_after(store: Store, line: Line, excess: int) -> float:
-    """About how long until `excess` tasks left the queue, at its average rate so far."""
-    if not line.settled:
-        return FIRST_RETRY
-    seconds = excess * (store.now() - line.opened) / line.settled
-    return min(MAX_RETRY, max(MIN_RETRY, seconds))
+    """What to tell who was refused: about how long until `excess` tasks have left the queue."""
+    return store.drains.retry_after((line.namespace, line.declared.name), line.settled - line.shed, excess, line.depth)
 
 
 def is_current(store: Store, name: str, token: int) -> bool:

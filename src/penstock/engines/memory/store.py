@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from penstock.clock import Clock
 from penstock.coordinator import Revoked, WorkerInfo
+from penstock.draining import Drains
 from penstock.engines.memory.limits import Limits
 from penstock.engines.memory.pausing import Waiters
 from penstock.engines.memory.records import Candidates, Gathering, Hold, Lead, Letter, Line, Place, Task
@@ -48,6 +49,7 @@ class Store:
         self.revoked: OrderedDict[str, bool] = OrderedDict()
         self.starts: dict[tuple[int, int], tuple[object, ...]] = {}
         """What every slot of every handle runs now."""
+        self.drains = Drains(self.now)
         self.numbers = itertools.count(1)
         """Orders, tokens and versions: none is ever given twice."""
 
@@ -196,8 +198,9 @@ class Store:
             self.ended.pop(task_id, None)
 
     def known(self, task_id: str) -> bool:
-        """Was this id accepted before?"""
-        return task_id in self.tasks or task_id in self.ended or task_id in self.letters
+        """Was this id accepted before, or has it ended without?"""
+        seen = task_id in self.tasks or task_id in self.ended or task_id in self.letters
+        return seen or self.shelf.get(task_id) is not None
 
     def started(self, task: Task) -> bool:
         return task.receipt in self.starts.values()

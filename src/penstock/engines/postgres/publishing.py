@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from penstock.broker import Answer, Full
+from penstock.draining import Drains
 from penstock.engines.network.patience import Deadline, pauses
 from penstock.engines.postgres import statements
 from penstock.engines.postgres.connecting import ATTEMPT, Connection, Links
@@ -48,6 +49,7 @@ class Publisher:
         self._pending: deque[Request] = deque()
         self._running: asyncio.Task[None] | None = None
         self._unfolded = 0
+        self._drains = Drains(time.monotonic)
 
     async def publish(self, batch: Sequence[Message], timeout: float, bound: Bound) -> Sequence[Answer]:
         if not batch:
@@ -142,7 +144,7 @@ class Publisher:
                 await asyncio.sleep(pause)
             else:
                 self._links.give(connection)
-                return statements.read_answers(batch, rows)
+                return statements.read_answers(batch, rows, self._drains)
 
     async def _take(self, deadline: Deadline, unknown: Outgoing | None) -> Connection:
         try:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from penstock.broker import Accepted, Answer, Conflict, Duplicate, Fenced, Full
+from penstock.draining import FEW, Drains
 from penstock.engines.postgres.naming import SHIFT
 from penstock.message import Dedup, Fence, Guard, Limit, Message, Unique, pack
 
@@ -23,8 +24,6 @@ PUBLISH = (
     "$1::integer[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[], $6::double precision[], $7::jsonb, $8::jsonb,"
     " $9::text)"
 )
-MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
-"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
 
 
 class Route(NamedTuple):
@@ -176,10 +175,10 @@ def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
     )
 
 
-def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]:
+def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]], drains: Drains) -> list[Answer]:
     """The answers in the order of the messages. Rows are there only for what was not accepted."""
     if rows and rows[0][0] == 0:
-        return [_answer(batch.messages[0], rows[0])] * len(batch.messages)
+        return [_answer(batch.messages[0], rows[0], drains)] * len(batch.messages)
     ids = batch.ids or [None] * len(batch.numbers)
     answers: list[Answer] = [
         Accepted(message.id or (number if known is None else known))
@@ -187,7 +186,7 @@ def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]
     ]
     for row in rows:
         place = row[0] - 1
-        answer = _answer(batch.messages[place], row)
+        answer = _answer(batch.messages[place], row, drains)
         message = batch.messages[place]
         if isinstance(answer, Duplicate) and message.id is not None and row[2] is not None and row[2] == ids[place]:
             answer = Duplicate(message.id)
@@ -198,19 +197,20 @@ def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]]) -> list[Answer]
     return answers
 
 
-def _answer(message: Message, row: Sequence[Any]) -> Answer:
+def _answer(message: Message, row: Sequence[Any], drains: Drains) -> Answer:
     _, kind, holder, name = row[:4]
     if kind == "full":
-        return _full(name or message.queue, *row[4:10])
+        return _full(message.namespace, name or message.queue, row, drains)
     if kind == "duplicate":
         return Duplicate(name or (holder if holder is not None else message.id or ""))
     key, _, chosen = name.partition("\n")
     return Fenced(key) if kind == "fenced" else Conflict(key, chosen or holder)
 
 
-def _full(queue: str, depth: int, bound: int, unit: str, excess: int, settled: int, age: float) -> Full:
-    wait = excess * age / settled if settled else FIRST_RETRY
-    return Full(queue, depth, bound, unit, min(MAX_RETRY, max(MIN_RETRY, wait)))
+def _full(namespace: str, queue: str, row: Sequence[Any], drains: Drains) -> Full:
+    depth, bound, unit, excess, settled = row[4:9]
+    after = drains.retry_after((namespace, queue), settled, excess, depth if unit == "tasks" else 2 * FEW)
+    return Full(queue, depth, bound, unit, after)
 
 
 def _guards(batch: Sequence[Message]) -> str | None:

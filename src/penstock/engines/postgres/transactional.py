@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from penstock.broker import Answer
+from penstock.draining import Drains
 from penstock.engines.postgres import statements
 from penstock.engines.postgres.lanes import KNOWN
 from penstock.engines.postgres.settings import Settings
@@ -36,6 +37,7 @@ class PostgresTransactional:
         self._known: set[tuple[Route, LimitRow | None]] = set()
         self._limited_until = 0.0
         self._ids = ids
+        self._drains = Drains(time.monotonic)
         self._declared = {queue.name: queue for queue in settings.queues}
         call = f"SELECT {COLUMNS} FROM {settings.schema}.enlist("
         self._parts = (call, "::text, ", "::text, ", "::bytea)")
@@ -82,7 +84,7 @@ class PostgresTransactional:
         numbers = [row[2] for row in rows if row[1] == "accepted"]
         ids = [None if message.id is None else self._ids.number(message.id) for message in messages]
         batch = Outgoing(messages, [], numbers, [], ids)
-        return statements.read_answers(batch, [row for row in rows if row[1] != "accepted"])
+        return statements.read_answers(batch, [row for row in rows if row[1] != "accepted"], self._drains)
 
     def refused(self, sqlstate: str) -> str | None:
         settings = self._settings

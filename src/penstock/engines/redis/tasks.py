@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from penstock.broker import (
     Unknown,
 )
 from penstock.delivery import Delivery, Receipt, Settlement
+from penstock.draining import FEW, Drains
 from penstock.effects import KINDS
 from penstock.engines.redis.asking import Publishing, Settling, demand_args, message_args
 from penstock.engines.redis.names import Lanes, Mint, check_id, queue_key, queue_names, random_name
@@ -44,8 +46,6 @@ MAX_BATCH = 5_000
 """Messages of one publish: some 20 ms of a server that does one thing at a time."""
 FALLBACK = 5.0
 """Seconds after which a waiting step looks, though nobody rang."""
-MIN_RETRY, MAX_RETRY, FIRST_RETRY = 0.05, 60.0, 1.0
-"""Seconds of `Full.retry_after`: at least, at most, and before anything was settled."""
 REMEMBERED_TOKENS = 10_000
 MAX_NOTED = 150
 """Characters of a task's name and id together that a receipt, and so a start note, has room for."""
@@ -97,6 +97,7 @@ class RedisBroker:
         """The last wait of each worker of this process for the same queues."""
         self._waiters: dict[str, Wait] = {}
         self.record_start = engine.starts.note
+        self._drains = Drains(time.monotonic)
 
     def renew_names(self) -> None:
         """At the start, and in a forked child: nothing is ever named twice."""
@@ -117,8 +118,27 @@ class RedisBroker:
         if not reply:
             answers: list[Answer] = [Accepted(task_id) for task_id in asked.ids]
         else:
-            answers = _answers(batch, asked, reply)
+            answers = self._answers(batch, asked, reply)
         return await self._replicated(answers)
+
+    def _answers(self, batch: Sequence[Message], asked: Publishing, reply: list[Any]) -> list[Answer]:
+        full = self._full(reply[1], batch) if reply[1] else None
+        if full is not None and reply[0] == [b"q"]:
+            return [full] * len(batch)
+        answers: list[Any] = [None] * len(batch)
+        order = asked.order or range(len(batch))
+        for place, code in zip(order, reply[0], strict=True):
+            answers[place] = _answer(code, batch[place], asked.ids[place], full)
+        return answers
+
+    def _full(self, found: list[bytes], batch: Sequence[Message]) -> Full:
+        key, depth, limit, unit, settled, _ = found
+        namespace, queue = queue_names(key)
+        wanted = sum(1 for one in batch if one.queue == queue and one.namespace == namespace)
+        in_tasks = unit == b"tasks"
+        excess = int(depth) + wanted - int(limit) if in_tasks else wanted
+        after = self._drains.retry_after(key, int(settled), excess, int(depth) if in_tasks else 2 * FEW)
+        return Full(queue, int(depth), int(limit), unit.decode(), after)
 
     async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         args: list[Part] = [len(batch)]
@@ -331,17 +351,6 @@ def _lease(answer: bytes) -> Lease:
     return Held(float(answer))
 
 
-def _answers(batch: Sequence[Message], asked: Publishing, reply: list[Any]) -> list[Answer]:
-    full = _full(reply[1]) if reply[1] else None
-    if full is not None and reply[0] == [b"q"]:
-        return [full] * len(batch)
-    answers: list[Any] = [None] * len(batch)
-    order = asked.order or range(len(batch))
-    for place, code in zip(order, reply[0], strict=True):
-        answers[place] = _answer(code, batch[place], asked.ids[place], full)
-    return answers
-
-
 def _answer(code: bytes, message: Message, task_id: str, full: Full | None) -> Answer:
     kind, rest = code[:1], code[1:].decode()
     if kind == b"a":
@@ -357,11 +366,3 @@ def _answer(code: bytes, message: Message, task_id: str, full: Full | None) -> A
     if isinstance(guard, Unique):
         return Conflict(guard.key, holder or None)
     raise ConfigError(f"task {message.task!r}: the server gave an answer that is none: {code!r}")
-
-
-def _full(found: list[bytes]) -> Full:
-    key, depth, limit, unit, settled, seconds = found
-    rate = float(settled) / max(float(seconds), 0.001)
-    excess = max(1, int(depth) + 1 - int(limit)) if unit == b"tasks" else 1
-    wait = FIRST_RETRY if rate == 0 else min(MAX_RETRY, max(MIN_RETRY, excess / rate))
-    return Full(queue_names(key)[1], int(depth), int(limit), unit.decode(), wait)

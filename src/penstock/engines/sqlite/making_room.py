@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from penstock import shedding
 from penstock.broker import Full
+from penstock.draining import Drains
 from penstock.engines.sqlite.catalog import Catalog
 from penstock.engines.sqlite.counting import Counters
 from penstock.engines.sqlite.database import Database
 from penstock.engines.sqlite.limiters import Limiters
-from penstock.engines.sqlite.rates import Rates
 from penstock.engines.sqlite.readying import Readier
 from penstock.engines.sqlite.results import Results
 from penstock.engines.sqlite.revoking import Revoker
@@ -67,7 +67,7 @@ class MakingRoom:
         self._limiters = limiters
         self._revoker = revoker
         self._results = results
-        self._rates = Rates(counters, now)
+        self._drains = Drains(now)
         self._now = now
 
     def find(self, new: Newcomers) -> Room | Full:
@@ -93,7 +93,7 @@ class MakingRoom:
         excess = depth + new.tasks - max_length
         if not over:
             excess = max(1, new.tasks * (used + new.size - max_bytes) // max(1, new.size))
-        after = self._rates.seconds_to_drain(new.queue, excess)
+        after = self._drains.retry_after(new.queue, self._counters.worked_off(new.queue), excess, depth)
         return Full(new.name, depth if over else used, limit, unit, after)
 
     def spare(self, room: Room) -> None:
