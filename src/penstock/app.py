@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -41,6 +42,8 @@ from penstock.task import CoroutineTask, Task, class_options
 
 if TYPE_CHECKING:
     from penstock.beat.timetable import Timetable
+    from penstock.pressure.alarms import PressureEvent
+    from penstock.pressure.telling import PressureHook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,9 +98,11 @@ class Penstock(Configured):
         self.publishing, self.running = tuple(publishing), tuple(running)
         self._observers = tuple(observers)
         self._periodic = AddedSchedules()
+        self.pressure_hooks: list[PressureHook] = []
         self._engine: Engine | None = None
         self._broker: Dispatch | None = None
         self._results: Engine | None = None
+        self._declares = True
         super().__init__(name, settings)
         self._opening, self._pid = threading.Lock(), os.getpid()
         self.client = Client(self)
@@ -290,6 +295,12 @@ class Penstock(Configured):
         """`resume_queue` without blocking the running loop."""
         return await self.engine.arun(self.engine.inspect.resume(self.conf.check_queue(name), self.conf.namespace))
 
+    def on_pressure(self, hook: Callable[[PressureEvent], R]) -> Callable[[PressureEvent], R]:
+        """Have `hook` called with each alarm that a worker of this app raises or clears, as `@app.on_pressure`: in a
+        worker process, by a thread of its own. What it raises is logged."""
+        self.pressure_hooks.append(hook)
+        return hook
+
     # -- periodic tasks
 
     def add_periodic_task(
@@ -392,6 +403,16 @@ class Penstock(Configured):
             if engine is not None:
                 engine.close()
 
+    def signed_in(self, broker_url: str) -> Penstock:
+        """This app for another user of its broker: the same tasks and settings, and an engine of its own, opened at
+        the first call by this URL. It declares no queues, which is no business of every user. Close it."""
+        _ = self.conf  # settings that are read late would bring their own URL
+        other = copy(self)
+        other._engine = other._broker = other._results = None
+        other._broker_url, other._declares, other._opening = broker_url, False, threading.Lock()
+        other.client = Client(other)
+        return other
+
     @contextmanager
     def redirected(self, clock: Clock | None = None, **settings: Unpack[Settings]) -> Iterator[Penstock]:
         """For tests: while the block lasts, these settings win over all others, engines are opened for it, and `clock`
@@ -423,7 +444,8 @@ class Penstock(Configured):
         with self._lock():
             if self._engine is None:
                 kept = () if self.result_url is not None else RESULT_SETTINGS
-                engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), self.conf.queues)
+                queues = self.conf.queues if self._declares else ()
+                engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), queues)
                 check_queues(engine.broker.features, self.conf.queues)
                 self._broker = Dispatch(engine.broker, self._observers)
                 self._engine = engine

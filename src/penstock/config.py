@@ -26,6 +26,8 @@ from penstock.options import (
     check_priority,
     read_options,
 )
+from penstock.pressure.readings import limits_of
+from penstock.pressure.webhook_url import check_webhook
 from penstock.queue import DIRECT, Broadcast, Exchange, Queue, check_name
 from penstock.routing import FIXED, Route, Routes, asks, fixed, read_routes
 from penstock.schedules.zones import zone
@@ -89,6 +91,11 @@ class Settings(TypedDict, total=False):
     beat_schedule: Mapping[str, Mapping[str, Any]]
     beat_lease: float
     pressure_grace: float
+    pressure_warn_at: float | None
+    pressure_warn_age: float | None
+    pressure_warn_times: float | None
+    pressure_warn_stuck: float | None
+    pressure_webhook: str | None
 
 
 class Config(Struct, kw_only=True):
@@ -105,7 +112,8 @@ class Config(Struct, kw_only=True):
     a task raised them. `worker_direct`: each worker has a queue of its own, too.
     `timezone` is that of wall-clock schedules that name none; `beat_schedule` is the app's timetable; a beat that was
     not heard of for `beat_lease` leads no longer. For `pressure_grace` seconds without a live worker, the last known
-    rate sets the bound of a queue with `max_latency`; then its `max_length` does.
+    rate sets the bound of a queue with `max_latency`; then its `max_length` does. `pressure_warn_…` say when workers
+    raise alarms (see `penstock.pressure.readings`), `None` never; `pressure_webhook` is a URL that is told of them.
 
     `accept_content` are the serializers that are read here. `inflate_max_bytes` and `inflate_max_ratio` bound what
     comes out of a compressed body or result. `security_…` are the key that signs here and those that are accepted (see
@@ -162,6 +170,11 @@ class Config(Struct, kw_only=True):
     beat_schedule: Mapping[str, Written] = {}
     beat_lease: float = 10.0
     pressure_grace: float = 300.0
+    pressure_warn_at: float | None = 0.7
+    pressure_warn_age: float | None = 300.0
+    pressure_warn_times: float | None = 3.0
+    pressure_warn_stuck: float | None = 300.0
+    pressure_webhook: str | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, rule) in _RULES.items():
@@ -187,6 +200,8 @@ class Config(Struct, kw_only=True):
         self._check_packing("task_annotations", self.task_annotations)
         self._check_packing("task_routes", self.task_routes)
         zone(self.timezone)
+        limits_of(self)
+        check_webhook(self.pressure_webhook)
 
     def _check_packing(self, setting: str, tables: Iterable[object]) -> None:
         """What tables say of serializers and compressions can be done here; functions are asked later."""
@@ -201,7 +216,7 @@ class Config(Struct, kw_only=True):
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         for name in ("broker_url", "result_backend"):
             fields[name] = fields[name] and without_password(fields[name])
-        for name in ("security_key", "security_key_password"):
+        for name in ("security_key", "security_key_password", "pressure_webhook"):
             fields[name] = fields[name] and "***"
         return f"Config({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 

@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeVar
 
 from msgspec import Struct
 
+from penstock.durations import seconds
 from penstock.errors import ConfigError
 from penstock.keys import KeyLike, check_key
 from penstock.limit import Cost, TaskLimit, check_cost, limit_of
@@ -47,6 +48,7 @@ class TaskSettings(TypedDict, total=False):
     acks_late: bool
     time_limit: float | None
     soft_time_limit: float | None
+    expected_time: float | str | None
     priority: int | None
     queue: str | None
     expires: float | None
@@ -69,6 +71,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
 
     `max_retries` counts errors, `max_attempts` deliveries that never came back. `acks_late=False`: at most once.
     `expires` is counted from the call. `throws` are errors that are expected of it.
+    `expected_time`, in seconds or as text ("2s"), ends nothing: a task that takes longer raises an alarm.
     `rate_limit` ("10/s", "100/m") and `concurrency_limit` hold for all calls with the same `limit_key`, over all
     workers; that is the task's name, unless it is a template or function. `cost` is what a call takes of the rate.
     `partition` is a template or function, too: see `CallOptions`. `max_snoozes` bounds `Snooze`.
@@ -86,6 +89,7 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     acks_late: bool = True
     time_limit: float | None = None
     soft_time_limit: float | None = None
+    expected_time: float | str | None = None
     priority: int | None = None
     queue: str | None = None
     expires: float | None = None
@@ -107,6 +111,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
         check_errors("dont_autoretry_for", self.dont_autoretry_for)
         check_errors("throws", self.throws)
         check_limits(self.time_limit, self.soft_time_limit)
+        if self.expected_time is not None:
+            seconds("expected_time", self.expected_time)
         check_priority(self.priority)
         if self.queue is not None:
             check_name("queue", self.queue)
@@ -125,6 +131,11 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
         if self.concurrency_limit is not None:
             check_count("concurrency_limit", self.concurrency_limit)
         self.limit()
+
+    @property
+    def expected(self) -> float | None:
+        """`expected_time` in seconds."""
+        return None if self.expected_time is None else seconds("expected_time", self.expected_time)
 
     def limit(self) -> TaskLimit | None:
         """What limits this task. Raises `ConfigError`."""

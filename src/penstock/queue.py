@@ -51,7 +51,9 @@ class Queue(Struct, frozen=True):
     parts of a canvas, are never moved (`penstock.shedding`). `alias` is
     another name that this app calls it by; `exchange` and `routing_key` bind it. With `max_latency`, in seconds or as
     text ("2s"), its workers lower its length to what they do in that time; with `max_age` it refuses new work while
-    the oldest task that is ready is older, and expires none. Raises `ConfigError` for a bad name or bound."""
+    the oldest task that is ready is older, and expires none. `warn_at` is the part of the bound, and `warn_age` the age
+    of the oldest ready task, from which on its workers raise an alarm; `None`: as the app's settings have it. Raises
+    `ConfigError` for a bad name or bound."""
 
     name: str
     max_length: int = MAX_LENGTH
@@ -62,6 +64,8 @@ class Queue(Struct, frozen=True):
     routing_key: str = ""
     max_latency: float | str | None = None
     max_age: float | str | None = None
+    warn_at: float | None = None
+    warn_age: float | str | None = None
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
@@ -81,7 +85,12 @@ class Queue(Struct, frozen=True):
             raise ConfigError(
                 f"queue {self.name!r}: overflow must be {', '.join(map(repr, OVERFLOWS))}, not {self.overflow!r}"
             )
-        for setting in ("max_latency", "max_age"):
+        warn_at: object = self.warn_at
+        if warn_at is not None and not (isinstance(warn_at, int | float) and 0 < warn_at <= 1):
+            raise ConfigError(
+                f"queue {self.name!r}: warn_at must be a part of the bound, above 0 and up to 1, not {self.warn_at!r}"
+            )
+        for setting in ("max_latency", "max_age", "warn_age"):
             given = getattr(self, setting)
             if given is not None:
                 force_setattr(self, setting, seconds(f"queue {self.name!r}: {setting}", given))
@@ -95,6 +104,11 @@ class Queue(Struct, frozen=True):
     def age(self) -> float | None:
         """`max_age` in seconds."""
         return self.max_age  # type: ignore[return-value]  # text was made a number
+
+    @property
+    def warned_age(self) -> float | None:
+        """`warn_age` in seconds."""
+        return self.warn_age  # type: ignore[return-value]  # text was made a number
 
     @property
     def governed(self) -> bool:
@@ -170,3 +184,5 @@ class QueueInfo(Struct, frozen=True):
     paused: bool = False
     shed: int = 0
     """Of those that left it, how many made room for others when it was full (`Queue.overflow`)."""
+    refused: int | None = None
+    """Tasks that were refused as the queue was full, since its server runs."""

@@ -72,8 +72,9 @@ def test_racing_producers_never_pass_the_bound(
     app = rushing(url, queue, BOUND, overflow)
     try:
         engine = app.engine
-    except Unsupported as refused:
-        pytest.skip(str(refused))
+    except Unsupported:
+        assert overflow in SHEDDING and url.startswith("amqp:")
+        return
     exact = engine.broker.features.bound == "exact"
     most = BOUND if exact else BOUND + (PRODUCERS - 1) * AT_ONCE
     highest = 0
@@ -89,10 +90,10 @@ def test_racing_producers_never_pass_the_bound(
     app.close()
     assert after is not None
     accepted, full = (sum(numbers) for numbers in zip(*told, strict=True))
-    measured(f"{accepted} of {accepted + full} accepted, {after.shed} of them shed, a depth of {highest} at most")
-    assert accepted + full == PRODUCERS * EACH
     if not exact:  # its depth is not told, but nobody took anything
         highest = accepted
+    measured(f"{accepted} of {accepted + full} accepted, {after.shed} of them shed, a depth of {highest} at most")
+    assert accepted + full == PRODUCERS * EACH
     assert BOUND <= highest <= most
     if exact:
         assert (after.depth, after.dead, after.shed) == (BOUND, accepted - BOUND, accepted - BOUND)

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 
 from penstock import Penstock, Queue
+from penstock.cli.pressure_text import text
+from penstock.cli.show_pressure import look
 from penstock.errors import QueueFull, Unsupported
+from penstock.pressure.election import lead_name
 from penstock.pressure.keeper import Keeper, Local
+from penstock.pressure.raised import raised
 from penstock.pressure.samples import Samples, Times
 from tests.servers import Server
 
@@ -80,3 +85,42 @@ def test_rabbitmq_says_that_it_cannot(rabbitmq_url: str) -> None:
         with pytest.raises(Unsupported, match=re.escape("leave out max_latency and max_age")):
             app.engine  # noqa: B018  # opening it is what is refused
         app.close()
+
+
+def test_a_queue_that_fills_rings_once_whoever_leads(url: str) -> None:
+    queue = Queue(f"filling-{secrets.token_hex(4)}", 10)
+    heard: list[str] = []
+    with opened(url, queue) as app:
+        app.on_pressure(lambda event: heard.append(f"{event.state} {event.kind} {event.queue}"))
+
+        def tick(keeper: Keeper, seconds: float) -> None:
+            app.engine.run(keeper.tick(time.monotonic() + seconds))
+            keeper.close()
+
+        first, second = (Keeper(app, (queue.name,), lambda: Local(1, []), name) for name in "ab")
+        app.tasks["t"].delay_many([()] * 8)
+        tick(first, 0)
+        tick(second, 0)
+        assert heard == [f"raised full {queue.name}"]
+        found = app.engine.run(raised(app.engine.coordinator, "", time.time()))
+        assert [alarm.value for alarm in found[queue.name]] == [0.8]
+        app.engine.run(app.engine.coordinator.resign(lead_name("", queue.name), first._holder))
+        tick(second, 10)
+        assert len(heard) == 1, "who takes over does not ring again"
+        app.engine.run(app.engine.inspect.purge(queue.name))
+        tick(second, 20)
+        assert heard[1:] == [f"cleared full {queue.name}"]
+        assert app.engine.run(raised(app.engine.coordinator, "", time.time())).get(queue.name) is None
+
+
+@pytest.mark.parametrize("server", ["sqlite", *SERVERS, "rabbitmq_url"])
+def test_each_engine_has_a_view(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> None:
+    given = request.getfixturevalue(server) if server != "sqlite" else f"sqlite:///{tmp_path / 'queue.db'}"
+    url = given.url if isinstance(given, Server) else given
+    name = f"shown-{secrets.token_hex(4)}"
+    with opened(url, Queue(name, 10)) as app:
+        app.tasks["t"].delay_many([()] * 3)
+        looks = look(app, "", 0.2)
+        next(looks)
+        [line] = [line for line in text(next(looks), 120).splitlines() if line.startswith(click.style(name, bold=True))]
+        assert re.search(r" [\d–]/10 ", click.unstyle(line)), line

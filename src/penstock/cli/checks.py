@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from penstock.cli.check_beat import check_beat
 from penstock.cli.findings import Finding, Level
 from penstock.cli.show_members import SAID, lag, members_of
-from penstock.cli.show_queues import fullness, percent
+from penstock.cli.show_queues import percent
 from penstock.cli.target import ImportFailed, Target
 from penstock.cli.terminal import duration, size
 from penstock.errors import ConfigError, PenstockError, Unsupported
+from penstock.pressure.readings import fullness
 from penstock.queue import only_worker
 from penstock.spelling import hint
 

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.cli.looking_on import View
-from penstock.cli.show_queues import fullness, percent, rate
+from penstock.cli.show_queues import percent, rate
 from penstock.cli.show_result import COLOURS, failure_line
 from penstock.cli.terminal import clean, count, duration, short
 from penstock.outcome import Report, State
+from penstock.pressure.readings import fullness
 from penstock.queue import QueueInfo
 
 MARKS = {State.SUCCESS: "✓", State.FAILURE: "✗", State.REVOKED: "✗", State.UNKNOWN: "?"}

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "result": ("penstock.cli.show_result:result", "Show what became of a call."),
         "watch": ("penstock.cli.watch_tasks:watch", "Watch tasks run, with their progress."),
         "queues": ("penstock.cli.show_queues:queues", "Show depth, bound, age and rates of queues; pause them."),
+        "pressure": ("penstock.cli.show_pressure:pressure", "Watch how full queues are, how long tasks wait, and why."),
         "plan": ("penstock.cli.plan_load:plan", "Threads and queue length for a load, and the slowest tasks."),
         "peek": ("penstock.cli.peek_queue:peek", "Look at a queue's tasks without taking them."),
         "purge": ("penstock.cli.purge_queue:purge", "Drop a queue's waiting tasks."),

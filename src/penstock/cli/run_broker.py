@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from penstock.cli.look_at_broker import COMMANDS
+from penstock.cli.metrics_options import metrics_options
 from penstock.cli.run_worker import LEVELS
+from penstock.metrics.place import Place
 
 
 @click.group(invoke_without_command=True, commands=COMMANDS)
@@ -45,8 +47,16 @@ from penstock.cli.run_worker import LEVELS
 @click.option("--heartbeat", type=float, default=10.0, show_default=True, metavar="S", help="Seconds of silence.")
 @click.option("--max-connections", type=int, default=20_000, show_default=True, metavar="N")
 @click.option("--slow", type=float, default=0.1, show_default=True, metavar="S", help="Log what takes so long.")
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Believe this address when it says for whom it signs in; local: Unix sockets. May be given often.",
+)
 @click.option("--grace", type=float, default=10.0, show_default=True, metavar="S", help="Seconds to end in order.")
 @click.option("-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@metrics_options
 @click.pass_context
 def broker(
     ctx: click.Context,
@@ -60,8 +70,10 @@ def broker(
     heartbeat: float,
     max_connections: int,
     slow: float,
+    gateways: tuple[str, ...],
     grace: float,
     loglevel: str,
+    metrics: Place | None,
 ) -> None:
     """Serve the embedded engine to other processes and machines (penstock://).
 
@@ -91,5 +103,7 @@ def broker(
         max_connections=max_connections,
         slow=slow,
         grace=grace,
+        gateways=gateways,
+        metrics=metrics,
     )
     ctx.exit(run(settings, lambda line: click.echo(line, err=True)))

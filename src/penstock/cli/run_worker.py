@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from penstock.cli.metrics_options import metrics_options
 from penstock.cli.target import Target
+from penstock.metrics.place import Place
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -23,6 +25,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option("--burst", is_flag=True, help="Stop when nothing is ready to run.")
 @click.option("--max-tasks-per-child", type=int, metavar="N", help="Replace a child after so many tasks.")
 @click.option("--max-memory-per-child", type=int, metavar="KIB", help="Replace a child that has grown beyond this.")
+@metrics_options
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -35,6 +38,7 @@ def worker(
     burst: bool,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
+    metrics: Place | None,
 ) -> None:
     """Run tasks until stopped.
 
@@ -57,5 +61,6 @@ def worker(
         burst=burst,
         max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child=max_memory_per_child,
+        metrics=metrics,
     )
     ctx.exit(Worker(app, options).run())

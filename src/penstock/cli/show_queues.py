@@ -14,6 +14,7 @@ from penstock.cli.show_members import members_of, members_table
 from penstock.cli.target import Target
 from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint, size, table
 from penstock.engine import Engine
+from penstock.pressure.readings import fullness
 from penstock.queue import QueueInfo
 
 HEADS = (
@@ -111,16 +112,6 @@ def _worked_off(queue: QueueInfo) -> int | None:
 
 def _rate(before: int | None, after: int | None, seconds: float) -> float | None:
     return None if before is None or after is None else max(0, after - before) / seconds
-
-
-def fullness(queue: QueueInfo) -> float | None:
-    """The larger part of its two bounds, 1 is full."""
-    parts = [
-        part / bound
-        for part, bound in ((queue.depth, queue.max_length), (queue.bytes, queue.max_bytes))
-        if part is not None
-    ]
-    return max(parts, default=None)
 
 
 def row(queue: QueueInfo, rates: Rates | None) -> list[str]:

@@ -103,7 +103,7 @@ def bar(part: float, width: int = 12) -> str:
     part = min(1.0, max(0.0, part))
     full = min(width, max(round(part * width), 1 if part > 0 else 0))
     colour = "green" if part < 0.5 else "yellow" if part < 0.8 else "red"
-    return click.style("━" * full, fg=colour) + click.style("━" * (width - full), dim=True)
+    return click.style("━" * full, fg=colour) + click.style("─" * (width - full), dim=True)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -10,11 +10,13 @@ from penstock.gateway.middleware import AsgiBackPressure, WsgiBackPressure
 from penstock.gateway.scopes import Caller, Scopes
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.tokens import TokenFile
+from penstock.gateway.users import BrokerUsers
 from penstock.gateway.wsgi import wsgi_app
 
 __all__ = [
     "AsgiBackPressure",
     "AsgiGateway",
+    "BrokerUsers",
     "Caller",
     "GatewaySettings",
     "LittlesLaw",

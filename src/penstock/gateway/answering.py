@@ -32,17 +32,15 @@ class Answer(Struct):
 
 
 def answer_json(status: int, document: object, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(
-        status, msgspec.json.encode(document), {"content-type": JSON, "cache-control": "no-store"} | dict(headers or {})
-    )
+    return Answer(status, msgspec.json.encode(document), {"content-type": JSON, **(headers or {})})
 
 
 def tagged(answer: Answer, asked: str | None) -> Answer:
     """With its ETag, or 304 without the body where the client has just that."""
     tag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'
-    answer.headers |= {"etag": tag, "cache-control": "private, no-cache"}
+    answer.headers["etag"] = tag
     if asked is not None and has_tag(asked, tag):
-        return Answer(304, b"", {"etag": tag, "cache-control": "private, no-cache"})
+        return Answer(304, b"", {"etag": tag})
     return answer
 
 

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from penstock.gateway.asking import Request
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import EVERYTHING, Caller
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on, or is called by, `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+from penstock.loopback import is_loopback
 
 
 def anybody(request: Request) -> Caller:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from penstock.app import Penstock
@@ -19,6 +19,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+CHUNK = 256 << 10
+"""Bytes of an answer that are handed to the server at once."""
 
 
 class Gone(Exception):
@@ -26,7 +28,8 @@ class Gone(Exception):
 
 
 def asgi_app(app: Penstock, authenticate: Authenticate, settings: GatewaySettings | None = None) -> AsgiGateway:
-    """The gateway of `app`, for whom `authenticate` lets in: a `TokenFile`, or a function of your own."""
+    """The gateway of `app`, for whom `authenticate` lets in: a `TokenFile`, `BrokerUsers`, or a function of your
+    own."""
     return AsgiGateway(Gateway(app, authenticate, settings or GatewaySettings(), ROUTES))
 
 
@@ -35,12 +38,11 @@ class AsgiGateway:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._draining = False
         self._waits: set[asyncio.Future[None]] = set()
 
     def drain(self) -> None:
         """Let nobody wait any more: calls that wait are answered with their address, streams end. From the loop."""
-        self._draining = True
+        self.gateway.draining = True
         for wait in self._waits:
             if not wait.done():
                 wait.set_result(None)
@@ -90,7 +92,7 @@ class AsgiGateway:
     async def _done(self, step: Step, talk: _Talk) -> Any:
         if not isinstance(step, Waiting):
             return await step.awaited()
-        if self._draining:
+        if self.gateway.draining:
             return None
         wait = asyncio.ensure_future(step.awaited())
         cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -115,7 +117,11 @@ class AsgiGateway:
         if answer.events is not None and request.method != "HEAD":
             await self._stream(answer.events, talk, send)
         body = b"" if request.method == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
+        last = max(0, (len(body) - 1) // CHUNK) * CHUNK
+        for start in range(0, last, CHUNK):
+            # As the client reads it: this request is open, and its client's, until nearly all of it is gone.
+            await send({"type": "http.response.body", "body": body[start : start + CHUNK], "more_body": True})
+        await send({"type": "http.response.body", "body": body[last:]})
 
     async def _stream(self, events: Events, talk: _Talk, send: Send) -> None:
         try:
@@ -200,10 +206,20 @@ def request_of(scope: Scope) -> Request:
         scope["method"],
         path.removeprefix(root) if root else path,
         scope["query_string"].decode("latin-1"),
-        {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        _headers(scope["headers"]),
         client[0] if client else "",
         root,
     )
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By name. What is given twice is one value with a comma, so that no two servers take different ones for it."""
+    found: dict[str, str] = {}
+    for raw, value in pairs:
+        name = raw.decode("latin-1")
+        text = value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

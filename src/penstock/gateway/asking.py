@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,9 @@ from penstock.gateway.problems import Refused
 
 MAX_QUERY = 4_096
 """Characters of a query string."""
+MAX_NUMBER = 40
+"""Characters of a number."""
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _TRUE, _FALSE = ("", "1", "true", "yes"), ("0", "false", "no")
 
 
@@ -44,9 +48,6 @@ class Request(Struct, frozen=True):
             given[name] = value
         return given
 
-    def accepts_events(self) -> bool:
-        return "text/event-stream" in self.headers.get("accept", "")
-
 
 def flag(arguments: Mapping[str, str], name: str) -> bool:
     """Whether `?name=true`, or `?name`, is given. Raises `Refused`."""
@@ -65,7 +66,7 @@ def seconds(arguments: Mapping[str, str], name: str, otherwise: float, most: flo
         return otherwise
     if text in ("", "true"):
         return most
-    if not (text.isascii() and text.replace(".", "", 1).isdecimal() and len(text) <= 12):
+    if len(text) > MAX_NUMBER or not _SECONDS.fullmatch(text):
         raise Refused.field(f"query.{name}", "must be a number of seconds, such as 20 or 0.5")
     return min(float(text), most)
 

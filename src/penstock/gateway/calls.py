@@ -12,9 +12,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from penstock.app import Penstock
+from penstock.client import Client
 from penstock.codec import Arguments
 from penstock.codec.values import json
 from penstock.errors import ConfigError, DecodeError
+from penstock.gateway.call_options import NO_OPTIONS, CallOptions, Rules, options_of
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import Scopes
 from penstock.message import Message
@@ -33,12 +35,11 @@ class CallBody(Struct, forbid_unknown_fields=True):
 
     args: Raw = _NO_ARGS
     kwargs: Raw = _NO_KWARGS
+    options: CallOptions = NO_OPTIONS
 
 
-class BatchCall(Struct, forbid_unknown_fields=True):
+class BatchCall(CallBody, forbid_unknown_fields=True, kw_only=True):
     task: str
-    args: Raw = _NO_ARGS
-    kwargs: Raw = _NO_KWARGS
 
 
 class BatchBody(Struct, forbid_unknown_fields=True):
@@ -78,14 +79,16 @@ class Exposed(Struct, frozen=True):
     arguments: Arguments
     """Of JSON, whatever the task's own messages are written in."""
 
-    def message(self, args: Raw, kwargs: Raw, place: str = "") -> Message:
+    def message(self, client: Client, call: CallBody, rules: Rules, place: str = "") -> Message:
         """A call as a message, ready to be published. `place` comes before the names of fields. Raises `Refused`."""
+        args, kwargs = call.args, call.kwargs
+        options = options_of(call.options, rules, place)
         try:
             values, named = self.arguments.decode(b"[%b,%b]" % (bytes(args), bytes(kwargs)))
         except DecodeError as error:
             raise Refused.fields(culprits(self.arguments.signature, args, kwargs, place, str(error))) from error
         try:
-            return self.task.app.client.prepare(self.task, values, named)
+            return client.prepare(self.task, values, named, options)
         except (TypeError, ConfigError) as error:  # EncodeError is a TypeError
             raise Refused.field(f"{place}args", str(error)) from error
 

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import ExitStack
+from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.app import Penstock
+from penstock.errors import AccessRefused
 from penstock.gateway.answering import Answer
 from penstock.gateway.asking import Request
 from penstock.gateway.calls import Callables
+from penstock.gateway.headers import finished, preflight
+from penstock.gateway.openapi import TOKENS, USERS
 from penstock.gateway.problems import UNEXPECTED, Refused, problem_answer, refusal
+from penstock.gateway.readiness import Readiness, ask_of_queue, knock_at
 from penstock.gateway.scopes import Caller, Scopes
 from penstock.gateway.settings import GatewaySettings
-from penstock.gateway.shares import Account, Shares
-from penstock.gateway.steps import Plan
+from penstock.gateway.shares import Shares
+from penstock.gateway.steps import Plan, Step
+from penstock.gateway.users import BrokerUsers
 
 log = logging.getLogger("penstock.gateway")
 
-Authenticate = Callable[[Request], Caller]
-"""Who asks, from what a request says of itself; raises `Refused`. Must not block."""
+Authenticate = Callable[[Request], Caller | Step]
+"""Who asks, from what a request says of itself; raises `Refused`. Must not block: what takes long is a step, which is
+answered with the caller."""
 
 
 class Asked(Struct, frozen=True):
@@ -33,58 +41,104 @@ class Asked(Struct, frozen=True):
 
 
 class Context(Struct, frozen=True):
-    """What all routes need."""
+    """What all routes need. `app` is the caller's, where it has one of its own."""
 
     app: Penstock
     settings: GatewaySettings
     tasks: Callables
+    readiness: Readiness
+    draining: Callable[[], bool]
+    schemes: Mapping[str, Mapping[str, str]]
+    """How callers sign in, as OpenAPI has it."""
 
 
 Handler = Callable[[Context, Asked], Plan[Answer]]
-Routes = Mapping[tuple[str, ...], Mapping[str, Handler]]
+
+
+class Open(Struct, frozen=True):
+    """A handler for everybody, without a token: it must cost next to nothing."""
+
+    handler: Handler
+
+
+Routes = Mapping[tuple[str, ...], Mapping[str, Handler | Open]]
 """By the parts of a path, where `*` is any one, and the method."""
+NOBODY = Caller("", Scopes())
 
 
 class Gateway:
     """Thread-safe; one for each app. It opens the app's engine at the first request that needs it."""
 
-    def __init__(self, app: Penstock, authenticate: Authenticate, settings: GatewaySettings, routes: Routes) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        app: Penstock,
+        authenticate: Authenticate,
+        settings: GatewaySettings,
+        routes: Routes,
+    ) -> None:
+        own_users = isinstance(authenticate, BrokerUsers)  # who have connections of their own: it needs none itself
         self._authenticate = authenticate
         self._shares = Shares(settings, app.clock)
         self._routes = routes
-        self._context = Context(app, settings, Callables(app, Scopes(settings.expose)))
+        self.draining = False
+        """It is about to end."""
+        tasks = Callables(app, Scopes(settings.expose))
+        readiness = Readiness(partial(knock_at if own_users else ask_of_queue, app))
+        schemes = USERS if own_users else TOKENS
+        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, schemes)
+
+    @property
+    def settings(self) -> GatewaySettings:
+        return self._context.settings
+
+    def change(self, settings: GatewaySettings) -> None:
+        """From the next request on. Those that are begun go on by the former ones."""
+        tasks = Callables(self._context.app, Scopes(settings.expose))
+        self._shares.settings = settings
+        self._context = replace(self._context, settings=settings, tasks=tasks)
 
     def answer(self, request: Request) -> Plan[Answer]:
         """Never raises for what a client did: what goes wrong is an answer, too."""
-        account: Account | None = None
-        answer: Answer | None = None
-        try:
-            handler, name = self._handler(request)
-            caller = self._authenticate(request)
-            account = self._shares.enter(caller.name)
-            answer = yield from handler(self._context, Asked(request, caller, name))
-        except Exception as error:
-            refused = refusal(error)
-            if refused is None:
-                log.exception("%s %s failed", request.method, request.path[:200])
-                refused = UNEXPECTED
-            elif refused.status in (502, 503) and not isinstance(error, Refused):
-                log.warning("%s %s: %s: %s", request.method, request.path[:200], type(error).__name__, error)
-            answer = problem_answer(refused)
-        finally:
-            if account is not None and (answer is None or answer.events is None):
-                self._shares.leave(account)
-        if account is not None and answer.events is not None:
-            answer.over = _once(self._shares.leave, account)
-        return answer
+        context = self._context
+        with ExitStack() as after:
+            caller = NOBODY
+            try:
+                answer = preflight(request, context.settings)
+                if answer is None:
+                    handler, name = self._handler(request)
+                    if isinstance(handler, Open):
+                        handler = handler.handler
+                    else:
+                        found = self._authenticate(request)
+                        caller = (yield found) if isinstance(found, Step) else found
+                        after.callback(caller.leave)
+                        after.callback(self._shares.leave, self._shares.enter(caller.name))
+                        if caller.app is not None:
+                            context = replace(context, app=caller.app)
+                    answer = yield from handler(context, Asked(request, caller, name))
+            except Exception as error:
+                answer = problem_answer(self._refused(request, caller, error))
+            if answer.events is not None:
+                answer.over = after.pop_all().close
+        return finished(answer, request, context.settings)
+
+    def _refused(self, request: Request, caller: Caller, error: Exception) -> Refused:
+        if caller.app is not None and isinstance(error, AccessRefused):
+            return Refused(403, "forbidden", str(error))  # its own connection's: it may hear which right it lacks
+        refused = refusal(error)
+        if refused is None:
+            log.exception("%s %r failed", request.method, request.path[:200])
+            return UNEXPECTED
+        if refused.status in (502, 503) and not isinstance(error, Refused):
+            log.warning("%s %r: %s: %s", request.method, request.path[:200], type(error).__name__, error)
+        return refused
 
     @property
     def open(self) -> int:
         """Requests that are begun."""
         return self._shares.open
 
-    def _handler(self, request: Request) -> tuple[Handler, str]:
+    def _handler(self, request: Request) -> tuple[Handler | Open, str]:
         parts = tuple(request.path.split("/", 8))
         name = parts[3] if len(parts) > 3 else ""
         found = (
@@ -99,9 +153,3 @@ class Gateway:
             allowed = ", ".join(sorted(found.keys() | ({"HEAD"} if "GET" in found else set())))
             raise Refused(405, "bad-method", f"only {allowed} here", {"allow": allowed})
         return handler, name
-
-
-def _once(call: Callable[[Any], None], argument: Any) -> Callable[[], None]:
-    """`call(argument)` at the first call only."""
-    left = [argument]
-    return lambda: call(left.pop()) if left else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import penstock
 from penstock.codec.values import is_pydantic
 from penstock.gateway.calls import Exposed
 from penstock.gateway.settings import GatewaySettings
+from penstock.message import MAX_NAME
 
 REF = "#/components/schemas/{name}"
 _Parameter = inspect.Parameter
@@ -20,7 +22,19 @@ _NAMED = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
 Document = dict[str, Any]
 
 
-def described(title: str, tasks: Mapping[str, Exposed], settings: GatewaySettings, root: str) -> Document:
+TOKENS: Mapping[str, Mapping[str, str]] = MappingProxyType({"token": {"type": "http", "scheme": "bearer"}})
+"""How callers sign in with tokens."""
+USERS: Mapping[str, Mapping[str, str]] = MappingProxyType({**TOKENS, "user": {"type": "http", "scheme": "basic"}})
+"""How users of the broker do."""
+
+
+def described(
+    title: str,
+    tasks: Mapping[str, Exposed],
+    settings: GatewaySettings,
+    root: str,
+    schemes: Mapping[str, Mapping[str, str]],
+) -> Document:
     """The document. `root` is where the gateway is mounted."""
     types = Types(_annotations(tasks.values()))
     paths: Document = {f"/v1/tasks/{name}": {"post": _call(name, one, types, settings)} for name, one in tasks.items()}
@@ -29,11 +43,11 @@ def described(title: str, tasks: Mapping[str, Exposed], settings: GatewaySetting
         "openapi": "3.1.0",
         "info": {"title": title, "version": penstock.__version__},
         "servers": [{"url": root or "/"}],
-        "security": [{"token": []}],
+        "security": [{name: []} for name in schemes],
         "paths": paths,
         "components": {
-            "schemas": {**types.components, "Task": TASK, "Problem": PROBLEM},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**types.components, "Task": TASK, "Problem": PROBLEM, "CallOptions": _options(settings)},
+            "securitySchemes": dict(schemes),
         },
     }
 
@@ -105,9 +119,27 @@ def _body(signature: inspect.Signature, types: Types) -> Document:
         kwargs["required"] = only
     return {
         "type": "object",
-        "properties": {"args": args, "kwargs": kwargs},
+        "properties": {"args": args, "kwargs": kwargs, "options": ref("CallOptions")},
         "additionalProperties": False,
         **({"required": ["kwargs"]} if only else {}),
+    }
+
+
+def _options(settings: GatewaySettings) -> Document:
+    moment = {"type": "string", "format": "date-time"}
+    return {
+        "type": "object",
+        "properties": {
+            "countdown": {"type": ["number", "null"], "minimum": 0, "maximum": settings.max_delay},
+            "eta": {"anyOf": [moment, {"type": ["number", "null"], "minimum": 0}]},
+            "expires": {
+                "anyOf": [moment, {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": settings.max_delay}]
+            },
+            "priority": {"type": ["integer", "null"], "minimum": 0, "maximum": settings.max_priority},
+            "queue": {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_NAME},
+            "task_id": {"type": ["string", "null"], "pattern": "^[0-9A-Za-z_-]{20,100}$"},
+        },
+        "additionalProperties": False,
     }
 
 
@@ -152,7 +184,7 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
         "responses": {
             "200": _response("the task as it is", ref("Task")),
             "304": {"description": "nothing has changed"},
-            **_problems(*usual, 502),
+            **_problems(*usual, 406, 502),
         },
     }
     revoke = {
@@ -174,7 +206,12 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
     }
     one = {
         "type": "object",
-        "properties": {"task": {"enum": list(names)}, "args": {"type": "array"}, "kwargs": {"type": "object"}},
+        "properties": {
+            "task": {"enum": list(names)},
+            "args": {"type": "array"},
+            "kwargs": {"type": "object"},
+            "options": ref("CallOptions"),
+        },
         "required": ["task"],
         "additionalProperties": False,
     }
@@ -199,7 +236,15 @@ def _fixed(names: Iterable[str], settings: GatewaySettings) -> Document:
         "operationId": "info",
         "responses": {"200": _response("this gateway", ANY), **_problems(400, 401, 414, 422, 429, 503)},
     }
+    live = {"operationId": "live", "security": [], "responses": {"200": _response("it answers", ANY)}}
+    ready = {
+        "operationId": "ready",
+        "security": [],
+        "responses": {"200": _response("it answers calls", ANY), **_problems(503)},
+    }
     return {
+        "/health/live": {"get": live},
+        "/health/ready": {"get": ready},
         "/v1/tasks/{id}": {"get": look, "delete": revoke},
         "/v1/tasks/{id}/events": {"get": follow},
         "/v1/batches": {"post": many},

@@ -106,7 +106,7 @@ def problem(refused: Refused) -> dict[str, Any]:
 
 def problem_answer(refused: Refused) -> Answer:
     body = msgspec.json.encode(problem(refused))
-    return Answer(refused.status, body, {"content-type": PROBLEM, "cache-control": "no-store", **refused.headers})
+    return Answer(refused.status, body, {"content-type": PROBLEM, **refused.headers})
 
 
 def too_large(most: int) -> Refused:

@@ -26,7 +26,7 @@ class Shares:
     """Thread-safe."""
 
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Account] = OrderedDict()
@@ -34,7 +34,7 @@ class Shares:
 
     def enter(self, client: str) -> Account:
         """A request begins; `leave` must follow. Raises `Refused`: 429 for who is over its share, 503 for all."""
-        settings = self._settings
+        settings = self.settings
         with self._lock:
             account = self._account(client)
             if account.open >= settings.client_requests:
@@ -56,7 +56,7 @@ class Shares:
 
     def _pay(self, account: Account, rate: float) -> None:
         now = self._clock.monotonic()
-        account.left = min(float(self._settings.burst), account.left + (now - account.at) * rate)
+        account.left = min(float(self.settings.burst), account.left + (now - account.at) * rate)
         account.at = now
         if account.left < 1:
             after = (1 - account.left) / rate
@@ -66,7 +66,7 @@ class Shares:
     def _account(self, client: str) -> Account:
         account = self._accounts.get(client)
         if account is None:
-            account = self._accounts[client] = Account(float(self._settings.burst), self._clock.monotonic())
+            account = self._accounts[client] = Account(float(self.settings.burst), self._clock.monotonic())
             if len(self._accounts) > MOST_CLIENTS:
                 self._forget_one()
         else:

@@ -12,10 +12,11 @@ from penstock import apart
 from penstock.app import Penstock
 from penstock.codec import read_failure
 from penstock.codec.values import json
-from penstock.errors import DecodeError, EncodeError
+from penstock.errors import DecodeError, EncodeError, SignatureError
 from penstock.gateway.problems import Refused
 from penstock.outcome import Outcome, Progress, Report, State
 
+_whole = msgspec.json.Decoder(Raw)
 NO_TASK = "no task of this id is known: it was never here, or its result was forgotten or has expired"
 
 
@@ -28,7 +29,7 @@ def known(app: Penstock, report: Report) -> Report:
 
 def shown(app: Penstock, report: Report, links: str, traceback: bool) -> dict[str, Any]:
     """The members of a task's document. `links` is the address of all tasks; with `traceback` that of an error is
-    shown. Raises `SignatureError` for a result that is not believed, and `DecodeError`."""
+    shown. Raises `SignatureError` for a result that is not believed, and `Refused` (406)."""
     document: dict[str, Any] = {"id": report.id, "state": str(report.state)}
     document |= {
         name: value
@@ -69,15 +70,19 @@ def value_shown(app: Penstock, task_id: str, outcome: Outcome) -> Any:
 
 
 def json_of(app: Penstock, data: bytes, content_type: str) -> Any:
-    """What is stored so, for a JSON document. Raises `DecodeError` for what is not read here, or has no form in
+    """What is stored so, for a JSON document. Raises `Refused` (406) for what is not read here, or has no form in
     JSON."""
-    if content_type == "json":
-        return Raw(data)
-    form, part = app.pipeline.reader.open(data, content_type)
     try:
+        if content_type == "json":
+            data.decode()  # what a worker wrote is looked at: half a value would spoil the document around it
+            return _whole.decode(data)
+        form, part = app.pipeline.reader.open(data, content_type)
         return Raw(json.encode(form.decoder().decode(part)))
-    except (msgspec.DecodeError, EncodeError, RecursionError) as error:
-        raise DecodeError(f"this result is kept as {content_type}, and has no form in JSON: {error}") from error
+    except SignatureError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, DecodeError, EncodeError, RecursionError) as error:
+        detail = f"what the task returned is kept as {content_type}, and has no form in JSON: {error}"
+        raise Refused(406, "no-json", detail) from error
 
 
 def error_shown(outcome: Outcome, traceback: bool) -> dict[str, Any]:

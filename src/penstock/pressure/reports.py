@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from penstock.coordinator import Coordinator
 from penstock.pressure.law import Threads
-from penstock.pressure.samples import Samples, is_sane
+from penstock.pressure.samples import LONGEST, Samples, is_sane
 
 SHARDS = 8
 EXPIRES = 60.0
@@ -21,13 +21,42 @@ MOST = 128
 MOST_SLOTS = 1_000_000
 
 
+class Run(Struct, array_like=True):
+    """A task that runs now, for so many `seconds`; `limit` is its time limit, or what is expected of it."""
+
+    queue: str
+    task: str
+    seconds: float
+    limit: float | None = None
+
+
+class Standing(Struct, array_like=True):
+    """A process that runs something now: how many of its slots are busy, since how many seconds nothing has ended
+    there nor told of progress, and the `runs` that take longest."""
+
+    worker: str
+    slots: int
+    busy: int
+    still: float
+    runs: list[Run] = []
+
+    def sane(self) -> bool:
+        numbers = (self.still, *(run.seconds for run in self.runs), *(run.limit or 0.0 for run in self.runs))
+        return 0 <= self.busy <= self.slots <= MOST_SLOTS and all(0 <= one <= LONGEST for one in numbers)
+
+
 class Report(Struct, array_like=True):
-    """Of one process with its children. `at` is Unix time, `slots` are what it runs now."""
+    """Of one process with its children, by the `name` of its worker. `at` is Unix time, `slots` are what it runs
+    now."""
 
     at: float
     slots: int
     queues: tuple[str, ...]
     samples: Samples
+    name: str = ""
+    busy: int = 0
+    standing: list[Standing] = []
+    """Of its processes that run something for long, some."""
 
     @property
     def threads(self) -> Threads:
@@ -65,7 +94,8 @@ def _report(raw: msgspec.Raw) -> Report | None:
         one = msgspec.msgpack.decode(raw, type=Report)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    return one if 0 <= one.slots <= MOST_SLOTS and is_sane(one.samples) else None
+    known = 0 <= one.slots <= MOST_SLOTS and is_sane(one.samples)
+    return one if known and one.busy >= 0 and all(standing.sane() for standing in one.standing) else None
 
 
 class Watch:

@@ -13,7 +13,7 @@ from penstock.protocol.requests import Ping, Pong
 class Welcome(Struct, array_like=True, tag=101):
     """The answer to a hello. `secret` makes public ids of numbers (see `penstock.public_ids`); `heartbeat`: seconds of
     silence after which each side sends a ping, and three of which it takes for the end. `time` is the broker's
-    clock, which counts for leases and delays."""
+    clock, which counts for leases and delays. `user`: who has signed in."""
 
     version: int
     server: str
@@ -22,6 +22,7 @@ class Welcome(Struct, array_like=True, tag=101):
     heartbeat: float
     max_frame: int
     time: float
+    user: str = ""
 
 
 class Refused(Struct, array_like=True, tag=102):

@@ -27,8 +27,9 @@ Keys = Annotated[list[Number | str], Meta(max_length=MOST_PAIRS)]
 
 class Hello(Struct, array_like=True, tag=1):
     """The first frame. `oldest` and `newest`: the versions that the client speaks. `secret` is a password or a token; a
-    client with a certificate needs none. `session` is random, new for each client, 0 for one that will not ask again;
-    with `names` the broker tells tasks by their public ids. `time`: the client's clock, Unix time; 0: it has none."""
+    client with a certificate needs none, and who has a token need not say whose. `session` is random, new for each
+    client, 0 for one that will not ask again; with `names` the broker tells tasks by their public ids. `time`: the
+    client's clock, Unix time; 0: it has none. `address`: for whom a gateway signs in, if it is one that is believed."""
 
     oldest: int
     newest: int
@@ -39,6 +40,7 @@ class Hello(Struct, array_like=True, tag=1):
     session: Number = 0
     names: bool = False
     time: float = 0.0
+    address: str = ""
 
 
 class Goodbye(Struct, array_like=True, tag=2):

@@ -22,8 +22,9 @@ from penstock.protocol.refusals import code_of
 from penstock.protocol.replies import Value, Welcome
 from penstock.protocol.requests import CallRequest, Hello
 from penstock.queue import OVERFLOWS
+from penstock.server.access import tokens
 from penstock.server.access.book import Book
-from penstock.server.access.identity import Identity
+from penstock.server.access.identity import MAX_SHOWN, Identity
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.access.signing_in import Credentials, Gatekeeper
 from penstock.server.administration import administer
@@ -143,8 +144,10 @@ class Broker:
             return
         namespace = hello.namespace or DEFAULT_NAMESPACE
         try:
-            credentials = Credentials(hello.user or (peer.common_name or ""), hello.secret, peer.common_name)
-            identity = await self.gatekeeper.sign_in(credentials, peer.address, namespace)
+            # A token says by itself whose it is; a certificate may be a gateway's, which has other people's tokens.
+            user = hello.user or ("" if tokens.parse(hello.secret) else peer.common_name or "")
+            credentials = Credentials(user, hello.secret, peer.common_name)
+            identity = await self.gatekeeper.sign_in(credentials, self._address(peer, hello), namespace)
             space = self.space(namespace)
         except PenstockError as error:
             self.refused += isinstance(error, AccessRefused)
@@ -157,6 +160,11 @@ class Broker:
         if peer.closed:
             return
         self._welcome(peer, hello, version, identity, space)
+
+    def _address(self, peer: Peer, hello: Hello) -> str:
+        """Who signs in: of a gateway that is trusted, its client, or one client's failures would be all others'."""
+        is_gateway = hello.address and peer.address in self.settings.gateways
+        return hello.address[:MAX_SHOWN] if is_gateway else peer.address
 
     def _welcome(self, peer: Peer, hello: Hello, version: int, identity: Identity, space: Space) -> None:
         number = session_number(identity.user, hello.session)
@@ -177,6 +185,7 @@ class Broker:
                 self.heartbeat,
                 MAX_FRAME,
                 time.time(),
+                identity.user,
             )
         )
         peer.welcome(session)

@@ -106,6 +106,12 @@ class Publishing:
         if not self._open or session.workers or not self._wait_for_room():
             self._answer()
 
+    def _note_refused(self) -> None:
+        for number in self._open:
+            for message, found in zip(self._outgoing[number].messages, self._answers[number], strict=True):
+                if type(found) is Full:
+                    self._session.space.refused[message.namespace, message.queue] += 1
+
     def _wait_for_room(self) -> bool:
         """Whether the queue is one whose publishers wait, and there is time left."""
         full: Any = self._answers[self._open[0]][0]
@@ -124,6 +130,8 @@ class Publishing:
     def _answer(self) -> None:
         session = self._session
         self._over()
+        if self._open:
+            self._note_refused()
         session.published += len(self._outgoing[0].messages) if len(self._outgoing) == 1 else self._count()
         session.peer.send(Published(self._request.number, self._told or self._spans(self._answers)))
 

@@ -17,6 +17,7 @@ from penstock.errors import ConfigError
 from penstock.server.access.book import Credential
 from penstock.server.broker import Broker
 from penstock.server.listening import Listeners
+from penstock.server.metrics import BrokerMetrics
 from penstock.server.peer import Peer
 from penstock.server.settings import BrokerSettings, bind_of
 from penstock.server.supervision import inherited_sockets, notify, watchdog_interval
@@ -48,11 +49,17 @@ async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
     for caught in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(caught, stopping.set)
     broker = Broker(settings, stopping.set)
+    metrics: BrokerMetrics | None = None
     listeners = Listeners(settings, lambda: Peer(broker))
     loop.add_signal_handler(signal.SIGHUP, _reload, listeners)
     try:
         await listeners.open(inherited)
+        if settings.metrics is not None:
+            metrics = BrokerMetrics(broker, settings.metrics)
         _welcome(broker, listeners, say)
+        if metrics is not None:
+            metrics.start()
+            say(f"  metrics: {metrics.url}")
         notify(f"READY=1\nSTATUS=serving on {', '.join(listeners.addresses)}")
         watched = _keep_watchdog(loop)
         gc.collect()
@@ -63,6 +70,8 @@ async def _serve(settings: BrokerSettings, say: Callable[[str], None]) -> int:
         notify("STOPPING=1")
         listeners.close()
         log.info("stopping")
+        if metrics is not None:
+            await metrics.close()
         await broker.close()
     log.info("stopped")
     return EXIT_BROKEN if broker.broken is not None else 0

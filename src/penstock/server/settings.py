@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.metrics.place import Place
 from penstock.protocol import PORT
 
 _TCP = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]*)(?::(?P<port>\d+))?/?\Z")
@@ -66,7 +67,8 @@ class Tls(Struct, frozen=True):
 class BrokerSettings(Struct, frozen=True, kw_only=True):
     """`data` is the folder of everything. `heartbeat`: seconds of silence after which a client is asked whether it is
     there. `slow`: seconds from which on an operation is logged. `grace`: seconds that a stopping broker gives to what
-    it has begun."""
+    it has begun. `gateways`: addresses that are believed when they say for whom they sign in; "local" is whoever comes
+    by a Unix socket."""
 
     data: Path
     binds: tuple[Bind, ...] = (Bind("127.0.0.1", PORT),)
@@ -80,6 +82,9 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
     grace: float = 10.0
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
+    gateways: tuple[str, ...] = ()
+    metrics: Place | None = None
+    """Where to serve metrics."""
 
     def check(self) -> None:
         """Raise `ConfigError` for what must not be."""
@@ -91,6 +96,9 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if not least <= value <= most:
                 raise ConfigError(f"{name} must be between {least:g} and {most:g} seconds, not {value!r}")
+        for gateway in self.gateways:
+            if gateway != "local" and not _is_address(gateway):
+                raise ConfigError(f"--gateway {gateway!r}: write the IP address that it comes from, or local")
         if self.max_connections < 1:
             raise ConfigError(f"max_connections must be at least 1, not {self.max_connections!r}")
 
@@ -101,6 +109,14 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
                 f"{bind} can be reached by others, and passwords would cross the network readable: give --tls-cert "
                 "and --tls-key, bind to 127.0.0.1, or say --allow-plain where something else encrypts"
             )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_bind(text: str) -> Bind:

@@ -77,7 +77,7 @@ class Sight:
 
     def _space(self, space: Space) -> dict[str, Any]:
         path = Path(space.store.db.path)
-        queues = space.engine.run(space.engine.inspect.queues(None))
+        queues = space.engine.run(space.queues(None))
         workers = space.engine.run(space.engine.coordinator.workers())
         return {
             "namespace": space.name,

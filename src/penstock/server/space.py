@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from penstock.clock import SystemClock
 from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours
 from penstock.errors import ConfigError, PenstockError
-from penstock.queue import Queue
+from penstock.queue import Queue, QueueInfo
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.blocking import BlockedPublishers
 from penstock.server.crew import Crew
@@ -85,6 +88,8 @@ class Space:
         self.store = self.engine.store
         self.turns = told.turns = Turns(self.store, syncer, slow=settings.slow, failed=failed)
         self.blocked = BlockedPublishers(self.overflow)
+        self.refused: Counter[tuple[str, str]] = Counter()
+        """Tasks that were refused, by namespace and queue."""
 
     def tick(self, now: float) -> None:
         """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
@@ -96,6 +101,11 @@ class Space:
                 log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
         except PenstockError as error:
             log.error("namespace %s: upkeep failed, again in a second: %s", self.name, error)
+
+    async def queues(self, namespace: str | None) -> Sequence[QueueInfo]:
+        """As the engine tells of them, with what was refused here."""
+        found = await self.engine.inspect.queues(namespace)
+        return [replace(one, refused=self.refused[one.namespace, one.name]) for one in found]
 
     def overflow(self, namespace: str, queue: str) -> str:
         """What becomes of those who publish to this queue when it is full."""

@@ -300,7 +300,7 @@ def _stays(s: ClientSession, queue: Queue, namespace: str) -> bool:
 
 
 def queues(s: ClientSession, namespace: str | None) -> object:
-    found = _run(s, s.space.engine.inspect.queues(namespace))
+    found = _run(s, s.space.queues(namespace))
     if s.identity.monitors:
         return list(found)
     rights = (Right.READ, Right.WRITE, Right.CONFIGURE)

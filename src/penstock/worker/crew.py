@@ -15,8 +15,10 @@ from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Delivery, Settlement
 from penstock.errors import BrokerError, BrokerUnavailable
+from penstock.metrics.counts import Counts
 from penstock.pool import PoolClass, Traits
 from penstock.pool import Slot as AnySlot
+from penstock.pressure.reports import Run, Standing
 from penstock.worker.bench import Bench
 from penstock.worker.early import early_of
 from penstock.worker.graphs import Graphs
@@ -34,6 +36,8 @@ from penstock.worker.watch import Watchdog
 if TYPE_CHECKING:
     from penstock.app import Penstock
 
+MOST_RUNS = 3
+"""Of what runs, those that are told: they have run the longest."""
 LEAVING = 5.0
 """Seconds for signing off. Who does not is found to be gone all the same."""
 
@@ -72,8 +76,9 @@ class Crew:
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
         self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
-        self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits)
-        self._sampling = Sampling(tally)
+        self._counts = Counts(self._slots)
+        self._sampling = Sampling(tally, self._counts, self._standing)
+        self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits, self._counts)
         early = early_of(app, committer, self._runner, worker, settings.lease, self.stopped)
         self._inline = [
             Inline(self.bench, slot, self._runner, early, clock, mark, self._sampling)
@@ -94,7 +99,7 @@ class Crew:
             clock,
             killable=traits.hard_limit,
             commands=commands,
-            sampling=self._sampling.tick,
+            sampling=self._sampling,
             upkeep=upkeep,
         )
 
@@ -121,6 +126,7 @@ class Crew:
             for batch in bench.batches:
                 bench.finish(batch)
             self._watchdog.close()
+            self._sampling.close(self._clock.monotonic())
             try:
                 engine.run(bounded(engine.coordinator.leave(self._worker), LEAVING))
             except BrokerError as error:
@@ -190,6 +196,22 @@ class Crew:
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
         self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks))
+
+    def _standing(self, now: float) -> Standing:
+        """What runs, from the watchdog's thread: slots go on meanwhile."""
+        runs, latest = [], 0.0
+        for slot in self._slots:
+            delivery = slot.delivery
+            if delivery is None:
+                continue
+            request, plan, started = slot.request, slot.plan, slot.started
+            if slot.delivery is not delivery:
+                continue
+            latest = max(latest, started, request.noted)
+            runs.append(Run(request.message.queue, plan.name, now - started, plan.hard or plan.expected))
+        longest = sorted(runs, key=lambda run: run.seconds, reverse=True)[:MOST_RUNS]
+        still = max(0.0, now - latest) if runs else 0.0
+        return Standing(f"{self._settings.name} pid {os.getpid()}", self.slots, len(runs), still, longest)
 
     def start(self, slot: AnySlot) -> tuple[bool, Callable[[], Any]]:
         ours = cast(Slot, slot)

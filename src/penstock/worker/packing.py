@@ -12,6 +12,7 @@ from penstock.delivery import Dead, Delivery, RetryAt, Settlement
 from penstock.effects import Effect, Join, Publish
 from penstock.errors import MessageTooLarge, PenstockError, SignatureError
 from penstock.message import Message
+from penstock.metrics.counts import Counts
 from penstock.outcome import State
 from penstock.pool import Traits
 from penstock.replaced import MOVED
@@ -24,18 +25,33 @@ if TYPE_CHECKING:
     from penstock.app import Penstock
 
 
-def runner_of(app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits | None) -> Runner:
+def runner_of(
+    app: Penstock,
+    plans: Plans,
+    broker: Broker,
+    worker: str,
+    clock: Clock,
+    traits: Traits | None,
+    counts: Counts | None = None,
+) -> Runner:
     """The runner that the app's settings ask for."""
     if app.pipeline.trust is None and compression_of(app.conf.result_compression) is None:
-        return Runner(plans, broker, worker, clock, traits=traits)
-    return PackingRunner(app, plans, broker, worker, clock, traits)
+        return Runner(plans, broker, worker, clock, traits=traits, counts=counts)
+    return PackingRunner(app, plans, broker, worker, clock, traits, counts)
 
 
 class PackingRunner(Runner):
     def __init__(
-        self, app: Penstock, plans: Plans, broker: Broker, worker: str, clock: Clock, traits: Traits | None = None
+        self,
+        app: Penstock,
+        plans: Plans,
+        broker: Broker,
+        worker: str,
+        clock: Clock,
+        traits: Traits | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        super().__init__(plans, broker, worker, clock, traits=traits)
+        super().__init__(plans, broker, worker, clock, traits=traits, counts=counts)
         self._pipeline = app.pipeline
         self._trust = app.pipeline.trust
         self._largest = broker.features.max_message

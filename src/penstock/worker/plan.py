@@ -26,6 +26,7 @@ class Plan:
         "content_type",
         "early",
         "encode_result",
+        "expected",
         "function",
         "hard",
         "hooks",
@@ -60,6 +61,7 @@ class Plan:
         self.ignore_result = ignore_result
         self.soft = options.soft_time_limit
         self.hard = options.time_limit
+        self.expected = options.expected
         self.hooks = task.hooks
         self.middleware = middleware
         self._derive()

@@ -48,6 +48,7 @@ from penstock.errors import (
 from penstock.hooks import ErrorInfo
 from penstock.limiting import has_expired
 from penstock.message import Message, Place, Unique
+from penstock.metrics.counts import Counts
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.replaced import moved
@@ -96,8 +97,10 @@ class Runner:
         clock: Clock,
         rng: Callable[[], float] = random.random,
         traits: Traits | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        """`traits`: what the pool can enforce; `None`: everything."""
+        """`traits`: what the pool can enforce; `None`: everything. `counts` is told of all ends but successes, which
+        are counted in slots."""
         self._plans = plans
         self._worker = worker
         self._rng = rng
@@ -106,6 +109,8 @@ class Runner:
         self._record_start = broker.record_start
         self._public_id = broker.public_id
         self._wall = clock.time() - clock.monotonic()
+        self._counts = counts or Counts()
+        self._note_end = self._counts.ended
         self._parts = Parts(broker.public_id, broker.features.max_message)
         self._notes = notes_starts(broker.features)
         self._log_success = log.isEnabledFor(logging.DEBUG)
@@ -129,6 +134,7 @@ class Runner:
         plan = self._plans.get(message.task) or self._plans.of(message.task)
         if plan is None:
             return self._unknown(delivery, message, now)
+        task = plan
         if options is not None:
             plan = plan.under(options)
             if plan.early and options.place is not None:
@@ -147,6 +153,8 @@ class Runner:
             slot.args, slot.kwargs = plan.arguments(body, message.content_type)
         except DecodeError as error:
             return self._over(plan, delivery, self._misfit(delivery, message, plan, error, now))
+        if task is not slot.task:
+            self._counts.turn(slot, task)
         slot.plan = plan
         slot.started = now
         slot.request = request = Request(
@@ -202,6 +210,8 @@ class Runner:
         return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
 
     def _expired(self, delivery: Delivery, message: Message, now: float) -> Settlement:
+        if message.task in self._plans:
+            self._note_end(message.task, "expired")
         log.info("task %s[%s] expired before it could start", message.task, self._public_id(delivery.key))
         return self._revoked(delivery, message, TaskRevoked("expired before it could start"), 0.0, now)
 
@@ -210,6 +220,7 @@ class Runner:
             f"the worker died while it ran this task, {message.attempts} times (max_attempts={plan.max_attempts})"
         )
         log.error("task %s[%s]: %s: to the dead letters", message.task, self._public_id(delivery.key), error)
+        self._note_end(plan.name, "failed")
         return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     def _warn_redelivered(self, delivery: Delivery, message: Message, plan: Plan) -> None:
@@ -229,6 +240,7 @@ class Runner:
 
     def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
         log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)
+        self._note_end(plan.name, "failed")
         return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     # -- after
@@ -266,6 +278,7 @@ class Runner:
         if self._log_success:
             log.debug("task %s[%s] succeeded in %.6f s", plan.name, request.id, now - slot.started)
         slot.delivery = None
+        slot.succeeded += 1
         if message.guards:
             effects += freed(message)
         return Settlement(delivery.receipt, ACK, outcome, effects)
@@ -302,6 +315,7 @@ class Runner:
             case GiveUp():
                 return self._gave_up(slot, delivery, decision, now)
             case Drop():
+                self._note_end(plan.name, "ignored")
                 effects = freed(message) + self._parts.ended(
                     delivery, message, State.REVOKED, failure(error), now + self._wall
                 )
@@ -309,9 +323,11 @@ class Runner:
             case Instead():
                 return self._instead(slot, delivery, decision, now)
             case Refuse(requeue=True):
+                self._note_end(plan.name, "rejected")
                 when = now + self._wall + REQUEUE_DELAY
                 return Settlement(delivery.receipt, RetryAt(when, replace(message, eta=when)))
             case Refuse():
+                self._note_end(plan.name, "rejected")
                 log.error("task %s[%s] was rejected: %s", plan.name, slot.request.id, decision.reason)
                 outcome = self._failed(plan, message, error, now - slot.started, now)
                 return self._dead(delivery, message, decision.reason, outcome, now)
@@ -330,6 +346,7 @@ class Runner:
                 place = replace(message.options.place, head=None, tail=None)  # these are all the arguments
                 message.options = replace(message.options, place=place)
         wait = decision.when - now - self._wall
+        self._note_end(plan.name, "snoozed" if decision.snoozed else "retried")
         if decision.snoozed:
             log.info(
                 "task %s[%s] is snoozed for %.3g s, %s times by now: %r",
@@ -356,6 +373,7 @@ class Runner:
             other = replacement(plan.task.app, message, call, wall)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        self._note_end(plan.name, "replaced")
         log.info("task %s[%s] is replaced by %s", plan.name, slot.request.id, other.task)
         return Settlement(delivery.receipt, RetryAt(wall if other.eta is None else other.eta, other))
 
@@ -366,6 +384,7 @@ class Runner:
             end, effects = instead(plan.task.app, canvas, message, name)
         except Exception as error:
             return self.decided(slot, delivery, GiveUp(error, False), error, now)
+        self._note_end(plan.name, "replaced")
         log.info("task %s[%s] is replaced by %s", plan.name, name, type(canvas).__name__)
         outcome = None if plan.ignore_result else moved(end, now + self._wall)
         return Settlement(delivery.receipt, ACK, outcome, effects + freed(message))
@@ -379,6 +398,7 @@ class Runner:
 
     def _gave_up(self, slot: Slot, delivery: Delivery, decision: GiveUp, now: float) -> Settlement:
         plan, request, error = slot.plan, slot.request, decision.error
+        self._note_end(plan.name, "failed")
         if decision.expected:
             log.info("task %s[%s] failed as expected: %r", plan.name, request.id, error)
         else:
@@ -391,6 +411,7 @@ class Runner:
         return self._dead(delivery, request.message, summary(error), outcome, now)
 
     def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
+        self._note_end(slot.plan.name, "revoked")
         log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
         error = TaskRevoked("revoked while it ran")
         slot.delivery = slot.cancelled = None
@@ -399,11 +420,13 @@ class Runner:
     def give_up(self, slot: Slot, delivery: Delivery, error: BaseException, now: float) -> Settlement:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
+        self._note_end(plan.name, "failed")
         outcome = self._failed(plan, message, error, now - slot.started, now)
         return self._over(plan, delivery, self._dead(delivery, message, summary(error), outcome, now))
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
+        self._note_end(slot.plan.name, "revoked")
         error = TaskRevoked("revoked while it ran")
         ended = self._revoked(delivery, slot.request.message, error, now - slot.started, now)
         return self._over(slot.plan, delivery, ended)

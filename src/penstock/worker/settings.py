@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from penstock.errors import ConfigError
 from penstock.exchanges import SeveralQueues
+from penstock.metrics.place import Place
 from penstock.queue import worker_direct
 from penstock.routing import fixed
 
@@ -26,7 +27,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     """`concurrency` is in processes, threads or coroutines, by `pool`; `None` leaves it to the app's settings, and then
     to the number of cores. `queues` empty: all that the app declares. `max_memory_per_child` is in KiB, `lease` in
     seconds. `burst`: end when there is nothing ready to start (what is due later stays). `beat`: publish what is due,
-    too."""
+    too. `metrics`: where to serve them."""
 
     concurrency: int | None = None
     pool: str | None = None
@@ -38,6 +39,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     lease: float | None = None
+    metrics: Place | None = None
 
     def __post_init__(self) -> None:
         for setting in ("concurrency", "max_tasks_per_child", "max_memory_per_child"):
@@ -66,6 +68,7 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
             beat=self.beat,
             max_tasks_per_child=self.max_tasks_per_child or conf.worker_max_tasks_per_child,
             max_memory_per_child=self.max_memory_per_child or conf.worker_max_memory_per_child,
+            metrics=self.metrics,
         )
 
     def _served(self, conf: Config, queue: str, worker: str) -> str:
@@ -95,6 +98,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     beat: bool
     max_tasks_per_child: int | None
     max_memory_per_child: int | None
+    metrics: Place | None = None
 
 
 def _all_queues(app: Penstock, worker: str) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ class Slot:
         "plan",
         "request",
         "started",
+        "succeeded",
+        "task",
     )
 
     def __init__(self, number: int, batch: Batch) -> None:
@@ -76,11 +78,15 @@ class Slot:
         """Cancels the coroutine that runs here for that delivery; may be called from any thread."""
         self.overdue: tuple[Delivery, BaseException] | None = None
         """Which run was cancelled for its time limit, and the error that says so."""
+        self.task: Plan | None = None
+        """That of the plan, but for what a message changes: what is counted here."""
         self.plan: Plan
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.request: Request
         self.started = 0.0
+        self.succeeded = 0
+        """Runs of `task` in a row that have."""
 
     @property
     def is_coroutine(self) -> bool:

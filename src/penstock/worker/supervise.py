@@ -27,6 +27,7 @@ from penstock.worker.beating import run_beat
 from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
 from penstock.worker.crew import committer_of
 from penstock.worker.marks import Started
+from penstock.worker.measuring import Ledger, metrics_of
 from penstock.worker.outage import bounded
 from penstock.worker.rescue import Rescue
 from penstock.worker.settings import Settled
@@ -69,6 +70,8 @@ class Supervisor:
         self._bell = os.pipe()
         self._overdue: dict[int, Started] = {}
         self._upkeep: Upkeep
+        self._ledger = Ledger(self._monotonic, 1 if traits.processes else settings.concurrency)
+        self._metrics = metrics_of(app, settings.metrics, self._ledger) if settings.metrics is not None else None
 
     def run(self) -> int:
         """Until all children have ended and none is to be replaced. 0 after a warm stop."""
@@ -81,10 +84,13 @@ class Supervisor:
         self._due = dict.fromkeys(numbers, 0.0)
         self._start_due(self._monotonic())
         results = self._app.results if self._app.keeps_results else None
-        pressure = Keeper(self._app, self._settings.queues, self._sampled)
+        pressure = Keeper(self._app, self._settings.queues, self._sampled, self._settings.name)
         self._upkeep = Upkeep(self._app.engine, results, self._settings.lease, self._alive, pressure)
         rescue = Rescue(self._app.engine, self._children.get)
         rescue.start()
+        if self._metrics is not None:
+            self._metrics.start()
+            log.info("metrics: %s", self._metrics.server.url)
         poll = select.poll()
         poll.register(self._bell[0], select.POLLIN)
         while self._children or (self._due and not self._stopping):
@@ -100,6 +106,9 @@ class Supervisor:
             if not self._overdue:  # what we killed for its limit is settled first: reaping would only redeliver it
                 self._upkeep.tick(now)
         rescue.close()
+        self._upkeep.close()
+        if self._metrics is not None:
+            self._metrics.close()
         signal.set_wakeup_fd(-1)
         for descriptor in self._bell:
             os.close(descriptor)
@@ -148,8 +157,11 @@ class Supervisor:
         for number in [number for number, when in self._due.items() if when <= now]:
             del self._due[number]
             siblings = [*self._bell, *(child.commands for child in self._children.values())]
+            siblings += self._metrics.descriptors if self._metrics is not None else []
             child = fork_child(self._work_of(number), number, siblings, now)
             self._children[child.pid] = child
+            if number != BEAT:
+                self._ledger.open(child.pid, child.tally)
 
     def _work_of(self, number: int) -> Run:
         if number == BEAT:
@@ -166,6 +178,8 @@ class Supervisor:
 
     def _bury(self, child: Child, code: int) -> None:
         engine, now = self._app.engine, self._monotonic()
+        if child.number != BEAT:
+            self._ledger.close(child.pid)
         overdue = self._overdue.pop(child.pid, None)
         if overdue is not None:
             self._end_overdue(overdue)
@@ -202,7 +216,9 @@ class Supervisor:
         now = self._monotonic()
         live = [child for child in self._children.values() if child.number != BEAT and not child.stopped()]
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
-        return Local(len(live) * (1 if self._traits.processes else self._settings.concurrency), samples)
+        pulses = [pulse for child in live if (pulse := child.tally.pulse(now)) is not None]
+        slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
+        return Local(slots, samples, sum(one.busy for one in pulses), [one.standing for one in pulses if one.standing])
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]

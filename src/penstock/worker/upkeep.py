@@ -59,6 +59,10 @@ class Upkeep:
         except Exception:  # whatever it is, the children must not lose their supervisor over it
             log.exception("upkeep failed, again in a second")
 
+    def close(self) -> None:
+        if self._pressure is not None:
+            self._pressure.close()
+
     def _call(self, call: Coroutine[Any, Any, T]) -> T:
         return self._engine.run(bounded(call, PATIENCE, self._engine.url))
 

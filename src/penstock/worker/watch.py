@@ -25,6 +25,7 @@ from penstock.worker.limits import Armed
 from penstock.worker.outage import Outage, bounded
 from penstock.worker.run import Runner
 from penstock.worker.slot import Batch, Slot
+from penstock.worker.tally import Sampling
 
 TICK = 0.025
 """Seconds between two looks while something runs."""
@@ -56,11 +57,11 @@ class Watchdog:
         *,
         killable: bool,
         commands: int | None,
-        sampling: Callable[[float], None],
+        sampling: Sampling,
         upkeep: Callable[[float], None] | None = None,
     ) -> None:
         """`killable`: this process may be ended in the middle of a function. `commands` is the pipe from the
-        supervisor. `sampling` is called at each look; `upkeep` about every second where there is no supervisor to
+        supervisor. `sampling` looks at each look; `upkeep` about every second where there is no supervisor to
         do it."""
         self._bench = bench
         self._runner = runner
@@ -113,7 +114,7 @@ class Watchdog:
                 if self._cold:
                     self._end([], EXIT_COLD)
                 now = self._clock.monotonic()
-                self._sampling(now)
+                self._sampling.tick(now)
                 if self._upkeep is not None:
                     self._upkeep(now)
                 if self._bench.warm:
@@ -279,6 +280,7 @@ class Watchdog:
             engine.run(bounded(engine.coordinator.leave(self._bench.worker), LONG))
         except BrokerError as error:
             log.warning("could not sign off: %s", error)
+        self._sampling.close(self._clock.monotonic())
         logging.shutdown()
         os._exit(code)
 

@@ -19,6 +19,7 @@ from penstock.worker.beating import beating, check_beat
 from penstock.worker.crew import Crew
 from penstock.worker.log import show_log
 from penstock.worker.marks import Mark
+from penstock.worker.measuring import Ledger, metrics_of
 from penstock.worker.plan import Plan
 from penstock.worker.settings import WorkerOptions
 from penstock.worker.supervise import Supervisor
@@ -84,19 +85,31 @@ class Worker:
         tally, slots = Tally(), 1 if self._traits.processes else self._settings.concurrency
 
         def local() -> Local:
-            samples = tally.read(app.clock.monotonic())
-            return Local(slots, [samples] if samples is not None else [])
+            now = app.clock.monotonic()
+            samples, pulse = tally.read(now), tally.pulse(now)
+            busy, standing = (pulse.busy, pulse.standing) if pulse else (0, None)
+            return Local(slots, [samples] if samples is not None else [], busy, [standing] if standing else [])
 
         results = app.results if app.keeps_results else None
-        pressure = Keeper(app, self._settings.queues, local)
+        pressure = Keeper(app, self._settings.queues, local, self._settings.name)
         upkeep = Upkeep(app.engine, results, self._settings.lease, lambda: [worker], pressure)
+        ledger = Ledger(app.clock.monotonic, slots)
+        ledger.open(worker, tally)
+        place = self._settings.metrics
+        metrics = metrics_of(app, place, ledger) if place is not None else None
         crew = self._runs = Crew(self._app, self._settings, worker, self._traits, Mark(), tally, upkeep=upkeep.tick)
         if self._stopped:
             crew.stop()
         if threading.current_thread() is threading.main_thread():
             catch_signals(crew)
+        if metrics is not None:
+            metrics.start()
+            log.info("metrics: %s", metrics.server.url)
         with beating(app) if self._settings.beat else nullcontext():
             crew.run(self._pool)
+        upkeep.close()
+        if metrics is not None:
+            metrics.close()
         log.info("stopped")
         return 0
 

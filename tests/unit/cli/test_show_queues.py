@@ -2,7 +2,8 @@ from typing import Any
 
 import click
 
-from penstock.cli.show_queues import Rates, fullness, percent, rate, rates_of, row
+from penstock.cli.show_queues import Rates, percent, rate, rates_of, row
+from penstock.pressure.readings import fullness
 from penstock.queue import QueueInfo
 
 

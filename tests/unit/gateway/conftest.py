@@ -50,6 +50,10 @@ def with_tasks(app: Penstock) -> Penstock:
     def once() -> None:
         pass
 
+    @app.task(name="tasks.alone", unique=Unique(key="alone"))
+    def alone(number: int) -> int:
+        return number
+
     @app.task(name="tasks.packed", serializer="msgpack", compression="gzip")
     def packed(value: Any, data: bytes = b"") -> Any:
         return value

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from penstock import Penstock
 from penstock.gateway import Caller, GatewaySettings, Request, asgi_app, wsgi_app
+from penstock.gateway.gateway import Authenticate
 from penstock.gateway.scopes import EVERYTHING, Scopes, read_scopes
 
 
@@ -28,15 +29,16 @@ class Reply(NamedTuple):
 
 
 class Face:
-    """Asks as one caller, whose scopes may be changed."""
+    """Asks as one caller, whose scopes may be changed; or as whoever `lets_in` makes of a request."""
 
-    def __init__(self, kind: str, app: Penstock, **settings: Any) -> None:
+    def __init__(self, kind: str, app: Penstock, lets_in: Authenticate | None = None, **settings: Any) -> None:
         self.kind = kind
         self.scopes: Scopes = EVERYTHING
         self.name = "ada"
         given = GatewaySettings(**settings)
-        self.asgi = asgi_app(app, self.authenticate, given)
-        self.wsgi = wsgi_app(app, self.authenticate, given)
+        self.address = "127.0.0.1"
+        self.asgi = asgi_app(app, lets_in or self.authenticate, given)
+        self.wsgi = wsgi_app(app, lets_in or self.authenticate, given)
 
     def authenticate(self, request: Request) -> Caller:
         return Caller(self.name, self.scopes)
@@ -56,7 +58,7 @@ class Face:
             given = {"content-type": "application/json", "content-length": str(len(body))} | given
         path, _, query = path.partition("?")
         if self.kind == "asgi":
-            return asyncio.run(over_asgi(self.asgi, method, path, query, body or b"", given))
+            return asyncio.run(over_asgi(self.asgi, method, path, query, body or b"", given, self.address))
         return self._over_wsgi(method, path, query, body or b"", given)
 
     def _over_wsgi(self, method: str, path: str, query: str, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -64,6 +66,7 @@ class Face:
             "REQUEST_METHOD": method,
             "PATH_INFO": path,
             "QUERY_STRING": query,
+            "REMOTE_ADDR": self.address,
             "wsgi.input": io.BytesIO(body),
             **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()},
         }
@@ -80,7 +83,13 @@ class Face:
 
 
 async def over_asgi(
-    app: Any, method: str, path: str, query: str = "", body: bytes = b"", headers: Mapping[str, str] | None = None
+    app: Any,
+    method: str,
+    path: str,
+    query: str = "",
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    address: str = "127.0.0.1",
 ) -> Reply:
     """One request whose client stays until it is answered."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
@@ -92,7 +101,7 @@ async def over_asgi(
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await app(http_scope(method, path, query, headers or {}), receive, send)
+    await app(http_scope(method, path, query, headers or {}) | {"client": (address, 1)}, receive, send)
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Reply(sent[0]["status"], found, b"".join(message["body"] for message in sent[1:]))
 

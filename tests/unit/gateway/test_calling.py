@@ -31,6 +31,11 @@ def test_a_call_that_takes_too_long_goes_on_by_itself(make_face: Callable[..., F
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("wait", ["0.10164164687027309", "1e-3", "0.", "1E0", "9e999"])
+def test_any_number_of_seconds_is_one(make_face: Callable[..., Face], wait: str) -> None:
+    assert make_face(max_wait=0.01).post(f"/v1/tasks/tasks.add?wait={wait}", {"args": [1]}).status == 202
+
+
 def test_a_gateway_may_wait_unasked_and_async_wins(make_face: Callable[..., Face], penstock_worker: Worker) -> None:
     face = make_face(wait=20.0)
     assert face.post("/v1/tasks/tasks.add", {"args": [1]}).status == 200

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock import Penstock
+from penstock.outcome import Part, Parts
 from penstock.worker import Worker
 from tests.unit.gateway.faces import Face, Reply
 
@@ -123,6 +124,23 @@ def test_parts_are_told_one_by_one_and_gone_on_with(make_face: Callable[..., Fac
         assert face.get(path, last_event_id=wrong).status == 422
 
 
+def test_a_stream_ends_though_there_are_always_more_parts(
+    make_face: Callable[..., Face], penstock_app: Penstock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task may publish faster than its reader reads."""
+
+    async def endless(key: object, offset: int, limit: int) -> Parts:
+        found = [Part(index, 0, b"1", "json") for index in range(offset, offset + limit)]
+        return Parts(0, offset + limit, found, ended=False)
+
+    face = make_face(stream=0.05)
+    path = called(face, "tasks.add", 1)
+    monkeypatch.setattr(penstock_app.backend, "parts", endless)
+    reply = face.get(f"/v1/tasks/{path}/events")
+    assert len(parts(reply)) > 1
+    assert b"event: end" not in reply.body
+
+
 def test_a_backlog_is_what_is_to_be_done(face: Face) -> None:
     called(face, "tasks.add", 1)
     called(face, "tasks.add", 1)
@@ -135,7 +153,7 @@ def test_a_backlog_is_what_is_to_be_done(face: Face) -> None:
 def test_the_gateway_says_what_its_caller_may_do(face: Face) -> None:
     face.may("call:tasks.a*", "call:internal.*", "read")
     info = face.get("/v1/info").json
-    assert info["tasks"] == ["internal.drop", "tasks.add"]
+    assert info["tasks"] == ["internal.drop", "tasks.add", "tasks.alone"]
     assert info["scopes"] == ["call:tasks.a*", "call:internal.*", "read"]
     assert info["engine"] == "memory"
 

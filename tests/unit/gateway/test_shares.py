@@ -54,23 +54,6 @@ def test_strangers_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> No
     assert refused(share, "ada")[0] == 429
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"wait": 50.0},
-        {"wait": -1.0},
-        {"max_wait": 0.0},
-        {"max_body": 0},
-        {"rate": 0.0},
-        {"open_requests": 0},
-        {"poll": float("inf")},
-    ],
-)
-def test_what_is_no_bound_is_refused(given: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(given))):
-        GatewaySettings(**given)  # type: ignore[arg-type]  # some are whole numbers
-
-
 class Crowd:
     """Requests that each stay as long as `work` says, served by so many at a time."""
 

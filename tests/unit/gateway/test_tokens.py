@@ -11,9 +11,10 @@ from penstock.clock import ManualClock
 from penstock.errors import ConfigError
 from penstock.gateway import Caller, Request, TokenFile
 from penstock.gateway import tokens as tokens_module
-from penstock.gateway.anybody import anybody, is_loopback
+from penstock.gateway.anybody import anybody
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import read_scopes
+from penstock.loopback import is_loopback
 
 DAY = 86_400.0
 

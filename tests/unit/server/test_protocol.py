@@ -48,10 +48,11 @@ def depth(client: RawClient, queue: str) -> int:
 
 def test_the_welcome(broker: Server) -> None:
     with RawClient(broker, HELLO) as client:
-        kind, version, server, features, secret, heartbeat, max_frame, moment = client.welcome
+        kind, version, server, features, secret, heartbeat, max_frame, moment, user = client.welcome
     assert (kind, version, heartbeat, max_frame) == (101, 1, 10.0, 16 << 20)
     assert (features["engine"], "block" in features["overflow"], features["durability"]) == ("penstock", True, "power")
     assert isinstance(server, str) and len(secret) >= 16 and moment > 1.7e9
+    assert user == HELLO[5]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def open_engine(
 
     Options in the URL: `socket`, the path of a Unix socket, instead of a host; `timeout`: seconds of silence after
     which the broker counts as gone (5); with TLS `ca`, a file with the authority of its certificate, and `cert` and
-    `key`, files with the client's own.
+    `key`, files with the client's own; `client`: the address of whom a gateway signs in for.
 
     `queues` are declared. The broker's clock counts, not `clock`, and its durability: "strict" refuses a broker that
     does not survive a power cut, "power" warns of it. Raises `ConfigError`, `AccessRefused`, `BrokerUnavailable`."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,6 +45,9 @@ class ServerEngine(NetworkEngine):
         self.coordinator = ServerCoordinator(self)
         self.inspect = ServerInspect(self)
         self._warned = False
+        self.refused: Callable[[], None] = lambda: None
+        """Called on the loop each time that the broker does not let in any more who was let in before; it is asked
+        again all the same."""
         self.open()
 
     @property
@@ -67,6 +70,7 @@ class ServerEngine(NetworkEngine):
             self._back,
             self._now_and_then,
         )
+        self.keeper.refused = lambda: self.refused()
         self._gathering.go(self.keeper)
         await self.keeper.open()
         try:
@@ -138,6 +142,16 @@ class ServerEngine(NetworkEngine):
         """A new connection of blocking callers: workers belong to it."""
         for request in self.coordinator.joins(self._lone):
             wire.send(frame(request), time.monotonic() + 1.0)
+
+    @property
+    def user(self) -> str:
+        """Who the broker says has signed in; "" of one that does not say."""
+        return "" if self.keeper.welcome is None else self.keeper.welcome.user
+
+    @property
+    def connected(self) -> bool:
+        """There is a connection now."""
+        return self.is_open() and self.keeper.wire is not None
 
     def is_open(self) -> bool:
         return not (self._closed or self._forked)

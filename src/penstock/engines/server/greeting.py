@@ -29,6 +29,7 @@ def hello(settings: Settings, session: int) -> Hello:
         settings.address.password or "",
         session,
         time=time.time(),
+        address=settings.client,
     )
 
 

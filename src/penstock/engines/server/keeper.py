@@ -14,7 +14,7 @@ from penstock.engines.server.greeting import GREETING, compare_clocks, hello
 from penstock.engines.server.link import WINDOW, crowded
 from penstock.engines.server.settings import Settings
 from penstock.engines.server.wire import Added, LoopWire, Tell
-from penstock.errors import BrokerUnavailable, ConfigError
+from penstock.errors import AccessRefused, BrokerUnavailable, ConfigError
 from penstock.protocol.replies import Welcome
 from penstock.protocol.requests import Goodbye
 
@@ -47,6 +47,8 @@ class Keeper:
         self._said = ""
         """What was logged of it as an error."""
         self._window = asyncio.Semaphore(WINDOW)
+        self.refused: Callable[[], None] = lambda: None
+        """Called each time that the broker does not let in who was let in before."""
         self.welcome: Welcome | None = None
 
     async def open(self) -> None:
@@ -116,6 +118,8 @@ class Keeper:
         if self._trouble != self._said and isinstance(error, ConfigError):
             self._said = self._trouble
             log.error("%s: %s", self._settings.public, self._said)
+        if isinstance(error, AccessRefused):
+            self.refused()
 
     async def watch(self) -> str:
         """Returns why this connection is of no use any more."""

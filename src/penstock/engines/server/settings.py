@@ -12,13 +12,14 @@ from penstock.errors import ConfigError
 from penstock.protocol import PORT
 from penstock.queue import Queue
 
-OPTIONS = ("ca", "cert", "durability", "key", "socket", "timeout")
+OPTIONS = ("ca", "cert", "client", "durability", "key", "socket", "timeout")
 DURABILITIES = ("power", "process", "strict")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`timeout`: seconds of silence after which a broker from which something is awaited counts as gone."""
+    """`timeout`: seconds of silence after which a broker from which something is awaited counts as gone. `client`: the
+    address of whom a gateway signs in for."""
 
     address: Address
     public: str
@@ -28,6 +29,7 @@ class Settings:
     timeout: float = 5.0
     durability: str | None = None
     queues: tuple[Queue, ...] = ()
+    client: str = ""
 
 
 def read_settings(url: str, *, queues: Sequence[Queue] = (), durability: str | None = None) -> Settings:
@@ -50,6 +52,7 @@ def read_settings(url: str, *, queues: Sequence[Queue] = (), durability: str | N
         timeout=_seconds(address.public, options.get("timeout", "5")),
         durability=chosen,
         queues=tuple(queues),
+        client=options.get("client", ""),
     )
 
 

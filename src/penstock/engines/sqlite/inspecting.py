@@ -61,13 +61,12 @@ class SqliteInspect:
     def _queue_info(self, queue: int, *fields: Any) -> QueueInfo:
         """One row of `queue_stats` as a value, with the age of the oldest ready task."""
         *counts, enqueued, settled, paused, shed = fields
-        names = QueueInfo.__struct_fields__
         bounds, (depth, size, ready, _, delayed, dead) = counts[:4], counts[4:]
         # Ranges still count what was revoked or purged, until a claim passes it.
         ready = min(ready, depth - delayed)
         counts = [*bounds, depth, size, ready, depth - delayed - ready, delayed, dead]
         values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused), shed)
-        return QueueInfo(**dict(zip(names, values, strict=True)))
+        return QueueInfo(*values)
 
     def _oldest_age(self, queue: int) -> float | None:
         sent = [

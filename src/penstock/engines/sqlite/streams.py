@@ -70,9 +70,7 @@ class Streams:
         first, end = found
         low = min(max(first, offset if offset >= 0 else offset + end), end)
         high = min(low + limit, end)
-        rows = self._db.query(
-            "SELECT n, run, v FROM part WHERE id = ? AND n > ? AND n < ? ORDER BY n", (row, low - ROW_PARTS, high)
-        )
+        rows = self._db.query(READ, (row, low, high))
         parts = [part for n, run, packed in rows for part in _read(n, run, packed) if low <= part.index < high]
         return Parts(first, end, parts, ended=False)
 
@@ -104,6 +102,11 @@ class Streams:
         return rows
 
 
+READ = """
+SELECT n, run, v FROM part
+WHERE id = ?1 AND n < ?3 AND n >= coalesce((SELECT max(n) FROM part WHERE id = ?1 AND n <= ?2), ?2) ORDER BY n
+"""
+"""The rows from the one that index ?2 is in up to ?3."""
 WEIGHT = f"bytes + {PART_WEIGHT} * (next - first) + {STREAM_WEIGHT}"
 FRESH = (0, 0, 0, 0, -1)
 STALE = """

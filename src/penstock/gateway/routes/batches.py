@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from penstock.broker import Accepted
 from penstock.broker import Answer as BrokerAnswer
 from penstock.errors import AlreadyQueued
 from penstock.gateway.answering import Answer, answer_json
@@ -12,9 +13,9 @@ from penstock.gateway.calls import read_batch
 from penstock.gateway.gateway import Asked, Context
 from penstock.gateway.private_ids import make_private
 from penstock.gateway.problems import Refused, problem, refusal
-from penstock.gateway.repeats import mark
+from penstock.gateway.repeats import Repeat, Request, mark
 from penstock.gateway.routes.calling import accepted
-from penstock.gateway.routes.common import links, read_json
+from penstock.gateway.routes.common import links, read_json, rules
 from penstock.gateway.steps import Plan, on
 from penstock.message import Message
 
@@ -28,19 +29,33 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     most = min(settings.max_calls, features.max_batch) if features.whole_batches else 1
     if not 1 <= len(calls) <= most:
         raise Refused.field("calls", f"has {len(calls):,} calls; from 1 to {most:,} go into one batch here")
+    held = rules(context, asked)
     messages = [
-        context.tasks.find(one.task, caller.scopes).message(one.args, one.kwargs, f"calls[{place}].")
+        context.tasks.find(one.task, caller.scopes).message(app.client, one, held, f"calls[{place}].")
         for place, one in enumerate(calls)
     ]
     key = asked.request.headers.get("idempotency-key")
-    repeats = mark(messages, key, caller.name, features, settings.idempotency, first=1)
+    request = Request(key, caller.name, [one.options for one in calls])
+    repeat = mark(messages, request, features, settings.idempotency, first=1)
     make_private(app, messages)
     answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
-    for repeat, one in zip(repeats, shown, strict=False):
-        repeat.check(one.get("id", ""))
+    if repeat is not None:
+        yield from _check(context, repeat, answers, [one.get("id", "") for one in shown])
     return answer_json(202, {"tasks": shown})
+
+
+def _check(context: Context, repeat: Repeat, answers: Sequence[BrokerAnswer], ids: Sequence[str]) -> Plan[None]:
+    """Refuse the key of another batch. What that one had not, was accepted: take it back."""
+    try:
+        repeat.check(ids)
+    except Refused:
+        keys = [answer.key for answer in answers if isinstance(answer, Accepted)]
+        if keys:
+            app = context.app
+            yield on(app.engine, lambda: app.engine.coordinator.revoke(keys))
+        raise
 
 
 def _shown(context: Context, message: Message, answer: BrokerAnswer, here: str) -> dict[str, Any]:

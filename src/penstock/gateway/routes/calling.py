@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+
+from penstock.errors import PenstockError
 from penstock.gateway.answering import Answer, answer_json
 from penstock.gateway.asking import flag, seconds
 from penstock.gateway.calls import read_call
 from penstock.gateway.gateway import Asked, Context
 from penstock.gateway.private_ids import make_private
-from penstock.gateway.repeats import mark
-from penstock.gateway.routes.common import links, read_json, reported, until_end
+from penstock.gateway.problems import Refused
+from penstock.gateway.repeats import Request, mark
+from penstock.gateway.routes.common import links, read_json, reported, rules, until_end
 from penstock.gateway.scopes import INSPECT, READ
 from penstock.gateway.showing import address, links_of, shown
 from penstock.gateway.steps import Plan, Step
 from penstock.outcome import Report
 from penstock.result import AsyncResult
+
+log = logging.getLogger("penstock.gateway")
 
 
 def call(context: Context, asked: Asked) -> Plan[Answer]:
@@ -23,21 +29,25 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
     wait = 0.0 if flag(given, "async") else seconds(given, "wait", settings.wait, settings.max_wait)
     found = context.tasks.find(asked.name, caller.scopes)  # before anything is read for it
     body = read_call((yield from read_json(context, asked)))
-    task, message = found.task, found.message(body.args, body.kwargs)
-    key = asked.request.headers.get("idempotency-key")
-    repeats = mark([message], key, caller.name, app.engine.broker.features, settings.idempotency)
-    make_private(app, [message])
     client = app.client
+    task, message = found.task, found.message(client, body, rules(context, asked))
+    key = asked.request.headers.get("idempotency-key")
+    request = Request(key, caller.name, [body.options])
+    repeat = mark([message], request, app.engine.broker.features, settings.idempotency)
+    make_private(app, [message])
     result: AsyncResult[object] = yield Step(lambda: client.send(task, message), lambda: client.asend(task, message))
     task_id, here = result.id, links(asked)
-    for repeat in repeats:
-        repeat.check(task_id)
+    if repeat is not None:
+        repeat.check([task_id])
     location = {"location": address(here, task_id)}
     if wait and caller.scopes.may(READ):
         yield until_end(result, wait)
-        report: Report = yield reported(result)
-        if report.state.terminal:
-            return answer_json(200, shown(app, report, here, caller.scopes.may(INSPECT)), location)
+        try:
+            report: Report = yield reported(result)
+            if report.state.terminal:
+                return answer_json(200, shown(app, report, here, caller.scopes.may(INSPECT)), location)
+        except (PenstockError, Refused) as error:  # of the look: the call was accepted, and must not seem refused
+            log.warning("task %s was accepted, and could not be looked at: %s", task_id, error)
     return answer_json(202, accepted(task_id, here), location)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from penstock.errors import ConfigError, PenstockError
+from penstock.gateway.call_options import Rules
 from penstock.gateway.gateway import Asked, Context
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import Caller
@@ -25,6 +26,13 @@ def read_json(context: Context, asked: Asked) -> Generator[Step | ReadBody, Any,
         raise Refused(415, "encoded", "send the body as it is, without a Content-Encoding")
     body: bytes = yield ReadBody(context.settings.max_body)
     return body
+
+
+def rules(context: Context, asked: Asked) -> Rules:
+    """What holds for the options of this request's calls."""
+    app = context.app
+    repeated = "idempotency-key" in asked.request.headers
+    return Rules(context.settings, asked.caller.scopes, app.clock.time(), app.conf.address, repeated)
 
 
 def links(asked: Asked) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -17,17 +18,19 @@ from penstock.gateway.problems import UNEXPECTED, problem, refusal
 from penstock.gateway.routes.common import links, need, reported, result_of, until_end
 from penstock.gateway.scopes import INSPECT, READ
 from penstock.gateway.showing import json_of, known, shown
-from penstock.gateway.steps import Plan, Waiting, on
+from penstock.gateway.steps import Plan, Step, Waiting, on
 from penstock.outcome import Part, Parts, Report
 from penstock.result import AsyncResult
 
-HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
+HEADERS = {"content-type": "text/event-stream", "x-accel-buffering": "no"}
 QUIET = 15.0
 """Seconds after which a comment is sent, so that nobody in between takes the connection for dead."""
 
 
-PAGE = 256
-"""Parts that are read, and held, at once."""
+FIRST, MOST = 2, 256
+"""Parts that are read, and held, at once: of the first page, whose size tells how many more, and of any."""
+HELD = 128 << 10
+"""Bytes of them, about: a thousand readers who do not read hold as many."""
 
 
 def follow(context: Context, asked: Asked) -> Plan[Answer]:
@@ -64,15 +67,24 @@ class Followed:
     def shown(self, report: Report) -> dict[str, Any]:
         return shown(self._app, report, self._here, self._traceback)
 
-    def parts(self) -> Events:
-        """The events of all parts that are there."""
-        more = self._streams
+    def parts(self, over: float) -> Generator[Step | bytes, Any, bool]:
+        """The events of all parts that are there; answered with whether that was all, when the time was over: who
+        publishes without end may be faster than who reads."""
+        more, page = self._streams, FIRST
         while more:
-            found: Parts = yield on(self._app.results, lambda: self._app.backend.parts(self._key, self.offset, PAGE))
+            if time.monotonic() > over:
+                return False
+            found: Parts = yield self._read(page)
+            size = 1 + sum(len(part.value) for part in found.parts)
+            more = len(found.parts) == page
+            page = max(1, min(MOST, HELD * len(found.parts) // size))
             for part in found.parts:
                 yield event("part", self._part(part), part.index)
                 self.offset = part.index + 1
-            more = len(found.parts) == PAGE
+        return True
+
+    def _read(self, most: int) -> Step:
+        return on(self._app.results, lambda: self._app.backend.parts(self._key, self.offset, most))
 
     def _part(self, part: Part) -> dict[str, Any]:
         data, content_type = self._app.pipeline.part_in(self.result.id, part.run, part.value, part.content_type)
@@ -98,7 +110,9 @@ def _events(context: Context, followed: Followed) -> Events:
         while True:
             report: Report = yield reported(followed.result)
             before = followed.offset
-            yield from followed.parts()  # after the look: what has ended has published all of them
+            # After the look: what has ended has published all of them.
+            if not (yield from followed.parts(over)):
+                return
             if report.state.terminal:
                 yield event("end", followed.shown(report))
                 return

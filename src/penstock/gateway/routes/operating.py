@@ -23,12 +23,19 @@ def info(context: Context, asked: Asked) -> Plan[Answer]:
     features = app.engine.broker.features
     document = {
         "app": app.name,
+        "user": asked.caller.name,
         "penstock": penstock.__version__,
         "engine": features.engine,
         "durability": features.durability,
         "tasks": context.tasks.names(scopes),
         "scopes": scopes.texts(),
-        "limits": {"wait": settings.max_wait, "body": settings.max_body, "calls": settings.max_calls},
+        "limits": {
+            "wait": settings.max_wait,
+            "body": settings.max_body,
+            "calls": settings.max_calls,
+            "delay": settings.max_delay,
+            "priority": settings.max_priority,
+        },
     }
     return answer_json(200, document)
     yield  # a plan, of no steps
@@ -38,7 +45,7 @@ def openapi(context: Context, asked: Asked) -> Plan[Answer]:
     """What its caller may call, in OpenAPI 3.1."""
     asked.request.arguments(())
     tasks = {name: context.tasks.find(name, asked.caller.scopes) for name in context.tasks.names(asked.caller.scopes)}
-    document = described(context.app.name, tasks, context.settings, asked.request.root)
+    document = described(context.app.name, tasks, context.settings, asked.request.root, context.schemes)
     return tagged(answer_json(200, document), asked.request.headers.get("if-none-match"))
     yield
 

@@ -42,8 +42,8 @@ PAIR_ALLOWANCE, ADDRESS_ALLOWANCE, USER_ALLOWANCE = 5, 20, 20
 
 
 class Credentials(Struct, frozen=True):
-    """What a client says of itself. `secret` is a password or a token; `common_name` that of its verified TLS
-    certificate."""
+    """What a client says of itself. `secret` is a password or a token, of which an empty `user` is whoever it belongs
+    to; `common_name` that of its verified TLS certificate."""
 
     user: str
     secret: str
@@ -116,11 +116,16 @@ class Gatekeeper:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _identify(self, client: Client, secret: str, common_name: str | None) -> Identity:
-        if not 0 < len(client.user) <= MAX_NAME or len(secret) > MAX_PASSWORD or len(encoded(secret)) > MAX_PASSWORD:
+        token = tokens.parse(secret)
+        if (
+            not (token or client.user)
+            or len(client.user) > MAX_NAME
+            or len(secret) > MAX_PASSWORD
+            or len(encoded(secret)) > MAX_PASSWORD
+        ):
             raise Refused(f"the user's name has {len(client.user):,} characters, the secret {len(secret):,}")
         if common_name is not None and not secret:
             return self._by_certificate(client, common_name)
-        token = tokens.parse(secret)
         if token:
             return self._by_token(client, *token)
         if client.user == BOOTSTRAP:
@@ -139,12 +144,12 @@ class Gatekeeper:
     def _by_token(self, client: Client, token_id: str, secret: str) -> Identity:
         token = self._book.snapshot.tokens.get(token_id)
         right = tokens.same(secret, token.digest if token else b"")
-        if token is None or not right or token.user != client.user:
+        if token is None or not right or client.user not in ("", token.user):
             why = "is not known" if token is None else "has another secret" if not right else f"is {token.user!r}'s"
             raise self._wrong(client, f"the token pst_{token_id} {why}")
         self._check_time(f"the token pst_{token_id}", token.expires, "create another one with penstock tokens create")
         self._pairs.forgive(client.pair)
-        return self._identity(client, ByToken(token_id), token.expires)
+        return self._identity(client._replace(user=token.user), ByToken(token_id), token.expires)
 
     def _by_one_time(self, client: Client, secret: str) -> Identity:
         kept = self._book.snapshot.one_time

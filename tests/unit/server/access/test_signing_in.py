@@ -398,3 +398,15 @@ def test_who_has_a_tag_needs_no_permission_to_come_in(door: Door) -> None:
 
 def test_secrets_are_in_no_repr() -> None:
     assert PASSWORD not in repr(Credentials("ada", PASSWORD))
+
+
+def test_a_token_says_by_itself_whose_it_is(door: Door) -> None:
+    async def work() -> None:
+        _, text = door.book.add_token("ada", DAY)
+        assert (await door.enter("", text)).user == "ada"
+        assert (await door.enter("", text, certificate="gateway")).user == "ada"
+        await door.refused("", text[:-1] + ("A" if text[-1] != "A" else "B"))
+        await door.refused("", PASSWORD)
+        await door.refused("", "")
+
+    door.run(work)

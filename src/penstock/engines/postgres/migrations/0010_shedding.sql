@@ -5,8 +5,11 @@ ALTER TABLE penstock.queue ADD overflow text NOT NULL DEFAULT 'reject', ADD shed
 ALTER TABLE penstock.delta ADD shed bigint NOT NULL DEFAULT 0;
 -- It was handed out before.
 ALTER TABLE penstock.task ADD back boolean NOT NULL DEFAULT false;
--- In the place of a reason, of what was shed: the policy, the unit, the limit and the priority.
-ALTER TABLE penstock.dead ADD mark text;
+-- In the place of a reason, of what was shed: the policy, the unit, the limit and the priority; and its number, by which the
+-- oldest go when there are too many.
+ALTER TABLE penstock.dead ADD mark text, ADD nr bigint;
+CREATE SEQUENCE penstock.shed;
+CREATE INDEX dead_shed ON penstock.dead (nr) WHERE nr IS NOT NULL;
 
 -- Where the MessagePack value begins that is p_count values after the one at p_at; null where there is none. The last 8
 -- bytes of p_data are not part of it.
@@ -184,6 +187,7 @@ CREATE FUNCTION penstock.make_room(
 DECLARE
     most constant bigint := 10000;  -- tasks that one publish sheds
     vain constant bigint := 250;  -- tasks that are looked at, and spared
+    kept constant bigint := 100000;  -- dead letters of all that was shed
     now_ double precision := penstock.now();
     -- Of this session, for a second: what commits late may be older.
     known jsonb := nullif(current_setting('penstock.floors', true), '')::jsonb;
@@ -200,6 +204,7 @@ DECLARE
     size bigint;
     each bigint := 1;
     spared bigint;
+    oldest_ bigint;
 BEGIN
     SELECT min(l.priority) INTO priority_ FROM penstock.lane l WHERE l.id = ANY (p_lanes) AND l.queue = p_queue;
     IF (known ->> 'at')::double precision < now_ - 1 THEN
@@ -244,12 +249,19 @@ BEGIN
     mark_ := concat_ws(' ', p_overflow, p_unit, p_bound, priority_);
     SELECT convert_to('shed ' || mark_ || chr(10) || q.name || chr(10), 'UTF8') INTO why
         FROM penstock.queue q WHERE q.id = p_queue;
+    IF ids = '{}' THEN
+        RETURN true;
+    END IF;
     WITH gone AS (
         DELETE FROM penstock.task t WHERE t.pos = ANY (places) RETURNING t.pos, t.id, t.attempts, t.body
     )
-    INSERT INTO penstock.dead (id, lane, reason, died, attempts, body, mark)
-        SELECT g.id, (g.pos >> 45)::integer, '', now_, g.attempts, g.body, mark_ FROM gone g
-        ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, died = excluded.died, mark = excluded.mark;
+    INSERT INTO penstock.dead (id, lane, reason, died, attempts, body, mark, nr)
+        SELECT g.id, (g.pos >> 45)::integer, '', now_, g.attempts, g.body, mark_, nextval('penstock.shed') FROM gone g
+        ON CONFLICT (id) DO UPDATE SET reason = '', died = excluded.died, mark = excluded.mark, nr = excluded.nr;
+    oldest_ := currval('penstock.shed') - kept;  -- a variable, so that the index is of use
+    DELETE FROM penstock.dead d WHERE d.id = ANY (ARRAY(
+        SELECT x.id FROM penstock.dead x WHERE x.nr <= oldest_
+        ORDER BY x.nr LIMIT 2 * cardinality(ids) FOR UPDATE SKIP LOCKED));
     INSERT INTO penstock.delta VALUES (p_queue, -cardinality(ids), -size, 0, cardinality(ids), cardinality(ids));
     PERFORM penstock.clear(ids);
     IF told <> '{}' THEN
