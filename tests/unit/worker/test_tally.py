@@ -99,7 +99,7 @@ def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() ->
         slot.task, slot.succeeded = named("t"), number
     counts.turn(slots[1], named("u"))
     counts.ended("t", "failed")
-    sampling.note(("mail", "t", 0.02, 6))
+    sampling.note(("mail", "t", 0.02, 6, 0.0))
     sampling.close(100.1)
     found = tally.pulse(200.0)
     assert found is not None

@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.broker import Accepted, Answer, DeadLetter, Duplicate, check_queues, keeps_guard
+from penstock import broker
+from penstock.broker import Accepted, Answer, DeadLetter, Duplicate, keeps_guard
 from penstock.codec.failures import rebuild
 from penstock.delivery import ACK, RELEASE, RetryAt, Settlement
 from penstock.errors import TaskShed, Unsupported
@@ -34,7 +35,7 @@ async def shedding(kit: Kit, overflow: str) -> bool:
     if overflow in kit.features.overflow:
         return True
     try:
-        check_queues(kit.features, [Queue(kit.name("queue"), overflow=overflow)])  # type: ignore[arg-type]  # any of them
+        broker.check_queues(kit.features, [Queue(kit.name("queue"), overflow=overflow)])  # type: ignore[arg-type]  # any of them
     except Unsupported:
         return False
     raise Violation(f"overflow={overflow!r} is not among the features, but was not refused")
