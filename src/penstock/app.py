@@ -445,8 +445,8 @@ class Penstock(Configured):
         with self._lock():
             if self._engine is None:
                 kept = () if self.result_url is not None else RESULT_SETTINGS
-                queues = self.conf.queues if self._declares else ()
-                engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), queues)
+                declared = self.conf.queues if self._declares else ()
+                engine = self._opened(self.broker_url, (*BROKER_SETTINGS, *kept), declared)
                 check_queues(engine.broker.features, self.conf.queues)
                 self._broker = Dispatch(engine.broker, self._observers)
                 self._engine = engine
@@ -465,6 +465,7 @@ class Penstock(Configured):
         opener = _opener(url)
         honoured = signature(opener).parameters
         settings: dict[str, Any] = {"clock": self.clock, "queues": queues}
+        settings |= {"namespace": self.conf.namespace} if "namespace" in honoured else {}  # else: bounds hold in each
         for name in names:
             value = getattr(self.conf, name)
             if name in honoured:

@@ -422,12 +422,12 @@ def check_queues(features: Features, queues: Sequence[Queue]) -> None:
             )
 
 
-async def to_declare(inspect: Inspectable, queues: Sequence[Queue]) -> Sequence[Queue]:
+async def to_declare(inspect: Inspectable, queues: Sequence[Queue], namespace: str) -> Sequence[Queue]:
     """What an engine declares when it opens: all but the governed queues that are there, whose bounds their workers
     have set."""
     if not any(queue.governed for queue in queues):
         return queues
-    there = {found.name for found in await inspect.queues()}
+    there = {found.name for found in await inspect.queues(namespace)}
     return [queue for queue in queues if not (queue.governed and queue.name in there)]
 
 

@@ -37,6 +37,19 @@ def app(url: str) -> Iterator[Penstock]:
     made.close()
 
 
+@pytest.mark.parametrize("namespace", ["", "shop"])
+def test_a_declared_bound_holds_in_the_namespace_of_its_app(url: str, namespace: str) -> None:
+    queue = Queue(f"bound-{secrets.token_hex(4)}", 3)
+    app = Penstock("full", broker=url, namespace=namespace, task_queues=[queue])
+    task = app.task(name="t", queue=queue.name)(lambda: None)
+    for _ in range(3):
+        task.delay()
+    with pytest.raises(QueueFull) as refused:
+        task.delay()
+    assert refused.value.limit == 3
+    app.close()
+
+
 def drain(app: Penstock, count: int) -> None:
     run, queue = app.engine.run, app.tasks["t"].options.queue
     assert queue is not None

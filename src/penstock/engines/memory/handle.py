@@ -88,14 +88,16 @@ def open_engine(
     *,
     clock: Clock | None = None,
     queues: Sequence[Queue] = (),
+    namespace: str = "",
     result_expires: float = RESULT_TTL,
     result_max_bytes: int = RESULT_BYTES,
 ) -> MemoryEngine:
-    """A new, empty engine. `queues` are declared, others are made with the default bounds when they are first used.
-    Results are kept `result_expires` seconds, up to `result_max_bytes`. Raises `ConfigError` for another URL."""
+    """A new, empty engine. `queues` are declared in `namespace`, others are made with the default bounds when they are
+    first used. Results are kept `result_expires` seconds, up to `result_max_bytes`. Raises `ConfigError` for another
+    URL."""
     if url != URL:
         raise ConfigError(f"{url!r}: the memory engine has no address, its URL is {URL!r}")
     clock = clock or SystemClock()
     engine = MemoryEngine(Store(clock, Shelf(clock, result_expires, result_max_bytes)))
-    engine.run(engine.inspect.declare(queues))
+    engine.run(engine.inspect.declare(queues, namespace))
     return engine

@@ -16,6 +16,7 @@ def open_engine(
     *,
     clock: Clock | None = None,
     queues: Sequence[Queue] = (),
+    namespace: str = "",
     durability: str = "power",
     result_expires: float = 86_400.0,
     result_max_bytes: int = 1 << 30,
@@ -30,6 +31,7 @@ def open_engine(
         read_settings(
             url,
             queues=queues,
+            namespace=namespace,
             durability=durability,
             result_expires=result_expires,
             result_max_bytes=result_max_bytes,

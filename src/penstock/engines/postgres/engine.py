@@ -51,7 +51,8 @@ class PostgresEngine(NetworkEngine):
         self.broker.features = features(self._core.durability)
         self.transactional = PostgresTransactional(self.settings, self._core.ids, self._learn)
         if self.settings.queues:
-            await self.inspect.declare(await to_declare(self.inspect, self.settings.queues))
+            namespace = self.settings.declared_in
+            await self.inspect.declare(await to_declare(self.inspect, self.settings.queues, namespace), namespace)
 
     async def _learn(self, messages: Sequence[Message]) -> None:
         publisher = self.core.publisher

@@ -32,6 +32,7 @@ class Settings(Struct, frozen=True):
     queues: tuple[Queue, ...] = ()
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
+    declared_in: str = ""
 
     @property
     def database(self) -> str:
@@ -43,7 +44,13 @@ class Settings(Struct, frozen=True):
 
 
 def read_settings(
-    url: str, *, queues: Sequence[Queue], durability: str, result_expires: float, result_max_bytes: int
+    url: str,
+    *,
+    queues: Sequence[Queue],
+    durability: str,
+    result_expires: float,
+    result_max_bytes: int,
+    namespace: str = "",
 ) -> Settings:
     """Raises `ConfigError`, which never shows the password."""
     address = parse_address(url, port=PORT, options=OPTIONS)
@@ -64,7 +71,16 @@ def read_settings(
     if not timeout > 0:
         raise ConfigError(f"{address.public}: timeout must be seconds above 0, not {chosen.get('timeout')!r}")
     return Settings(
-        address, schema, level, sslmode, read == "replica", timeout, tuple(queues), result_expires, result_max_bytes
+        address,
+        schema,
+        level,
+        sslmode,
+        read == "replica",
+        timeout,
+        tuple(queues),
+        result_expires,
+        result_max_bytes,
+        namespace,
     )
 
 

@@ -53,8 +53,9 @@ class RedisEngine(NetworkEngine):
         try:
             self._judge(self.link.server)
             if self.settings.queues:
-                queues = await to_declare(self.inspect, self.settings.queues)
-                await self.inspect.declare(queues, patience=deadline.left())
+                namespace = self.settings.declared_in
+                queues = await to_declare(self.inspect, self.settings.queues, namespace)
+                await self.inspect.declare(queues, namespace, patience=deadline.left())
         except BaseException:
             await self.link.close()
             raise
@@ -133,6 +134,7 @@ def open_engine(
     *,
     clock: Clock | None = None,
     queues: Sequence[Queue] = (),
+    namespace: str = "",
     durability: str | None = None,
     result_expires: float = 86_400.0,
     result_max_bytes: int = 1 << 30,
@@ -146,13 +148,14 @@ def open_engine(
     `read=replica` for listings and finished results; `durability=strict` refuses a server that loses what it accepted
     in a power cut; `ca`: a file with the authority of its certificate; `sentinel_user`, `sentinel_password`.
 
-    `queues` are declared, others are made with the default bounds when they are first used. Results are kept
-    `result_expires` seconds, up to `result_max_bytes`. The server's clock counts, not `clock`. Raises `ConfigError`,
-    `StoreError`, `BrokerUnavailable`."""
+    `queues` are declared in `namespace`, others are made with the default bounds when they are first used. Results are
+    kept `result_expires` seconds, up to `result_max_bytes`. The server's clock counts, not `clock`. Raises
+    `ConfigError`, `StoreError`, `BrokerUnavailable`."""
     return RedisEngine(
         read_settings(
             url,
             queues=queues,
+            namespace=namespace,
             durability=durability,
             result_expires=result_expires,
             result_max_bytes=result_max_bytes,

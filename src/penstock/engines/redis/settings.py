@@ -50,6 +50,7 @@ class Settings:
     wait: int = 0
     wait_timeout: float = 1.0
     queues: tuple[Queue, ...] = ()
+    declared_in: str = ""
     result_expires: float = 86_400.0
     result_max_bytes: int = 1 << 30
 
@@ -78,6 +79,7 @@ def read_settings(
     url: str,
     *,
     queues: Sequence[Queue] = (),
+    namespace: str = "",
     durability: str | None = None,
     result_expires: float = 86_400.0,
     result_max_bytes: int = 1 << 30,
@@ -112,6 +114,7 @@ def read_settings(
         wait=_whole(public, "wait", options.get("wait", "0"), 0),
         wait_timeout=_positive(public, "wait_timeout", options, 1.0),
         queues=tuple(queues),
+        declared_in=namespace,
         result_expires=result_expires,
         result_max_bytes=result_max_bytes,
     )

@@ -13,7 +13,12 @@ __all__ = ["ServerEngine", "open_engine"]
 
 
 def open_engine(
-    url: str, *, clock: Clock | None = None, queues: Sequence[Queue] = (), durability: str | None = None
+    url: str,
+    *,
+    clock: Clock | None = None,
+    queues: Sequence[Queue] = (),
+    namespace: str = "",
+    durability: str | None = None,
 ) -> ServerEngine:
     """Connect to a broker: `penstock://user:password@host:7419/namespace`, `penstocks://` with TLS. Without a path the
     namespace is `/`. A token is given in the place of the password.
@@ -22,6 +27,7 @@ def open_engine(
     which the broker counts as gone (5); with TLS `ca`, a file with the authority of its certificate, and `cert` and
     `key`, files with the client's own; `client`: the address of whom a gateway signs in for.
 
-    `queues` are declared. The broker's clock counts, not `clock`, and its durability: "strict" refuses a broker that
-    does not survive a power cut, "power" warns of it. Raises `ConfigError`, `AccessRefused`, `BrokerUnavailable`."""
-    return ServerEngine(read_settings(url, queues=queues, durability=durability))
+    `queues` are declared, in the app's own `namespace`. The broker's clock counts, not `clock`, and its durability:
+    "strict" refuses a broker that does not survive a power cut, "power" warns of it. Raises `ConfigError`,
+    `AccessRefused`, `BrokerUnavailable`."""
+    return ServerEngine(read_settings(url, queues=queues, namespace=namespace, durability=durability))

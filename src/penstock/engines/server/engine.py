@@ -76,7 +76,8 @@ class ServerEngine(NetworkEngine):
         try:
             self._judge()
             if self.settings.queues:
-                await self.inspect.declare(await to_declare(self.inspect, self.settings.queues))
+                namespace = self.settings.declared_in
+                await self.inspect.declare(await to_declare(self.inspect, self.settings.queues, namespace), namespace)
         except BaseException:
             await self.keeper.close()
             raise

@@ -29,10 +29,14 @@ class Settings:
     timeout: float = 5.0
     durability: str | None = None
     queues: tuple[Queue, ...] = ()
+    declared_in: str = ""
+    """The app's own namespace, inside of that of the broker."""
     client: str = ""
 
 
-def read_settings(url: str, *, queues: Sequence[Queue] = (), durability: str | None = None) -> Settings:
+def read_settings(
+    url: str, *, queues: Sequence[Queue] = (), namespace: str = "", durability: str | None = None
+) -> Settings:
     """The settings in `url` over those given. Raises `ConfigError`, which never shows the password."""
     address = parse_address(url, port=PORT, options=OPTIONS)
     options = address.options
@@ -52,6 +56,7 @@ def read_settings(url: str, *, queues: Sequence[Queue] = (), durability: str | N
         timeout=_seconds(address.public, options.get("timeout", "5")),
         durability=chosen,
         queues=tuple(queues),
+        declared_in=namespace,
         client=options.get("client", ""),
     )
 
