@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from bench.measure import percentile
 from bench.pressure.offer import ACCEPTED, CALL, FAILED, REFUSED
+from penstock.draining import MIN_RETRY
 
-SHORTEST = 0.05
-"""Seconds: no engine asks a caller to come back sooner."""
 OFF = 0.5
 """A part of the truth: what a `retry_after` may be off by."""
 WINDOW, STEP = 1.0, 0.1
@@ -113,14 +112,14 @@ class Load:
 
     def told(self, *, many: bool) -> list[tuple[float, float]]:
         """(`retry_after`, the truth) of refused calls of many tasks, or of one. The truth is how long it took from the
-        answer on until so many tasks had ended that another try was worth while, and not less than `SHORTEST`."""
+        answer on until so many tasks had ended that another try was worth while, and not less than `MIN_RETRY`."""
         found = []
         for call in self.calls:
             if call.outcome != REFUSED or (call.count > 1) != many:
                 continue
             place = bisect_left(self.ended, call.answered) + call.leaving - 1
             if place < len(self.ended):
-                found.append((call.retry_after, max(SHORTEST, self.ended[place] - call.answered)))
+                found.append((call.retry_after, max(MIN_RETRY, self.ended[place] - call.answered)))
         return found
 
     def by_end(self, since: float, until: float, width: float) -> list[tuple[float, float]]:

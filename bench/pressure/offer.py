@@ -12,15 +12,13 @@ from random import Random
 from typing import BinaryIO
 
 from penstock import QueueFull
+from penstock.draining import FEW
 from penstock.errors import PenstockError
 
 ACCEPTED, REFUSED, FAILED = 0, 1, 2
 CALL = struct.Struct("<qqqqdddd")
 """Number of the first task, how many they are, what became of it, how many tasks have to leave before another try is
 worth while; when it was due, sent and answered; `retry_after`."""
-FEW = 24
-"""So many at least, or half the queue: for the very next to leave nothing could be told, since when that is, is
-chance. Those that were refused beside it come back, too."""
 ASKED = (20, 50, 100, 200)
 """Tasks in one of the calls that ask for more room than there can be."""
 EVERY = 0.1

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from penstock.errors import ConfigError
+from penstock.loopback import is_loopback
 from penstock.metrics.place import Place
 from penstock.protocol import PORT
 
@@ -34,12 +35,7 @@ class Bind(Struct, frozen=True):
     @property
     def local(self) -> bool:
         """Only this machine reaches it."""
-        if self.path or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return bool(self.path) or is_loopback(self.host)
 
 
 class Tls(Struct, frozen=True):
