@@ -142,10 +142,11 @@ class Runner:
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:
                 return self._unkept(delivery, message, unkept, now)
-        if message.expires is not None and has_expired(message.expires, delivery.let_go, now + self._wall):
+        late = message.expires is not None and has_expired(message.expires, delivery.let_go, now + self._wall)
+        if late and not (plan.early and message.attempts):  # else it has started, and its worker was lost
             return self._over(plan, delivery, self._expired(delivery, message, now))
         if message.attempts:
-            if message.attempts >= plan.max_attempts:
+            if late or message.attempts >= plan.max_attempts:
                 return self._over(plan, delivery, self._poisoned(delivery, message, plan, now))
             self._warn_redelivered(delivery, message, plan)
         try:

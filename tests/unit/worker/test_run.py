@@ -202,6 +202,17 @@ def test_an_expired_task_does_not_run(bench: Bench) -> None:
     assert bench.starts == []
 
 
+def test_one_that_may_run_once_and_was_lost_is_not_called_late(bench: Bench) -> None:
+    @bench.app.task(name="t", acks_late=False)
+    def once() -> None:
+        raise AssertionError
+
+    settlement = bench.run(bench.deliver(expires=bench.clock.time(), attempts=1))
+    assert isinstance(settlement.verdict, Dead)
+    assert state(settlement) == State.FAILURE
+    assert "the worker died while it ran" in settlement.verdict.reason
+
+
 def test_a_limited_task_runs_as_its_limit_let_it_go_whatever_the_clock_of_the_worker_says(bench: Bench) -> None:
     @bench.app.task(name="t")
     def late() -> None: ...
