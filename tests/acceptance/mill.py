@@ -49,7 +49,8 @@ class Mill:
         task = app.task
         self.touch: Task[[int], int] = task(name="touch")(self._touch)
         self.nap: Task[[int, float], int] = task(name="nap")(self._nap)
-        self.hold: Task[[int, float], int] = task(name="hold")(self._hold)
+        # Each time that it costs its worker the connection is charged; here it is to end, and not as poison.
+        self.hold: Task[[int, float], int] = task(name="hold", max_attempts=20)(self._hold)
         self.poison: Task[[int], int] = task(name="poison", max_attempts=3)(self._poison)
         self.once: Task[[int, float], int] = task(name="once", acks_late=False)(self._nap)
         self.stubborn: Task[[int], int] = task(
