@@ -88,6 +88,19 @@ def test_a_call_in_a_loop_is_answered(app: Penstock) -> None:
     assert asyncio.run(look()) == State.SUCCESS
 
 
+def test_what_is_stored_does_not_go_with_the_callers_transaction(database: Any) -> None:
+    from django.db import transaction
+
+    database.settings_dict["OPTIONS"].pop("transaction_mode")  # a transaction that has written nothing yet
+    database.close()
+    engine = opened(ManualClock())
+    with pytest.raises(ArithmeticError), transaction.atomic():
+        engine.run(engine.backend.store([("one", Outcome(State.SUCCESS, b"1", 0.0))]))
+        raise ArithmeticError
+    assert engine.run(engine.backend.fetch(["one"]))[0].state == State.SUCCESS
+    engine.close()
+
+
 def test_results_expire(database: Any) -> None:
     from penstock.contrib.django.models import StoredResult
 
@@ -127,18 +140,16 @@ def test_progress_until_the_end(database: Any) -> None:
 
 
 def test_of_many_processes_one_is_first(database: Any, tmp_path: Path) -> None:
-    engine = opened(ManualClock())
     ids = [f"id-{number}" for number in range(50)]
     firsts: list[list[bool]] = []
     ready = threading.Barrier(4)
 
     def store(number: int) -> None:
-        from django.db import connections
-
-        ready.wait(ANSWER)
+        engine = opened(ManualClock())
         outcomes = [(one, Outcome(State.SUCCESS, b"%d" % number, 0.0)) for one in ids]
+        ready.wait(ANSWER)
         firsts.append(list(engine.run(engine.backend.store(outcomes))))
-        connections.close_all()
+        engine.close()
 
     threads = [threading.Thread(target=store, args=(number,)) for number in range(4)]
     for one in threads:

@@ -7,6 +7,7 @@ looks again and again, which is slower than to be told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,6 @@ from django.db import (
 )
 
 from penstock.backend import Lost, Notify, Subscription
-from penstock.blocking import running_loop
 from penstock.broker import Features, Key
 from penstock.clock import Clock, SystemClock
 from penstock.contrib.django.awaited_results import Waits
@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 SCHEME = "django-db"
 LABEL = "penstock"
-THREADS = 4
-"""Threads that look for those who await. Each has a connection of its own."""
 RESULTS_ONLY = (
     "django-db keeps results only: name another broker, such as sqlite:///queue.db, and leave it as result_backend"
 )
@@ -104,7 +102,11 @@ class Upkeep(NoTasks):
 
 
 class DjangoResults:
-    """The engine. It is its own backend: nothing else is here."""
+    """The engine. It is its own backend: nothing else is here.
+
+    A thread of its own does the work, with a connection of its own: what is stored commits by itself, whatever
+    transaction the caller is in, a running loop is not in the way, and no thread is left with a connection that nobody
+    closes."""
 
     transactional = None
     url = f"{SCHEME}://"
@@ -125,37 +127,34 @@ class DjangoResults:
 
     def _fresh(self) -> None:
         self._pid = os.getpid()
-        self._threads = ThreadPoolExecutor(THREADS, "penstock-django")
+        self._thread = ThreadPoolExecutor(1, "penstock-django")
         self._waits = Waits(self._look, connections.close_all)
 
     def _look(self, ids: Sequence[str]) -> Sequence[Report]:
         return self._guarded(self._rows.fetch, ids)
 
-    def _here(self) -> None:
-        """After a fork: threads do not live here, and connections are the parent's."""
+    def _here(self) -> ThreadPoolExecutor:
+        """Its thread. One that was there before a fork does not live here."""
         if self._pid != os.getpid():
             self._fresh()
-            for one in connections.all(initialized_only=True):
-                one.connection = None
+        return self._thread
 
     # -- as an engine
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        self._here()
-        if running_loop() is not None:
-            return self._threads.submit(_driven_apart, call).result()  # Django refuses queries of this thread
-        return _driven(call)
+        return self._here().submit(_driven, call).result()
 
     async def arun(self, call: Coroutine[Any, Any, T]) -> T:
-        self._here()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _driven_apart, call)
+        return await asyncio.get_running_loop().run_in_executor(self._here(), _driven, call)
 
     def writer_pid(self) -> int | None:
         return None
 
     def close(self) -> None:
         self._waits.close()
-        self._threads.shutdown(wait=False)
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            self._here().submit(connections.close_all)
+        self._thread.shutdown(wait=False)
 
     # -- as a backend
 
@@ -194,7 +193,6 @@ class DjangoResults:
 
     def _guarded(self, call: Callable[..., T], *arguments: Any) -> T:
         """`call` with the time behind its arguments. What Django raises becomes ours, with the remedy."""
-        self._here()
         try:
             return call(*arguments, self._now())
         except (DatabaseError, InterfaceError) as error:
@@ -211,23 +209,16 @@ class DjangoResults:
 
 
 def _driven(call: Coroutine[Any, Any, T]) -> T:
-    """Ours never suspend."""
+    """In the engine's thread. Ours never suspend."""
+    close_old_connections()
     try:
         call.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # what a coroutine returns is not part of StopIteration's type
     finally:
         call.close()
-    raise TypeError("django-db runs its own coroutines only")
-
-
-def _driven_apart(call: Coroutine[Any, Any, T]) -> T:
-    """In a thread of ours, whose connections nobody else looks after."""
-    close_old_connections()
-    try:
-        return _driven(call)
-    finally:
         close_old_connections()
+    raise TypeError("django-db runs its own coroutines only")
 
 
 def open_engine(
