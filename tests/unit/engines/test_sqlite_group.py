@@ -71,9 +71,11 @@ def test_alone_it_is_done_on_the_loop(store: Store, group: Group) -> None:
 def test_those_of_one_turn_are_joined_on_the_thread(store: Store, group: Group) -> None:
     async def main() -> None:
         await asyncio.gather(*(group.submit_publish(published()) for _ in range(3)))
+        for _ in range(2):  # the first of many who ask again is not alone
+            await group.submit_publish(published())
 
     asyncio.run(main())
-    assert store.seen == [(3, False)]
+    assert store.seen == [(3, False), (1, False), (1, True)]
 
 
 def test_many_messages_are_for_the_thread(store: Store, group: Group) -> None:

@@ -46,6 +46,8 @@ class Group:
         """Calls that the thread has not ended."""
         self._took = FAST
         """Seconds of a lone publish, about."""
+        self._lone = True
+        """The last turn of a loop that published had one call."""
 
     def submit(self, call: Call) -> asyncio.Future[Any]:
         """Have `call` run. What one turn of a loop submits is handed over at once: waking the thread is what costs."""
@@ -84,7 +86,9 @@ class Group:
 
     def _publish_or_hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
         calls = self._gathering.pop(loop)
-        alone = len(calls) == 1 and not self._handed and not self._closed
+        # Of many callers one is always the first to ask again: alone, it would have a sync of its own.
+        before, self._lone = self._lone, len(calls) == 1
+        alone = self._lone and before and not self._handed and not self._closed
         if alone and self._took < FAST:
             self._publish_here(calls)
         else:
