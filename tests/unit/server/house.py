@@ -95,6 +95,10 @@ class House:
 
         return self.run(call)
 
+    def time(self) -> float:
+        """Of its loop."""
+        return float(self._loop.time())
+
     def pass_seconds(self, seconds: float) -> None:
         """For all that the broker does by its loop's time; it has looked what is over when this returns."""
 

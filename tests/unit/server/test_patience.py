@@ -25,7 +25,7 @@ from penstock.server import peer as peer_module
 from penstock.server import space as space_module
 from tests.unit.server.house import ADA, PASSWORD, Client, House
 
-SOON = 4.0
+SOON = 12.0
 """By the time of the broker's loop, which a test puts ahead."""
 WORKER, HEIR = "w" * 32, "h" * 32
 BODY = pack(Message(1, "t", b"1" * 100))
@@ -76,21 +76,23 @@ def test_who_says_nothing_is_cut_off(house: House) -> None:
 def test_a_hello_byte_by_byte_is_cut_off(house: House) -> None:
     with socket.create_connection(("127.0.0.1", house.port), timeout=20) as slow:
         hello = frame(Hello(1, 1, "x" * 50, user=ADA, secret=PASSWORD))
-        for number in range(4):
+        for number in range(3):
             slow.sendall(hello[number : number + 1])
             heard(house, number + 1)
-            house.pass_seconds(SOON / 3.5)
+            house.pass_seconds(SOON / 4)
+        house.pass_seconds(SOON / 2)
         assert b"no hello" in slow.recv(4096)
 
 
 def test_a_frame_byte_by_byte_is_cut_off(house: House) -> None:
     with house.client() as slow:
         [peer] = house.broker.peers
-        for byte in frame(PublishRequest(1, 0, False, 1.0, [[BODY]]))[:4]:
+        for byte in frame(PublishRequest(1, 0, False, 1.0, [[BODY]]))[:3]:
             before = peer.received
             slow.socket.sendall(bytes([byte]))
             wait_for(lambda before=before: peer.received > before)
-            house.pass_seconds(SOON / 3.5)
+            house.pass_seconds(SOON / 4)
+        house.pass_seconds(SOON / 2)
         assert "not complete" in slow.read_until(Refused).text
 
 
@@ -110,6 +112,25 @@ def test_a_frame_that_the_broker_did_not_read_is_not_the_clients_fault(house: Ho
         while client.read_until(Published).number != 3:
             pass
     engine.close()
+
+
+def test_who_looks_just_when_it_is_read_again_does_not_blame_it_for_the_time_before(house: House) -> None:
+    with house.client() as client:
+        request = frame(PublishRequest(1, 0, False, 30.0, [[BODY]]))
+        [peer] = house.broker.peers
+        before = peer.received
+        client.socket.sendall(request[:50])
+        wait_for(lambda: peer.received > before)
+        house.do(lambda: peer.pause("a test"))
+        house.pass_seconds(SOON * 2)
+
+        def look() -> None:
+            peer.resume("a test")
+            peer.tick(house.time(), 10.0)
+
+        house.do(look)
+        client.socket.sendall(request[50:])
+        client.read_until(Published)
 
 
 def test_a_worker_that_does_not_read_its_deliveries_is_cut_off_and_others_get_them(house: House) -> None:
