@@ -179,10 +179,10 @@ for number in itertools.count():
     time.sleep(0.05)
 """
     with project() as (folder, terminal):
-        publish(folder, "send.delay_many([(f'{n}@example.org',) for n in range(1500)])")
+        publish(folder, "send.delay_many([(f'{n}@example.org',) for n in range(1950)])")
         with worker(folder), publishing(folder, feed):
             terminal.type("penstock -A shop pressure")
-            terminal.wait_for(r"! queue [^$]*shop\.resize +\S+ m?s[^$]*\bworker")
+            terminal.wait_for(r"! queue [^$]*\nrefused [^$]*shop\.resize +\S+ m?s[^$]*\bworker")
             time.sleep(3)
             picture = terminal.screen(colours=True)
             terminal.interrupt()

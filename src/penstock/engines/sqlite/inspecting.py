@@ -28,7 +28,7 @@ DUE = f"""
 SELECT l.queue, count(*) FROM (SELECT id FROM task WHERE due <= ? ORDER BY due LIMIT {MOST_DUE}) t
 JOIN lane l ON l.id = t.id >> 45 GROUP BY l.queue
 """
-"""What has come due, and no worker has looked since: it may start, and who starts workers by what is ready must know."""
+"""What has come due, and no worker has looked since: who starts workers by what is ready must know."""
 PEEK = """
 SELECT t.id, t.due, t.body,
     EXISTS (SELECT 1 FROM lease x WHERE t.id BETWEEN x.lo AND x.hi)
