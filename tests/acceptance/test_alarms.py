@@ -92,7 +92,6 @@ def test_every_alarm_rings_and_is_over_and_names_who_it_is(stage: Stage, webhook
 
     os.kill(pid_of(stopped), signal.SIGCONT)
     (stage.folder / "free").touch()
-    slow.end()
     for kind in sorted(KINDS):
         raised = webhook.subjects("raised", kind)
         wait_until(lambda kind=kind, raised=raised: webhook.subjects("cleared", kind) >= raised, LONG, f"{kind} ends")
