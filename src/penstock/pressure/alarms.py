@@ -26,7 +26,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "age": "work waits: start more workers, and see penstock pressure for the slowest tasks",
         "run_time": "look at what it waits for: a database, a service, its arguments",
         "slow_worker": "look at its machine (CPU, memory, network), or stop it and let the others work",
-        "stuck_worker": "find out what it hangs in (py-spy dump), give the task a time_limit, restart the worker",
+        "stuck_worker": "find out what it hangs in (py-spy dump), give that task a time_limit; kill -9 of that pid "
+        "lets others have its task",
     }
 )
 

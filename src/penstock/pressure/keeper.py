@@ -138,7 +138,7 @@ class Keeper:
         self._told = merged(local.samples, before)
         if not self._governed and not local.busy and self._told.entries == before.entries:
             return
-        long = [one for one in local.standing if any(run.seconds >= LONG for run in one.runs)]
+        long = [one for one in local.standing if not one.runs or any(run.seconds >= LONG for run in one.runs)]
         standing = sorted(long, key=lambda one: one.still, reverse=True)[:MOST_STANDING]
         report = Report(
             self._clock.time(), local.slots, self._queues, self._told, self._name or self._holder, local.busy, standing

@@ -180,11 +180,13 @@ def of_workers(queue: str, limits: Limits, live: Sequence[Report], usual: Usual)
                 yield Reading("slow_worker", queue, name, slower, limits.times, max(1.0, limits.times * HYSTERESIS))
     if limits.stuck is None:
         return
-    for standing in (one for report in live for one in report.standing):
+    for report, standing in ((report, one) for report in live for one in report.standing):
         runs = [run for run in standing.runs if run.queue == queue]
-        if runs:
-            allowed = max(run.limit or (usual.of(queue, run.task) or 0.0) * (limits.times or 1.0) for run in runs)
-            limit = allowed + limits.stuck
+        # What runs there is not known where nothing was told of it: it counts for the queue that is served first.
+        unknown = not standing.runs and report.queues[:1] == (queue,)
+        if runs or unknown:
+            allowances = [run.limit or (usual.of(queue, run.task) or 0.0) * (limits.times or 1.0) for run in runs]
+            limit = max(allowances, default=0.0) + limits.stuck
             yield Reading("stuck_worker", queue, standing.worker, standing.still, limit, limit * HYSTERESIS)
 
 

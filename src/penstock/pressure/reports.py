@@ -32,7 +32,7 @@ class Run(Struct, array_like=True):
 
 class Standing(Struct, array_like=True):
     """A process that runs something now: how many of its slots are busy, since how many seconds nothing has ended
-    there nor told of progress, and the `runs` that take longest."""
+    there nor told of progress, and the `runs` that take longest; none where it does not get to tell what they are."""
 
     worker: str
     slots: int

@@ -69,6 +69,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._bell = os.pipe()
         self._overdue: dict[int, Started] = {}
+        self._stopped: dict[int, str] = {}
         self._upkeep: Upkeep
         self._ledger = Ledger(self._monotonic, 1 if traits.processes else settings.concurrency)
         self._metrics = metrics_of(app, settings.metrics, self._ledger) if settings.metrics is not None else None
@@ -214,11 +215,33 @@ class Supervisor:
 
     def _sampled(self) -> Local:
         now = self._monotonic()
-        live = [child for child in self._children.values() if child.number != BEAT and not child.stopped()]
+        crews = [child for child in self._children.values() if child.number != BEAT]
+        live = [child for child in crews if not child.stopped()]
+        self._tell_stopped({child.pid: child.name for child in crews if child not in live})
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
-        pulses = [pulse for child in live if (pulse := child.tally.pulse(now)) is not None]
         slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
-        return Local(slots, samples, sum(one.busy for one in pulses), [one.standing for one in pulses if one.standing])
+        standing, busy = [], 0
+        for child in crews:
+            pulse = child.tally.pulse(now)
+            if pulse is None:
+                continue
+            busy += pulse.busy if child in live else 0
+            if pulse.standing is not None:
+                pulse.standing.worker = pulse.standing.worker or f"{self._settings.name} pid {child.pid}"
+                standing.append(pulse.standing)
+        return Local(slots, samples, busy, standing)
+
+    def _tell_stopped(self, stopped: dict[int, str]) -> None:
+        for pid in stopped.keys() - self._stopped.keys():
+            log.warning(
+                "%s is suspended, and runs nothing; what it holds is given to others: kill -CONT %d lets it go on, "
+                "kill -9 replaces it",
+                stopped[pid],
+                pid,
+            )
+        for pid in self._stopped.keys() - stopped.keys():
+            log.info("%s is not suspended any more", self._stopped[pid])
+        self._stopped = stopped
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]
