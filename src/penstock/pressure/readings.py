@@ -180,10 +180,10 @@ def of_workers(queue: str, limits: Limits, live: Sequence[Report], usual: Usual)
                 yield Reading("slow_worker", queue, name, slower, limits.times, max(1.0, limits.times * HYSTERESIS))
     if limits.stuck is None:
         return
-    for report, standing in ((report, one) for report in live for one in report.standing):
+    for served, standing in ((one.queues, each) for one in live for each in one.standing):
         runs = [run for run in standing.runs if run.queue == queue]
         # What runs there is not known where nothing was told of it: it counts for the queue that is served first.
-        unknown = not standing.runs and report.queues[:1] == (queue,)
+        unknown = not standing.runs and served[:1] == (queue,)
         if runs or unknown:
             allowances = [run.limit or (usual.of(queue, run.task) or 0.0) * (limits.times or 1.0) for run in runs]
             limit = max(allowances, default=0.0) + limits.stuck
