@@ -20,6 +20,7 @@ from penstock.gateway.openapi import TOKENS, USERS
 from penstock.gateway.problems import UNEXPECTED, Refused, problem_answer, refusal
 from penstock.gateway.readiness import Readiness, ask_of_queue, knock_at
 from penstock.gateway.scopes import Caller, Scopes
+from penstock.gateway.seldom import Seldom
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.shares import Shares
 from penstock.gateway.steps import Plan, Step
@@ -80,6 +81,7 @@ class Gateway:
         self._authenticate = authenticate
         self._shares = Shares(settings, app.clock)
         self._routes = routes
+        self._seldom = Seldom(app.clock)
         self.draining = False
         """It is about to end."""
         tasks = Callables(app, Scopes(settings.expose))
@@ -130,7 +132,10 @@ class Gateway:
             log.exception("%s %r failed", request.method, request.path[:200])
             return UNEXPECTED
         if refused.status in (502, 503) and not isinstance(error, Refused):
-            log.warning("%s %r: %s: %s", request.method, request.path[:200], type(error).__name__, error)
+            kind = type(error).__name__
+            more = self._seldom.again(f"{kind} {getattr(error, 'queue', '')}")
+            if more is not None:
+                log.warning("%s %r: %s: %s%s", request.method, request.path[:200], kind, error, more)
         return refused
 
     @property
