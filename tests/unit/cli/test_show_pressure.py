@@ -123,8 +123,9 @@ def test_a_worker_that_is_idle_tells_nothing_and_is_there(tmp_path: Path) -> Non
     for number in range(2):
         info = WorkerInfo(f"{number}" * 32, "idler", "here", 1, 1, (), "prefork", now, now)
         app.engine.run(app.engine.coordinator.join(info))
+    output = pressure(url, "--once").output
     app.close()
-    assert "1 worker, idle" in pressure(url, "--once").output
+    assert "1 worker, idle" in output
 
 
 def test_who_tells_and_who_is_idle_are_counted() -> None:
