@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 import pytest
 
 from penstock import BrokerUnavailable, Penstock
@@ -30,4 +33,16 @@ def test_a_broker_that_is_away_is_told_too(face: Face, penstock_app: Penstock, m
     monkeypatch.setattr(type(penstock_app.engine.inspect), "queues", away)
     answer = face.get("/metrics")
     assert answer.status == 200
+    assert Exposed(answer.body).samples == {("penstock_broker_up", frozenset()): 0}
+
+
+def test_a_broker_that_does_not_answer_is_away_before_prometheus_gives_up(
+    penstock_app: Penstock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.sleep(60.0)
+
+    monkeypatch.setattr(type(penstock_app.engine), "arun", silent)
+    monkeypatch.setattr(sys.modules["penstock.gateway.routes.metrics"], "PATIENCE", 0.05)
+    answer = Face("asgi", penstock_app).get("/metrics")
     assert Exposed(answer.body).samples == {("penstock_broker_up", frozenset()): 0}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from penstock.errors import PenstockError
 from penstock.gateway.answering import Answer
 from penstock.gateway.gateway import Asked, Context
 from penstock.gateway.routes.common import need
 from penstock.gateway.scopes import METRICS
-from penstock.gateway.steps import Plan, on
+from penstock.gateway.steps import Plan, within
 from penstock.metrics.families import broker_up, of_queues
 from penstock.metrics.text import CONTENT_TYPE, render
 from penstock.pressure.overview import Overview, overview
+
+PATIENCE = 3.0
+"""Seconds after which a broker that does not answer is away: Prometheus itself waits for ten."""
 
 
 def metrics(context: Context, asked: Asked) -> Plan[Answer]:
@@ -19,7 +24,8 @@ def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     asked.request.arguments(())
     app = context.app
     try:
-        view: Overview = yield on(app.engine, lambda: overview(app.engine, app.clock, app.conf.namespace))
+        look = partial(overview, app.engine, app.clock, app.conf.namespace)
+        view: Overview = yield within(PATIENCE, app.engine, look)
         families = [broker_up(True), *of_queues(view.queues)]
     except PenstockError:
         families = [broker_up(False)]
