@@ -22,7 +22,7 @@ LOOKS: Mapping[str, int] = MappingProxyType({"run_time": 3, "slow_worker": 5})
 """Looks in a row after which it is believed, where one is not enough."""
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {
-        "full": "its callers will soon be refused: start more workers, or call less",
+        "full": "at 100% its callers are refused: start more workers, or call less",
         "age": "work waits: start more workers, and see penstock pressure for the slowest tasks",
         "run_time": "look at what it waits for: a database, a service, its arguments",
         "slow_worker": "look at its machine (CPU, memory, network), or stop it and let the others work",
