@@ -161,4 +161,5 @@ def said(alarm: Alarm) -> str:
         case "slow_worker":
             return f"{queue}: worker {subject} takes {value:.1f} times as long as the others, warned of at {limit:g}"
         case "stuck_worker":
-            return f"{queue}: worker {subject} is busy, and nothing has ended for {value:.0f} s, warned of at {limit:.3g} s"
+            still = f"is busy, and nothing has ended for {value:.0f} s, warned of at {limit:.3g} s"
+            return f"{queue}: worker {subject} {still}"
