@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from penstock.app import Penstock
 from penstock.errors import AccessRefused
+from penstock.gateway.answered import Answered
 from penstock.gateway.answering import Answer
 from penstock.gateway.asking import Request
 from penstock.gateway.calls import Callables
@@ -49,6 +50,7 @@ class Context(Struct, frozen=True):
     tasks: Callables
     readiness: Readiness
     draining: Callable[[], bool]
+    answered: Answered
     schemes: Mapping[str, Mapping[str, str]]
     """How callers sign in, as OpenAPI has it."""
 
@@ -87,7 +89,8 @@ class Gateway:
         tasks = Callables(app, Scopes(settings.expose))
         readiness = Readiness(partial(knock_at if own_users else ask_of_queue, app))
         schemes = USERS if own_users else TOKENS
-        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, schemes)
+        answered = Answered(lambda: self.open)
+        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, answered, schemes)
 
     @property
     def settings(self) -> GatewaySettings:
@@ -102,6 +105,7 @@ class Gateway:
     def answer(self, request: Request) -> Plan[Answer]:
         """Never raises for what a client did: what goes wrong is an answer, too."""
         context = self._context
+        problem = ""
         with ExitStack() as after:
             caller = NOBODY
             try:
@@ -119,9 +123,11 @@ class Gateway:
                             context = replace(context, app=caller.app)
                     answer = yield from handler(context, Asked(request, caller, name))
             except Exception as error:
-                answer = problem_answer(self._refused(request, caller, error))
+                refused = self._refused(request, caller, error)
+                answer, problem = problem_answer(refused), refused.code
             if answer.events is not None:
                 answer.over = after.pop_all().close
+        context.answered.add(answer.status, problem)
         return finished(answer, request, context.settings)
 
     def _refused(self, request: Request, caller: Caller, error: Exception) -> Refused:

@@ -22,11 +22,11 @@ def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     """In the text format of Prometheus. A broker that is away is a metric, too."""
     need(asked.caller, METRICS)
     asked.request.arguments(())
-    app = context.app
+    app, own = context.app, context.answered.families()
     try:
         look = partial(overview, app.engine, app.clock, app.conf.namespace)
         view: Overview = yield within(PATIENCE, app.engine, look)
-        families = [broker_up(True), *of_queues(view.queues)]
+        families = [*own, broker_up(True), *of_queues(view.queues)]
     except PenstockError:
-        families = [broker_up(False)]
+        families = [*own, broker_up(False)]
     return Answer(200, render(families), {"content-type": CONTENT_TYPE, "cache-control": "no-store"})
