@@ -137,6 +137,10 @@ class Gateway:
         if refused is None:
             log.exception("%s %r failed", request.method, request.path[:200])
             return UNEXPECTED
+        if refused.status == 429 and caller is not NOBODY:
+            more = self._seldom.again(f"share {caller.name}")
+            if more is not None:
+                log.warning("client %r is refused: %s%s", caller.name, refused.detail, more)
         if refused.status in (502, 503) and not isinstance(error, Refused):
             kind = type(error).__name__
             more = self._seldom.again(f"{kind} {getattr(error, 'queue', '')}")

@@ -34,3 +34,11 @@ def test_an_overload_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> 
     assert [face.post("/v1/tasks/t").status for _ in range(20)] == [202] + [503] * 19
     assert caplog.text.count("QueueFull") == 1
     app.close()
+
+
+def test_who_is_over_its_share_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = Penstock("shared", broker="memory://")
+    face = Face("wsgi", app, rate=0.001, burst=1)
+    assert [face.get("/v1/info").status for _ in range(5)] == [200] + [429] * 4
+    assert caplog.text.count("client 'ada' is refused: this client may send") == 1
+    app.close()
