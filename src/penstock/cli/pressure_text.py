@@ -134,12 +134,8 @@ def task_row(name: str, times: Any, total: float) -> list[str]:
 def worker_row(one: Report) -> list[str]:
     runs = [run for standing in one.standing for run in standing.runs]
     longest = max(runs, key=lambda run: run.seconds, default=None)
-    silent = max((standing.still for standing in one.standing if not standing.runs), default=None)
-    if longest is not None and (silent is None or longest.seconds > silent):
-        what = f"{clean(longest.task)}, for {duration(longest.seconds)}"
-    else:
-        what = UNKNOWN if silent is None else f"it does not tell, for {duration(silent)}"
-    return [clean(one.name), str(one.slots), str(one.busy), what]
+    what = f"{clean(longest.task) or 'silent'}, for {duration(longest.seconds)}" if longest else UNKNOWN
+    return [clean(one.who), str(one.slots), str(one.busy), what]
 
 
 def fitted(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
@@ -172,6 +168,7 @@ def as_data(look: Pressure) -> dict[str, Any]:
         "workers": [
             {
                 "name": one.name,
+                "pid": one.pid or None,
                 "threads": one.slots,
                 "busy": one.busy,
                 "queues": list(one.queues),

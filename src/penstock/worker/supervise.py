@@ -22,6 +22,7 @@ from penstock.delivery import Dead, Settlement
 from penstock.errors import BrokerError, TimeLimitExceeded
 from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
+from penstock.pressure import reports
 from penstock.pressure.keeper import Keeper, Local
 from penstock.worker.beating import run_beat
 from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
@@ -46,6 +47,8 @@ OVERDUE = 1.0
 """Seconds beyond its hard limit after which a child that did not end the task itself is killed."""
 COLD_PATIENCE = 5.0
 """Seconds that a cold stop leaves the children to settle what is done."""
+MOST_LACKING = 32
+"""Queues of which it is told that a stopped child does not serve them."""
 BEAT = 0
 """The number of the child that is a beat; those that run tasks have the others."""
 EXPECTED = frozenset({0, EXIT_RECYCLE, EXIT_LIMIT, EXIT_REVOKED, EXIT_COLD})
@@ -215,21 +218,29 @@ class Supervisor:
 
     def _sampled(self) -> Local:
         now = self._monotonic()
-        crews = [child for child in self._children.values() if child.number != BEAT]
-        live = [child for child in crews if not child.stopped()]
-        self._tell_stopped({child.pid: child.name for child in crews if child not in live})
+        children = [child for child in self._children.values() if child.number != BEAT]
+        halted = [(child, seconds) for child in children if (seconds := child.halted(now)) is not None]
+        stopped = {child for child, _ in halted}
+        self._tell_stopped({child.pid: child.name for child in stopped})
+        live = [child for child in children if child not in stopped]
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
         slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
-        standing, busy = [], 0
-        for child in crews:
+        standing = [self._lacking(child.pid, seconds) for child, seconds in halted]
+        busy = 0
+        for child in live:
             pulse = child.tally.pulse(now)
             if pulse is None:
                 continue
-            busy += pulse.busy if child in live else 0
+            busy += pulse.busy
             if pulse.standing is not None:
-                pulse.standing.worker = pulse.standing.worker or f"{self._settings.name} pid {child.pid}"
-                standing.append(pulse.standing)
+                told = bool(pulse.standing.worker)
+                standing.append(pulse.standing if told else self._lacking(child.pid, pulse.standing.still))
         return Local(slots, samples, busy, standing)
+
+    def _lacking(self, pid: int, seconds: float) -> reports.Standing:
+        """Of a child that is stopped, or does not get to tell: all queues that it serves lack it, whatever it does."""
+        runs = [reports.Run(queue, "", seconds) for queue in self._settings.queues[:MOST_LACKING]]
+        return reports.Standing(f"{self._settings.name} pid {pid}", 0, 0, seconds, runs)
 
     def _tell_stopped(self, stopped: dict[int, str]) -> None:
         for pid in stopped.keys() - self._stopped.keys():

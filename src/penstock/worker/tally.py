@@ -19,13 +19,12 @@ from penstock.pressure.samples import BUSY_HALF_LIFE, Note, Samples, Window, pac
 SIZE = 1 << 16
 EVERY = 1.0
 """Seconds between two looks at what was noted."""
+LATE = 2.5 * EVERY
+"""Seconds after which a process that tells of a run, and writes no more, does not get to."""
 AT_ONCE = 8
 """About how many tasks of one batch are noted, each for as many as it stands for: a batch takes 5 ms, and to note all
 would cost short tasks a tenth of their throughput."""
 MOST_FRESH = 4096
-LATE = 3.0
-"""Seconds after which who is awake and tells nothing does not get to tell: a function holds the interpreter's lock, or
-the process is stopped."""
 _MOMENT = struct.Struct("<d")
 _HEADER = struct.Struct("<dII")
 """When it was written (monotonic; the same clock in both processes), bytes of the rest, and their checksum."""
@@ -107,10 +106,12 @@ class Tally:
             return None
         written, pulse = found[0], msgspec.msgpack.decode(found[1], type=Pulse)
         (awake,) = _MOMENT.unpack_from(self._awake, 0)
-        late = max(0.0, now - max(awake, written))
-        if pulse.standing is None and awake and late > LATE:
-            pulse.busy, pulse.standing = 1, Standing("", 1, 1, late)
+        silent = now - max(awake, written)
+        if pulse.standing is None and awake and silent > LATE:
+            pulse.busy, pulse.standing = 1, Standing("", 1, 1, silent)
         elif pulse.standing is not None:
+            # Between two looks what runs may have ended: only who misses one is late.
+            late = now - written if now - written > LATE else 0.0
             pulse.standing.still += late
             for run in pulse.standing.runs:
                 run.seconds += late

@@ -134,19 +134,6 @@ def test_an_old_task_and_one_that_hangs_ring(stage: Stage) -> None:
     assert "py-spy" in stuck.text
 
 
-def test_who_does_not_get_to_tell_what_runs_rings_for_the_queue_that_it_serves_first(stage: Stage) -> None:
-    process = Process(stage.app, "a")
-    stage.fill(1)
-    process.local = Local(2, [], 1, [Standing("a pid 7", 1, 1, 299.0)])
-    stage.pass_seconds(4, process)
-    assert stage.told == []
-    process.local = Local(2, [], 1, [Standing("a pid 7", 1, 1, 301.0)])
-    stage.pass_seconds(4, process)
-    assert [(one.kind, one.queue, one.subject, one.limit) for one in stage.heard] == [
-        ("stuck_worker", "mail", "a pid 7", 300.0)
-    ]
-
-
 def test_what_is_declared_of_a_task_is_known_to_the_leader() -> None:
     stage = Stage()
     stage.app.task(name="u", queue="mail", expected_time="50ms")(lambda: None)
