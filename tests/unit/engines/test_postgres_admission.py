@@ -10,11 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from penstock.broker import Accepted, Full
+from penstock.broker import Accepted, Demand, Full
 from penstock.engines.postgres import migrating, open_engine
 from penstock.engines.postgres.connecting import PLANNING
 from penstock.engines.postgres.engine import PostgresEngine
-from penstock.message import Dedup, Guard, Message, Unique
+from penstock.message import Dedup, Guard, Message, Unique, pack
 from penstock.queue import Queue
 
 QUEUE, SCHEMA = "narrow", "admission"
@@ -262,9 +262,62 @@ def test_a_schema_of_the_release_before_is_brought_up_to_date(url: str) -> None:
         for number, text in migrating.steps():
             if number <= 12:
                 await connection.execute(text.replace("penstock.", f"{schema}."))
-        await connection.execute("INSERT INTO meta VALUES ('version', '12'), ('secret', $1)", b"s" * 32)
-        await Lane.make(connection, 3)
-        await connection.execute("SELECT publish(ARRAY[1], ARRAY[1::bigint << 45 | 1], ARRAY['x'::bytea], $1)", None)
+        await connection.execute("INSERT INTO meta VALUES ('version', '12'), ('secret', 'sssssssssssssssssssssssssssssssss')")
+        lane = await Lane.make(connection, 2)
+        body = pack(Message(1, "t", b"older", queue=QUEUE))
+        values = [lane.lane], [lane.lane << 45 | 1], [body]
+        await connection.fetch("SELECT publish($1, $2, $3, NULL, NULL, NULL, NULL, NULL, 'exact')", *values)
         await connection.close()
 
     asyncio.run(older())
+    engine = open_engine(f"{url}?schema={schema}")
+    try:
+        one = [Message(1, "t", b"newer", queue=QUEUE)]
+        answers = [engine.run(engine.broker.publish(one, 10))[0] for _ in range(2)]
+        assert [type(answer) for answer in answers] == [Accepted, Full]
+        taken = engine.run(engine.broker.step([], Demand((QUEUE,), 5, "w" * 32))).deliveries
+        assert [one.message and one.message.body for one in taken] == [b"older", b"newer"]
+    finally:
+        engine.close()
+        asyncio.run(drop(url, schema))
+
+
+class Deaf:
+    """A connection that breaks before the answer to a publish comes, once."""
+
+    def __init__(self, connection: Any, once: list[str]) -> None:
+        self._connection, self._once = connection, once
+
+    async def fetch(self, sql: str, *values: Any) -> Any:
+        rows = await self._connection.fetch(sql, *values)
+        if ".publish(" in sql and self._once:
+            self._once.pop()
+            raise ConnectionResetError("reset")
+        return rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def test_of_calls_whose_outcome_was_lost_those_that_were_refused_are_told_so(url: str) -> None:
+    engine = open_engine(f"{url}?schema={SCHEMA}_lost", queues=[Queue(QUEUE, 3)])
+    assert isinstance(engine, PostgresEngine)
+    once, take = ["once"], engine.core.links.take
+
+    async def deaf(deadline: Any) -> Any:
+        return Deaf(await take(deadline), once)
+
+    async def together() -> list[Any]:
+        one = [Message(1, "t", b"[]", queue=QUEUE)]
+        return [answer for [answer] in await asyncio.gather(*(engine.broker.publish(one, 10) for _ in range(5)))]
+
+    try:
+        engine.core.links.take = deaf  # type: ignore[method-assign]  # for this one engine
+        answers = engine.run(together())
+        assert not once
+        assert [isinstance(answer, Full) for answer in answers] == [False, False, False, True, True]
+        assert len({answer.key for answer in answers[:3]}) == 3
+        assert engine.run(engine.broker.depth(QUEUE, "")) == 3
+    finally:
+        engine.close()
+        asyncio.run(drop(url, f"{SCHEMA}_lost"))
