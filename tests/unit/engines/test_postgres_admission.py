@@ -53,7 +53,9 @@ def run(url: str, work: Callable[[Callable[[], Awaitable[Any]]], Awaitable[None]
 
     async def whole() -> None:
         first = await connect()
-        await first.execute("TRUNCATE task, delta, sent, alias, unique_key, dedup, lane; DELETE FROM queue WHERE id > 0")
+        await first.execute(
+            "TRUNCATE task, delta, sent, alias, unique_key, dedup, lane; DELETE FROM queue WHERE id > 0"
+        )
         try:
             await asyncio.wait_for(work(connect), 20)
         finally:
@@ -222,7 +224,9 @@ def test_far_from_the_bound_who_waits_shares_and_looks_again(url: str) -> None:
     async def work(connect: Callable[[], Awaitable[Any]]) -> None:
         lane, holder, watcher = await Lane.make(await connect(), 1000), await connect(), await connect()
         others = [await connect() for _ in range(3)]
-        waits = "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND classid = 7361 AND objid = $1 AND NOT granted"
+        waits = (
+            "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND classid = 7361 AND objid = $1 AND NOT granted"
+        )
 
         async def race(fill: int) -> list[list[tuple[Any, ...]]]:
             async with holder.transaction():
@@ -262,7 +266,9 @@ def test_a_schema_of_the_release_before_is_brought_up_to_date(url: str) -> None:
         for number, text in migrating.steps():
             if number <= 12:
                 await connection.execute(text.replace("penstock.", f"{schema}."))
-        await connection.execute("INSERT INTO meta VALUES ('version', '12'), ('secret', 'sssssssssssssssssssssssssssssssss')")
+        await connection.execute(
+            "INSERT INTO meta VALUES ('version', '12'), ('secret', 'sssssssssssssssssssssssssssssssss')"
+        )
         lane = await Lane.make(connection, 2)
         body = pack(Message(1, "t", b"older", queue=QUEUE))
         values = [lane.lane], [lane.lane << 45 | 1], [body]

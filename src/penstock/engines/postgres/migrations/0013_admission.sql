@@ -1,5 +1,20 @@
 -- Admission: who is refused waits for nobody and writes nothing, and calls that are published together are admitted each by
--- itself, in one transaction.
+-- itself, in one transaction. Dead letters: the newest are kept of all, as of those that were shed.
+
+ALTER TABLE penstock.dead ALTER nr SET DEFAULT nextval('penstock.shed');
+UPDATE penstock.dead d SET nr = -o.n FROM (
+    SELECT x.id, row_number() OVER (ORDER BY x.died DESC) AS n FROM penstock.dead x WHERE x.nr IS NULL) o WHERE d.id = o.id;
+
+-- Drop the oldest dead letters that are too many, a bounded part at a time.
+CREATE FUNCTION penstock.drop_dead() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    -- Variables, so that the index is of use.
+    newest bigint := (SELECT x.nr FROM penstock.dead x WHERE x.nr IS NOT NULL ORDER BY x.nr DESC LIMIT 1);
+    oldest bigint := newest - 100000;
+BEGIN
+    DELETE FROM penstock.dead d WHERE d.id = ANY (ARRAY(
+        SELECT x.id FROM penstock.dead x WHERE x.nr <= oldest ORDER BY x.nr LIMIT 10000 FOR UPDATE SKIP LOCKED));
+END $$;
 
 -- A queue, with what is committed of it.
 CREATE FUNCTION penstock.level(p_queue integer)
