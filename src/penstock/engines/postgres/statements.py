@@ -16,9 +16,8 @@ from penstock.engines.postgres.naming import SHIFT
 from penstock.message import Dedup, Fence, Guard, Limit, Message, Unique, pack
 
 Bound = Literal["exact", "pressed", "soft", "none"]
-""""exact": near its bound producers take turns. "pressed": the same, where a refusal is likely, so that it is looked for
-first. "soft": no locks, for transactions that others may keep open for long.
-"none": follow-ups, which are always admitted."""
+""""exact": near its bound producers take turns. "pressed": the same, where a refusal is likely, and looked for first.
+"soft": no locks, for transactions that others may keep open for long. "none": follow-ups, which are always admitted."""
 
 PUBLISH = (
     "SELECT n, kind, id, name, depth, bound, unit, excess, settled, age FROM {schema}.publish("
@@ -50,8 +49,8 @@ class LimitRow(NamedTuple):
 
 
 class Outgoing(Struct):
-    """A batch ready to be sent. `lanes` has one entry when all messages go to the same. `calls`: where it is what several
-    calls publish, how many messages are of each; such a call is accepted or refused by itself."""
+    """A batch ready to be sent. `lanes` has one entry when all messages go to the same. `calls`: where several
+    calls share it, how many messages each has; it is accepted or refused by itself then."""
 
     messages: Sequence[Message]
     lanes: list[int]
