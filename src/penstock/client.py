@@ -246,7 +246,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.engine_of([message]).arun(self.publish([message]))
+        (answer,) = await self.apublish([message])
         return self.sent(task, message, answer)
 
     def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
@@ -304,6 +304,13 @@ class Client:
         if any(type(answer) is Unknown for answer in answers):
             return await self._ask_again(messages, answers, deadline, called)
         return answers
+
+    async def apublish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+        """`publish`, run by the engine; on the running loop where that is allowed, and nobody else's code has a say."""
+        app, engine, call = self._app, self.engine_of(messages), self.publish(messages)
+        if app.publishing or app.conf.copies or app.result_url is not None:
+            return await engine.arun(call)
+        return await engine.apublish(call)
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """Publish on the caller's own connection, inside the transaction that it is in."""
