@@ -1,7 +1,9 @@
 """Where awaited publishes of the embedded engine are done: alone on their caller's loop, else together on a thread."""
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from penstock.broker import Accepted, Answer
 from penstock.engines.sqlite import group as grouping
+from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite.gate import Gate
 from penstock.engines.sqlite.group import AT_ONCE, FEW, Group
 from penstock.engines.sqlite.request import PublishRequest
@@ -193,3 +196,18 @@ def test_a_gate_that_is_not_waited_for(tmp_path: Path) -> None:
     assert slept == []
     ours.close()
     theirs.close()
+
+
+def test_a_loop_does_not_wait_for_another_program(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'queue.db'}")
+    shell = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    database = engine.store.db
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match="not penstock"):
+        database.write(lambda: None, timeout=AT_ONCE)
+    assert time.monotonic() - began < 2.0
+    shell.rollback()
+    database.write(lambda: None, timeout=AT_ONCE)
+    engine.close()
+    shell.close()
