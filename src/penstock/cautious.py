@@ -27,10 +27,15 @@ R = TypeVar("R")
 
 
 def send(
-    client: Client, task: Task[..., Any] | None, message: Message, connection: object | None, said: Mapping[str, Any]
+    client: Client,
+    task: Task[..., Any] | None,
+    message: Message,
+    connection: object | None,
+    said: Mapping[str, Any],
+    by: str | None = None,
 ) -> AsyncResult[Any] | None:
-    """The result of a call with the options `said`; `None`: it is to be published as any other. Raises what publishing
-    raises, and `DeadlineUnmeetable`."""
+    """The result of a call with the options `said`; `None`: it is to be published as any other. `by`: see
+    `Client.send`. Raises what publishing raises, and `DeadlineUnmeetable`."""
     admission = client.admission
     terms = admission.terms(task, message, said, _within(client, connection))
     if terms is None:
@@ -39,7 +44,7 @@ def send(
     if way == "publish":
         if terms.on_full == "raise":
             return None
-        (answer,) = apart.drive(admission.published([message], terms.on_full))
+        (answer,) = apart.drive(admission.published([message], terms.on_full, by))
         if not admission.runs_here(task, message, answer, terms.on_full):
             return client.sent(task, message, answer)
         way = "here"
@@ -47,7 +52,12 @@ def send(
 
 
 async def asend(
-    client: Client, task: Task[..., Any] | None, message: Message, connection: object | None, said: Mapping[str, Any]
+    client: Client,
+    task: Task[..., Any] | None,
+    message: Message,
+    connection: object | None,
+    said: Mapping[str, Any],
+    by: str | None = None,
 ) -> AsyncResult[Any] | None:
     """`send` without blocking the running loop."""
     admission = client.admission
@@ -58,7 +68,7 @@ async def asend(
     if way == "publish":
         if terms.on_full == "raise":
             return None
-        (answer,) = await apart.adrive(admission.published([message], terms.on_full))
+        (answer,) = await apart.adrive(admission.published([message], terms.on_full, by))
         if not admission.runs_here(task, message, answer, terms.on_full):
             return client.sent(task, message, answer)
         way = "here"

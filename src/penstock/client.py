@@ -206,14 +206,15 @@ class Client:
         message: Message,
         connection: object | None = None,
         said: Mapping[str, Any] = NOTHING,
+        by: str | None = None,
     ) -> AsyncResult[R]:
-        """`said` are the options of the call."""
+        """`said` are the options of the call, `by` is for whom this process makes it, if not for itself."""
         if self._app.conf.task_always_eager:
             from penstock import eager  # for tests
 
             return eager.run(task, self.dressed([message])[0])
         if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
-            other = cautious.send(self, task, message, connection, said)
+            other = cautious.send(self, task, message, connection, said, by)
             if other is not None:
                 return other
         if connection is not None:
@@ -222,7 +223,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = self.engine_of([message]).run(self.publish([message]))
+        (answer,) = self.engine_of([message]).run(self.publish([message], by))
         return self.sent(task, message, answer)
 
     async def asend(
@@ -231,13 +232,14 @@ class Client:
         message: Message,
         connection: object | None = None,
         said: Mapping[str, Any] = NOTHING,
+        by: str | None = None,
     ) -> AsyncResult[R]:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
             return await eager.arun(task, self.dressed([message])[0])
         if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
-            other = await cautious.asend(self, task, message, connection, said)
+            other = await cautious.asend(self, task, message, connection, said, by)
             if other is not None:
                 return other
         if connection is not None:
@@ -246,7 +248,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.engine_of([message]).arun(self.publish([message]))
+        (answer,) = await self.engine_of([message]).arun(self.publish([message], by))
         return self.sent(task, message, answer)
 
     def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
@@ -275,15 +277,16 @@ class Client:
             return False
         return not all(self.ignores_result(app.tasks.get(message.task), message) for message in messages)
 
-    async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
-        """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
+    async def publish(self, messages: Sequence[Message], by: str | None = None) -> Sequence[Answer]:
+        """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`. `by`:
+        see `send`."""
         if self._app.conf.copies:
             workers = await self._workers() if needs_workers(messages) else ()
             copies = Copies(messages, workers, self._app.clock.time())
-            return copies.answers(await self._publish(copies.messages))
-        return await self._publish(messages)
+            return copies.answers(await self._publish(copies.messages, by))
+        return await self._publish(messages, by)
 
-    async def _publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+    async def _publish(self, messages: Sequence[Message], by: str | None) -> Sequence[Answer]:
         called, messages = messages, self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
@@ -293,16 +296,10 @@ class Client:
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
             if type(answer) is not Accepted:
-                return await self._looked_at(messages, answers, deadline, called)
-        return answers
-
-    async def _looked_at(
-        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
-    ) -> Sequence[Answer]:
-        """Not all of them were accepted."""
-        self.refusals.note(messages, answers)
-        if any(type(answer) is Unknown for answer in answers):
-            return await self._ask_again(messages, answers, deadline, called)
+                if any(type(one) is Unknown for one in answers):
+                    answers = await self._ask_again(messages, answers, deadline, called)
+                self.refusals.note(messages, answers, by)
+                break
         return answers
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
@@ -419,7 +416,6 @@ class Client:
             except PenstockError as error:  # of this try: nothing was done now, but the first may have been
                 ids = tuple(answer.id for answer in unknown.values())
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
-            self.refusals.note(again, answers)
             for i, answer in zip(unknown, answers, strict=True):
                 if isinstance(answer, Full) and not self._app.broker.features.knows_ids:
                     # Only this try was refused: the first may be in the queue.

@@ -11,9 +11,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock import apart
@@ -33,18 +31,6 @@ MOST_OF_NAME = 60
 
 log = logging.getLogger("penstock.client")
 
-_behalf: ContextVar[str] = ContextVar("penstock.behalf", default="")
-
-
-@contextmanager
-def on_behalf_of(client: str) -> Iterator[None]:
-    """What is published in the block is called by this client of ours, and refused to it."""
-    token = _behalf.set(client)
-    try:
-        yield
-    finally:
-        _behalf.reset(token)
-
 
 class RefusalNotes:
     """Of one app, in one process."""
@@ -63,15 +49,14 @@ class RefusalNotes:
         self._rests_until = self._told_at = float("-inf")
         self._holder = f"{self._app.name[:MOST_OF_NAME]}[{self._process}]@{socket.gethostname()[:MOST_OF_NAME]}"
 
-    def note(self, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
-        """Count those that a full queue has refused. Never blocks, never raises."""
+    def note(self, messages: Sequence[Message], answers: Sequence[Answer], by: str | None = None) -> None:
+        """Count those that a full queue has refused; `by`: see `Client.send`. Never blocks, never raises."""
         app = self._app
         if app.broker.features.counts_refusals:
             return
         if self._process != os.getpid():
             self._begin()
-        client, some = _behalf.get(), False
-        who = f"{self._holder} for {client}" if client else self._holder
+        who, some = f"{self._holder} for {by}" if by else self._holder, False
         for message, answer in zip(messages, answers, strict=True):
             if type(answer) is Full:
                 self._counts.add(who, answer.queue, message.task)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Penstock, Queue
+from penstock import Backoff, Penstock, Queue
 from penstock.errors import QueueFull
 from penstock.pressure.overview import Overview, overview
-from penstock.refusals import on_behalf_of
 from tests.servers import Server
 
 SERVERS = ("redis_url", "postgres_url", "broker")
@@ -81,9 +80,17 @@ def test_a_client_of_ours_is_told_apart(tmp_path: Path) -> None:
     app = opened(f"sqlite:///{tmp_path / 'queue.db'}", Queue("mail", 1))
     app.tasks["t"].delay()
     refused(app, 1)
-    with on_behalf_of("alice"):
-        refused(app, 2)
+    client, task = app.client, app.tasks["t"]
+    with pytest.raises(QueueFull):
+        client.send(task, client.prepare(task, (), {}), by="alice")
+
+    async def awaiting() -> None:
+        for said in ({}, {"on_full": Backoff(deadline=0.001)}):
+            with pytest.raises(QueueFull):
+                await client.asend(task, client.prepare(task, (), {}), None, said, "alice")
+
+    asyncio.run(awaiting())
     app.client.refusals.close()
     found = {one.who.partition(" for ")[2]: one.count for _, one in look(app).refusals}
-    assert found == {"": 1, "alice": 2}
+    assert found == {"": 1, "alice": 3}
     app.close()
