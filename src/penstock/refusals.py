@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from penstock import apart
@@ -56,7 +57,7 @@ class RefusalNotes:
             return
         if self._process != os.getpid():
             self._begin()
-        who, some = f"{self._holder} for {by}" if by else self._holder, False
+        who, some = f"{by} by {self._holder}" if by else self._holder, False
         for message, answer in zip(messages, answers, strict=True):
             if type(answer) is Full:
                 self._counts.add(who, answer.queue, message.task)
@@ -64,8 +65,10 @@ class RefusalNotes:
         if some and app.clock.monotonic() >= self._rests_until:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="penstock-refusals", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="penstock-refusals", daemon=True)
+                    with suppress(RuntimeError):  # this process ends, and has no more threads
+                        thread.start()
+                        self._thread = thread
 
     def close(self) -> None:
         """Tell what is left, if that does not take long."""
