@@ -248,7 +248,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.engine_of([message]).arun(self.publish([message], by))
+        (answer,) = await self.apublish([message], by)
         return self.sent(task, message, answer)
 
     def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
@@ -301,6 +301,13 @@ class Client:
                 self.refusals.note(messages, answers, by)
                 break
         return answers
+
+    async def apublish(self, messages: Sequence[Message], by: str | None = None) -> Sequence[Answer]:
+        """`publish`, run by the engine; on the running loop where that is allowed, and nobody else's code has a say."""
+        app, engine, call = self._app, self.engine_of(messages), self.publish(messages, by)
+        if app.publishing or app.conf.copies or app.result_url is not None:
+            return await engine.arun(call)
+        return await engine.apublish(call)
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """Publish on the caller's own connection, inside the transaction that it is in."""

@@ -16,7 +16,8 @@ from penstock.gateway.problems import Refused, problem, refusal
 from penstock.gateway.repeats import Repeat, Request, mark
 from penstock.gateway.routes.calling import accepted
 from penstock.gateway.routes.common import links, read_json, rules
-from penstock.gateway.steps import Plan, on
+from penstock.gateway.showing import address
+from penstock.gateway.steps import Plan, Step, on
 from penstock.message import Message
 
 
@@ -39,7 +40,9 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     repeat = mark(messages, request, features, settings.idempotency, first=1)
     make_private(app, messages)
     client = app.client
-    answers: Sequence[BrokerAnswer] = yield on(client.engine, lambda: client.publish(messages, caller.name))
+    by = caller.name
+    publish = Step(lambda: client.engine.run(client.publish(messages, by)), lambda: client.apublish(messages, by))
+    answers: Sequence[BrokerAnswer] = yield publish
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
     if repeat is not None:
@@ -67,4 +70,4 @@ def _shown(context: Context, message: Message, answer: BrokerAnswer, here: str) 
         refused = refusal(error)
         assert refused is not None  # the table has it
         return {"error": problem(refused)}
-    return accepted(task_id, here)
+    return accepted(task_id, address(here, task_id))
