@@ -182,13 +182,11 @@ class Admission:
         """Whether a call runs here for want of room."""
         return on_full == RUN_INLINE and type(answer) is Full and _stays(task, message) is None
 
-    def published(
-        self, messages: Sequence[Message], on_full: OnFull | None, by: str | None = None
-    ) -> apart.Plan[Sequence[Answer]]:
-        """The answers of the last try; `by`: see `Client.send`. Raises `QueueFull` when the budget is spent."""
+    def published(self, messages: Sequence[Message], on_full: OnFull | None) -> apart.Plan[Sequence[Answer]]:
+        """The answers of the last try. Raises `QueueFull` when the budget is spent."""
         app, client = self._app, self._app.client
         engine, began = client.engine_of(messages), app.clock.monotonic()
-        answers: list[Answer] = list((yield engine, client.publish(messages, by)))
+        answers: list[Answer] = list((yield engine, client.publish(messages)))
         if not isinstance(on_full, Backoff):
             return answers
         part, budget = self._retries()
@@ -207,7 +205,7 @@ class Admission:
             again = [messages[place] for place in left]
             client.name(again)
             yield apart.Pause(pause)
-            for place, answer in zip(left, (yield engine, client.publish(again, by)), strict=True):
+            for place, answer in zip(left, (yield engine, client.publish(again)), strict=True):
                 answers[place] = answer
             tries += 1
         return answers

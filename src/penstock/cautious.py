@@ -27,15 +27,10 @@ R = TypeVar("R")
 
 
 def send(
-    client: Client,
-    task: Task[..., Any] | None,
-    message: Message,
-    connection: object | None,
-    said: Mapping[str, Any],
-    by: str | None = None,
+    client: Client, task: Task[..., Any] | None, message: Message, connection: object | None, said: Mapping[str, Any]
 ) -> AsyncResult[Any] | None:
-    """The result of a call with the options `said`; `None`: it is to be published as any other. `by`: see
-    `Client.send`. Raises what publishing raises, and `DeadlineUnmeetable`."""
+    """The result of a call with the options `said`; `None`: it is to be published as any other. Raises what publishing
+    raises, and `DeadlineUnmeetable`."""
     admission = client.admission
     terms = admission.terms(task, message, said, _within(client, connection))
     if terms is None:
@@ -44,7 +39,7 @@ def send(
     if way == "publish":
         if terms.on_full == "raise":
             return None
-        (answer,) = apart.drive(admission.published([message], terms.on_full, by))
+        (answer,) = apart.drive(admission.published([message], terms.on_full))
         if not admission.runs_here(task, message, answer, terms.on_full):
             return client.sent(task, message, answer)
         way = "here"
@@ -52,12 +47,7 @@ def send(
 
 
 async def asend(
-    client: Client,
-    task: Task[..., Any] | None,
-    message: Message,
-    connection: object | None,
-    said: Mapping[str, Any],
-    by: str | None = None,
+    client: Client, task: Task[..., Any] | None, message: Message, connection: object | None, said: Mapping[str, Any]
 ) -> AsyncResult[Any] | None:
     """`send` without blocking the running loop."""
     admission = client.admission
@@ -68,7 +58,7 @@ async def asend(
     if way == "publish":
         if terms.on_full == "raise":
             return None
-        (answer,) = await apart.adrive(admission.published([message], terms.on_full, by))
+        (answer,) = await apart.adrive(admission.published([message], terms.on_full))
         if not admission.runs_here(task, message, answer, terms.on_full):
             return client.sent(task, message, answer)
         way = "here"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
@@ -31,7 +31,7 @@ from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
-from penstock.refusals import RefusalNotes
+from penstock.refusals import RefusalNotes, behalf
 from penstock.request import Request, current
 from penstock.result import AsyncResult
 from penstock.unique import unique_of
@@ -206,15 +206,14 @@ class Client:
         message: Message,
         connection: object | None = None,
         said: Mapping[str, Any] = NOTHING,
-        by: str | None = None,
     ) -> AsyncResult[R]:
-        """`said` are the options of the call, `by` is for whom this process makes it, if not for itself."""
+        """`said` are the options of the call."""
         if self._app.conf.task_always_eager:
             from penstock import eager  # for tests
 
             return eager.run(task, self.dressed([message])[0])
         if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
-            other = cautious.send(self, task, message, connection, said, by)
+            other = cautious.send(self, task, message, connection, said)
             if other is not None:
                 return other
         if connection is not None:
@@ -223,7 +222,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = self.engine_of([message]).run(self.publish([message], by))
+        (answer,) = self.engine_of([message]).run(self.publish([message]))
         return self.sent(task, message, answer)
 
     async def asend(
@@ -232,14 +231,13 @@ class Client:
         message: Message,
         connection: object | None = None,
         said: Mapping[str, Any] = NOTHING,
-        by: str | None = None,
     ) -> AsyncResult[R]:
         if self._app.conf.task_always_eager:
             from penstock import eager
 
             return await eager.arun(task, self.dressed([message])[0])
         if "on_full" in said or "deadline" in said or (self.admission if task is None else task).cautious:
-            other = await cautious.asend(self, task, message, connection, said, by)
+            other = await cautious.asend(self, task, message, connection, said)
             if other is not None:
                 return other
         if connection is not None:
@@ -248,7 +246,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.apublish([message], by)
+        (answer,) = await self.apublish([message])
         return self.sent(task, message, answer)
 
     def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
@@ -277,16 +275,17 @@ class Client:
             return False
         return not all(self.ignores_result(app.tasks.get(message.task), message) for message in messages)
 
-    async def publish(self, messages: Sequence[Message], by: str | None = None) -> Sequence[Answer]:
-        """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`. `by`:
-        see `send`."""
-        if self._app.conf.copies:
-            workers = await self._workers() if needs_workers(messages) else ()
-            copies = Copies(messages, workers, self._app.clock.time())
-            return copies.answers(await self._publish(copies.messages, by))
-        return await self._publish(messages, by)
+    def publish(self, messages: Sequence[Message]) -> Coroutine[Any, Any, Sequence[Answer]]:
+        """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
+        client = behalf()  # here: the engine may run the rest on a thread of its own
+        return self._publish_copies(messages, client) if self._app.conf.copies else self._publish(messages, client)
 
-    async def _publish(self, messages: Sequence[Message], by: str | None) -> Sequence[Answer]:
+    async def _publish_copies(self, messages: Sequence[Message], client: str) -> Sequence[Answer]:
+        workers = await self._workers() if needs_workers(messages) else ()
+        copies = Copies(messages, workers, self._app.clock.time())
+        return copies.answers(await self._publish(copies.messages, client))
+
+    async def _publish(self, messages: Sequence[Message], client: str) -> Sequence[Answer]:
         called, messages = messages, self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
@@ -296,15 +295,13 @@ class Client:
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
             if type(answer) is not Accepted:
-                if any(type(one) is Unknown for one in answers):
-                    answers = await self._ask_again(messages, answers, deadline, called)
-                self.refusals.note(messages, answers, by)
-                break
+                self.refusals.note(messages, answers, client)
+                return await self._known(messages, answers, deadline, called, client)
         return answers
 
-    async def apublish(self, messages: Sequence[Message], by: str | None = None) -> Sequence[Answer]:
+    async def apublish(self, messages: Sequence[Message]) -> Sequence[Answer]:
         """`publish`, run by the engine; on the running loop where that is allowed, and nobody else's code has a say."""
-        app, engine, call = self._app, self.engine_of(messages), self.publish(messages, by)
+        app, engine, call = self._app, self.engine_of(messages), self.publish(messages)
         if app.publishing or app.conf.copies or app.result_url is not None:
             return await engine.arun(call)
         return await engine.apublish(call)
@@ -318,7 +315,7 @@ class Client:
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             answers = transaction.publish(self.engine, outgoing, connection)
-        self.refusals.note(outgoing, answers)
+        self.refusals.note(outgoing, answers, behalf())
         return copies.answers(answers)
 
     async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
@@ -330,7 +327,7 @@ class Client:
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             answers = await transaction.apublish(self.engine, outgoing, connection)
-        self.refusals.note(outgoing, answers)
+        self.refusals.note(outgoing, answers, behalf())
         return copies.answers(answers)
 
     async def _workers(self) -> Sequence[WorkerInfo]:
@@ -405,8 +402,13 @@ class Client:
             if message.id is None:
                 message.id = mint()
 
-    async def _ask_again(
-        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
+    async def _known(
+        self,
+        messages: Sequence[Message],
+        answers: Sequence[Answer],
+        deadline: float,
+        called: Sequence[Message],
+        client: str,
     ) -> Sequence[Answer]:
         """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed. `called` are the
         messages before the middleware changed them."""
@@ -423,6 +425,7 @@ class Client:
             except PenstockError as error:  # of this try: nothing was done now, but the first may have been
                 ids = tuple(answer.id for answer in unknown.values())
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
+            self.refusals.note(again, answers, client)
             for i, answer in zip(unknown, answers, strict=True):
                 if isinstance(answer, Full) and not self._app.broker.features.knows_ids:
                     # Only this try was refused: the first may be in the queue.

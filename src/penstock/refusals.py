@@ -11,8 +11,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from penstock import apart
@@ -32,6 +33,20 @@ MOST_OF_NAME = 60
 
 log = logging.getLogger("penstock.client")
 
+_behalf: ContextVar[str] = ContextVar("penstock.behalf", default="")
+behalf = _behalf.get
+"""The client of ours that calls now."""
+
+
+@contextmanager
+def on_behalf_of(client: str) -> Iterator[None]:
+    """What is published in the block is called by this client of ours, and refused to it."""
+    token = _behalf.set(client)
+    try:
+        yield
+    finally:
+        _behalf.reset(token)
+
 
 class RefusalNotes:
     """Of one app, in one process."""
@@ -50,14 +65,16 @@ class RefusalNotes:
         self._rests_until = self._told_at = float("-inf")
         self._holder = f"{self._app.name[:MOST_OF_NAME]}[{self._process}]@{socket.gethostname()[:MOST_OF_NAME]}"
 
-    def note(self, messages: Sequence[Message], answers: Sequence[Answer], by: str | None = None) -> None:
-        """Count those that a full queue has refused; `by`: see `Client.send`. Never blocks, never raises."""
+    def note(self, messages: Sequence[Message], answers: Sequence[Answer], client: str) -> None:
+        """Count those that a full queue has refused, to `client` if it is not this process itself. Never blocks, never
+        raises."""
         app = self._app
         if app.broker.features.counts_refusals:
             return
         if self._process != os.getpid():
             self._begin()
-        who, some = f"{by} by {self._holder}" if by else self._holder, False
+        some = False
+        who = f"{client} by {self._holder}" if client else self._holder
         for message, answer in zip(messages, answers, strict=True):
             if type(answer) is Full:
                 self._counts.add(who, answer.queue, message.task)

@@ -19,6 +19,7 @@ from penstock.gateway.routes.common import links, read_json, rules
 from penstock.gateway.showing import address
 from penstock.gateway.steps import Plan, Step, on
 from penstock.message import Message
+from penstock.refusals import on_behalf_of
 
 
 def call_many(context: Context, asked: Asked) -> Plan[Answer]:
@@ -40,9 +41,9 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     repeat = mark(messages, request, features, settings.idempotency, first=1)
     make_private(app, messages)
     client = app.client
-    by = caller.name
-    publish = Step(lambda: client.engine.run(client.publish(messages, by)), lambda: client.apublish(messages, by))
-    answers: Sequence[BrokerAnswer] = yield publish
+    publish = Step(lambda: client.engine.run(client.publish(messages)), lambda: client.apublish(messages))
+    with on_behalf_of(caller.name):
+        answers: Sequence[BrokerAnswer] = yield publish
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
     if repeat is not None:
