@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from penstock.clock import Clock
 from penstock.engine import Engine
@@ -13,7 +12,7 @@ from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
 from penstock.pressure.readings import fullness
-from penstock.pressure.refused import Refusal, Refusals
+from penstock.pressure.refused import Refusal, counted
 from penstock.pressure.refused import told as told_refusals
 from penstock.pressure.reports import EXPIRES, Report, told
 from penstock.pressure.samples import Samples, Times, merged
@@ -47,12 +46,14 @@ class Overview(Struct, frozen=True):
     reports: Sequence[Report]
     samples: Samples
     refusals: Sequence[tuple[str, Refusal]] = ()
+    unread: Sequence[str] = ()
+    """Namespaces of which it is not known who was refused."""
 
 
 async def overview(engine: Engine, clock: Clock, namespace: str | None) -> Overview:
     """`namespace` `None`: all."""
     infos = await engine.inspect.queues(namespace)
-    now, queues, everybody, turned_away = clock.time(), [], [], []
+    now, queues, everybody, turned_away, unread = clock.time(), [], [], [], []
     shares = engine.broker.features.coordination
     for name in dict.fromkeys(info.namespace for info in infos):
         coordinator = engine.coordinator
@@ -69,12 +70,8 @@ async def overview(engine: Engine, clock: Clock, namespace: str | None) -> Overv
         ]
         everybody += live
         turned_away += [(name, one) for one in refusals.lately] if refusals is not None else []
-    return Overview(now, queues, everybody, merged(one.samples for one in everybody), turned_away)
-
-
-def counted(info: QueueInfo, refusals: Refusals | None) -> QueueInfo:
-    """With what it has refused, if somebody counts that."""
-    return info if refusals is None else replace(info, refused=refusals.totals.get(info.name, 0))
+        unread += [name] if refusals is None else []
+    return Overview(now, queues, everybody, merged(one.samples for one in everybody), turned_away, unread)
 
 
 def outlook(info: QueueInfo, live: Sequence[Report], samples: Samples, alarms: Sequence[Alarm]) -> Outlook:
