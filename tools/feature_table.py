@@ -77,6 +77,7 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
         "leases": ("a lease ends by time, or with the worker's connection", _plain),
         "revoke_queued": ("a waiting task can be taken out by `revoke()`", _plain),
         "sees_delayed": ("delayed tasks are seen by `peek`, dropped by `purge`", _plain),
+        "counts_refusals": ("counts whom its full queues refuse; else who publishes does", _plain),
         "pause": ("a queue can be paused, and stays so", _plain),
         "coordination": ("remembers revocations, elects leaders, keeps small shared state", _plain),
         "results": ("keeps results itself", _plain),

@@ -292,7 +292,12 @@ class Penstock(Connected):
 
         return Timetable(self)
 
-    # -- other users
+    # -- its end, and other users
+
+    def close(self) -> None:
+        """Close the engines; the next call opens them again."""
+        self.client.refusals.close()
+        super().close()
 
     def signed_in(self, broker_url: str) -> Penstock:
         """This app for another user of its broker: the same tasks and settings, and an engine of its own, opened at

@@ -82,9 +82,8 @@ class Connected(Configured):
         with self._opening:
             engines = [self._results, self._engine]
             self._engine = self._broker = self._results = None
-        for engine in engines:
-            if engine is not None:
-                engine.close()
+        for engine in filter(None, engines):
+            engine.close()
 
     def _connected_to(self, broker_url: str) -> Self:
         """A copy with another URL of the broker, and engines of its own."""
