@@ -27,6 +27,7 @@ from penstock.protocol import calls
 from penstock.protocol.replies import Failed, Published, Refused, Told, Value, Welcome
 from penstock.protocol.requests import CallRequest, FollowUpRequest, Hello, PublishRequest, WatchRequest
 from penstock.server import broker as broker_module
+from penstock.server import verbs
 from penstock.server.access.book import Book
 from penstock.server.access.rights import Permission
 from tests.unit.server.house import ADA, PASSWORD, Client, House
@@ -201,6 +202,21 @@ def test_who_may_run_a_task_may_note_that_it_starts_and_nobody_else(as_user: Cal
     rea.run(rea.broker.step([last], None))
     assert rea.run(get("started/once")) is None
     rea.run(rea.broker.step([last], None))  # it is gone, and so is its queue: that is no refusal
+
+
+def test_a_connection_has_a_bounded_number_of_workers(
+    as_user: Callable[[str], ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "MAX_WORKERS", 2)
+    rea = as_user("rea")
+    join(rea, "a" * 32)
+    join(rea, "b" * 32)
+    join(rea, "a" * 32)
+    with pytest.raises(ConfigError, match="2 workers have joined on this connection"):
+        join(rea, "c" * 32)
+    assert {one.id for one in rea.run(rea.coordinator.workers())} == {"a" * 32, "b" * 32}
+    rea.run(rea.coordinator.leave("b" * 32))
+    join(rea, "c" * 32)
 
 
 def test_a_limit_and_who_holds_a_key_are_others_business(as_user: Callable[[str], ServerEngine]) -> None:
