@@ -23,7 +23,6 @@ from penstock.client import Client
 from penstock.clock import Clock, SystemClock
 from penstock.config import Config, Settings
 from penstock.configured import KNOWN, Configured
-from penstock.coordinator import Coordinator
 from penstock.decorating import BoundDecorator, Decorator
 from penstock.definition import name_of, place_of, same_definition
 from penstock.engine import Engine
@@ -385,16 +384,6 @@ class Penstock(Configured):
     def backend(self) -> Backend:
         return self.results.backend
 
-    @property
-    def coordinator(self) -> Coordinator:
-        """What remembers, elects and keeps small state: the broker's, or that of the engine of results where the broker
-        has none. Workers sign on with `engine.coordinator`, whichever this is."""
-        own = self.engine
-        if own.broker.features.coordination or self.result_url is None:
-            return own.coordinator
-        other = self.results
-        return other.coordinator if other.broker.features.coordination else own.coordinator
-
     def close(self) -> None:
         """Close the engines; the next call opens them again."""
         with self._opening:
@@ -454,9 +443,12 @@ class Penstock(Configured):
 
     def _open_results(self, url: str) -> Engine:
         with self._lock():
-            if self._results is None:
-                self._results = self._opened(url, RESULT_SETTINGS, ())
-            return self._results
+            return self._opened_results(url)
+
+    def _opened_results(self, url: str) -> Engine:
+        if self._results is None:
+            self._results = self._opened(url, RESULT_SETTINGS, ())
+        return self._results
 
     def _opened(self, url: str, names: Sequence[str], queues: Sequence[Queue]) -> Engine:
         from inspect import signature
@@ -466,6 +458,10 @@ class Penstock(Configured):
         honoured = signature(opener).parameters
         settings: dict[str, Any] = {"clock": self.clock, "queues": queues}
         settings |= {"namespace": self.conf.namespace} if "namespace" in honoured else {}  # else: bounds hold in each
+        if "bounds" in honoured and self.result_url is not None and any(queue.governed for queue in queues):
+            from penstock.pressure.bounds import followed  # few need it
+
+            settings["bounds"] = followed(self._opened_results(self.result_url), self.clock, self.conf.pressure_grace)
         for name in names:
             value = getattr(self.conf, name)
             if name in honoured:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from penstock.clock import Clock
+from penstock.coordinator import Shared
 from penstock.engine import Engine
 from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
-from penstock.pressure.readings import fullness
+from penstock.pressure.readings import fullness, there
 from penstock.pressure.reports import EXPIRES, Report, told
 from penstock.pressure.samples import Samples, Times, merged
 from penstock.queue import QueueInfo
@@ -44,18 +45,16 @@ class Overview(Struct, frozen=True):
     samples: Samples
 
 
-async def overview(engine: Engine, clock: Clock, namespace: str | None) -> Overview:
-    """`namespace` `None`: all."""
+async def overview(engine: Engine, coordinator: Shared | None, clock: Clock, namespace: str | None) -> Overview:
+    """`coordinator`: see `penstock.apart.shared`. `namespace` `None`: all."""
     infos = await engine.inspect.queues(namespace)
     now, queues, everybody = clock.time(), [], []
-    shares = engine.broker.features.coordination
     for name in dict.fromkeys(info.namespace for info in infos):
-        coordinator = engine.coordinator
-        told_here = list((await told(coordinator, name)).values()) if shares else []
+        told_here = list((await told(coordinator, name)).values()) if coordinator is not None else []
         # The oldest that are kept say nothing of who lives; how long tasks took is the best that is known.
         live = [one for one in told_here if abs(now - one.at) <= EXPIRES / 4]
         samples = merged(one.samples for one in told_here)
-        active = await raised(coordinator, name, now) if shares else {}
+        active = await raised(coordinator, name, now) if coordinator is not None else {}
         queues += [outlook(info, live, samples, active.get(info.name, ())) for info in infos if info.namespace == name]
         everybody += live
     return Overview(now, queues, everybody, merged(one.samples for one in everybody))
@@ -65,7 +64,8 @@ def outlook(info: QueueInfo, live: Sequence[Report], samples: Samples, alarms: S
     times = samples.of_queue(info.name)
     threads = threads_of(info.name, (one.threads for one in live)) if live else None
     known = rate(times, threads, 0.0) if threads else None
-    waiting = None if info.depth is None else max(0, info.depth - (info.delayed or 0))
+    depth = there(info)
+    waiting = None if depth is None else max(0, depth - (info.delayed or 0))
     if waiting == 0:
         wait: float | None = 0.0
     else:

@@ -41,7 +41,7 @@ class BrokerMetrics:
         broker = self._broker
         queues: list[Outlook] = []
         for space in list(broker.spaces.values()):
-            view = space.engine.run(overview(space.engine, self._clock, None))
+            view = space.engine.run(overview(space.engine, space.engine.coordinator, self._clock, None))
             refused = space.refused
             queues += [
                 replace(

@@ -39,6 +39,7 @@ def features(settings: Settings) -> Features:
         delay=not settings.passive,
         priority=not settings.passive,
         bound="soft",
+        follows=settings.bounds is not None,
         durability="process" if settings.passive else "power",
         keeps_place=False,
         partition=False,

@@ -55,9 +55,7 @@ class RabbitInspect:
         """Those that this process declared or used: AMQP lists none."""
         core, publisher = self._engine.core, await self._publisher()
         found = []
-        for queue, place in core.post.rooms.known():
-            if namespace not in (None, place):
-                continue
+        for queue, place in core.post.rooms.known(namespace):
             name = core.post.name(queue, place)
             ready = dead = 0
             for lane in await self._present(publisher, name):
@@ -66,7 +64,7 @@ class RabbitInspect:
                     dead = waiting
                 else:
                     ready += waiting
-            found.append(self._info(queue, place, ready, dead))
+            found.append(await self._info(queue, place, ready, dead))
         return found
 
     async def _present(self, publisher: Publisher, name: str) -> list[str]:
@@ -80,13 +78,13 @@ class RabbitInspect:
             self._seen[name] = (time.monotonic() + LISTED, present)
         return present
 
-    def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
-        bounds = self._engine.core.post.rooms.room(queue, namespace).declared
+    async def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
+        rooms = self._engine.core.post.rooms
         return QueueInfo(
             name=queue,
             namespace=namespace,
-            max_length=bounds.max_length,
-            max_bytes=bounds.max_bytes,
+            max_length=await rooms.limit(queue, namespace),
+            max_bytes=rooms.room(queue, namespace).declared.max_bytes,
             depth=None,
             bytes=None,
             ready=ready,
@@ -134,7 +132,7 @@ class RabbitInspect:
     ) -> Sequence[DeadLetter]:
         """`None`: of all queues that this process declared or used."""
         core, publisher = self._engine.core, await self._publisher()
-        names = [queue] if queue is not None else [one for one, place in core.post.rooms.known() if place == namespace]
+        names = [queue] if queue is not None else [one for one, _ in core.post.rooms.known(namespace)]
         found: list[DeadLetter] = []
         for one in names:
             dead = naming.dead_name(core.post.name(one, namespace))
@@ -167,7 +165,7 @@ class RabbitInspect:
         """Take these out of the dead letters, and put them back into their queues first where `again`."""
         core, publisher = self._engine.core, await self._publisher()
         count = 0
-        for queue, namespace in core.post.rooms.known():
+        for queue, namespace in core.post.rooms.known(None):
             name = core.post.name(queue, namespace)
             dead = naming.dead_name(name)
             ready = await publisher.topology.ready_or_none(dead)

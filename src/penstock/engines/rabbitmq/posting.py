@@ -38,7 +38,7 @@ class Post:
         self._mint = mint
         self._link: Link[Publisher] = Link(settings, self._prepare)
         self._names: dict[tuple[str, str], str] = {}
-        self.rooms = Rooms(settings.queues)
+        self.rooms = Rooms(settings.queues, settings.bounds)
         self._patience = Patience()
         self._pauses: Iterator[float] | None = None
         """Before what was refused is sent again: they grow until something is accepted."""

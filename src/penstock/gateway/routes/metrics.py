@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock import apart
 from penstock.errors import PenstockError
 from penstock.gateway.answering import Answer
 from penstock.gateway.gateway import Asked, Context
@@ -19,7 +20,8 @@ def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     asked.request.arguments(())
     app = context.app
     try:
-        view: Overview = yield on(app.engine, lambda: overview(app.engine, app.clock, app.conf.namespace))
+        state = apart.shared(app)
+        view: Overview = yield on(app.engine, lambda: overview(app.engine, state, app.clock, app.conf.namespace))
         families = [broker_up(True), *of_queues(view.queues)]
     except PenstockError:
         families = [broker_up(False)]
