@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from penstock.engines.rabbitmq.engine import RabbitEngine
 
 MAX_BATCH = 1_000
+ARRIVING = 0.01
+"""Seconds that a message is given to come, which the server may send now: what is there is not known before. Who does
+not wait for it would ask at once again, and it would look as if there were no work."""
 SKEW = 1.0
 """Seconds by which a task may come before it is due, by this machine's clock; one that is earlier waits again."""
 
@@ -89,7 +92,7 @@ class RabbitBroker:
 
     async def _reserve(self, core: Core, want: Demand, deliveries: list[Delivery]) -> None:
         names = [core.post.name(queue, want.namespace) for queue in want.queues]
-        until = time.monotonic() + want.wait
+        until = time.monotonic() + max(want.wait, ARRIVING)
 
         def take(lane: Lane, content: Content) -> bool:
             delivery = self._delivery(core, lane, content)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
@@ -45,6 +44,8 @@ class Room(Struct):
     until: float = 0.0
     size: float = 0.0
     full: bool = False
+    flying: int = 0
+    """Admitted here, and not confirmed: they may not be among those that are ready yet."""
 
 
 class Rooms:
@@ -72,10 +73,26 @@ class Rooms:
 
     async def admit(
         self, topology: Topology, batch: Sequence[Message], name: Callable[[str, str], str]
-    ) -> dict[int, Full]:
-        """The numbers of those that do not fit, with their answers."""
+    ) -> tuple[dict[int, Full], list[Room]]:
+        """The numbers of those that do not fit, with their answers; and for each of the others its room, to be given
+        to `landed`."""
         full: dict[int, Full] = {}
-        admitted: Counter[tuple[str, str]] = Counter()
+        taken: list[Room] = []
+        try:
+            await self._admit(topology, batch, name, full, taken)
+        except BaseException:
+            landed(taken)
+            raise
+        return full, taken
+
+    async def _admit(
+        self,
+        topology: Topology,
+        batch: Sequence[Message],
+        name: Callable[[str, str], str],
+        full: dict[int, Full],
+        taken: list[Room],
+    ) -> None:
         wanted: dict[tuple[str, str], int] = {}
         now = time.monotonic()
         for number, message in enumerate(batch):
@@ -84,19 +101,19 @@ class Rooms:
                 name(*place)  # raises for one that cannot be a queue, which nobody is to be shown
             room = self.room(*place)
             if now > room.until or (room.left <= 0 and not room.full):
-                await self._ask(topology, room, place, name(*place), admitted[place])
+                await self._ask(topology, room, place, name(*place))
             size = len(message.body)
             room.size += (size - room.size) * (0.05 if room.size else 1.0)
             if room.left > 0:
                 room.left -= 1
-                admitted[place] += 1
+                room.flying += 1
+                taken.append(room)
             else:
                 if place not in wanted:
                     wanted[place] = sum((one.queue, one.namespace) == place for one in batch)
                 full[number] = _full(room, wanted[place])
         for room in self._rooms.values() if full else ():
             room.full = False  # the next call asks again
-        return full
 
     async def limit(self, queue: str, namespace: str) -> int:
         """The bound of now, in tasks."""
@@ -109,10 +126,9 @@ class Rooms:
         declared = room.declared.max_length
         room.limit, room.per_second = (min(declared, found.tasks), found.per_second) if found else (declared, 0.0)
 
-    async def _ask(self, topology: Topology, room: Room, place: tuple[str, str], name: str, admitted: int) -> None:
-        """`admitted` are not there yet, and count already."""
+    async def _ask(self, topology: Topology, room: Room, place: tuple[str, str], name: str) -> None:
         await self._follow(room, place)
-        ready = admitted + await topology.ready(await topology.lane(name, NORMAL))
+        ready = room.flying + await topology.ready(await topology.lane(name, NORMAL))
         for priority in naming.PRIORITIES:
             if priority != NORMAL and topology.has(naming.lane_name(name, priority)):
                 ready += await topology.ready(naming.lane_name(name, priority))
@@ -123,6 +139,12 @@ class Rooms:
         room.ready, room.full = ready, not space
         room.left = space if space <= FEW else space // SHARE
         room.until = time.monotonic() + (FRESH if self._bounds is None else FOLLOWED)
+
+
+def landed(taken: Sequence[Room]) -> None:
+    """It is known, as far as it will be, what became of those that were admitted."""
+    for room in taken:
+        room.flying -= 1
 
 
 def _full(room: Room, wanted: int) -> Full:
