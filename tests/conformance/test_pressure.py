@@ -95,11 +95,17 @@ def test_too_old_closes_the_queue(url: str, results: str | None) -> None:
     queue = Queue(f"aged-{secrets.token_hex(4)}", 1_000, max_age="50ms")
     with opened(url, queue, results) as app:
         app.tasks["t"].delay()
-        time.sleep(0.1)
-        govern(app, queue.name, 0.5)
+        worker = Keeper(app, (queue.name,), lambda: Local(1, []))
+
+        def closed() -> bool:
+            app.engine.run(worker.tick(time.monotonic()))
+            return bound(app, queue.name) == 1
+
+        wait_until(closed, 5.0, "it is too old", 0.1)
         with pytest.raises(QueueFull):
             app.tasks["t"].delay()
-        assert app.engine.run(app.broker.depth(queue.name, "")) == 1
+        [info] = [one for one in app.engine.run(app.engine.inspect.queues()) if one.name == queue.name]
+        assert info.ready == 1
 
 
 def test_rabbitmq_says_that_it_cannot(rabbitmq_url: str) -> None:

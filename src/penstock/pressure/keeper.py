@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from penstock import apart
 from penstock.errors import AccessRefused
+from penstock.pressure.ages import Ages
 from penstock.pressure.election import Election
 from penstock.pressure.governor import Governor
 from penstock.pressure.monitor import Monitor
@@ -68,7 +69,7 @@ class Keeper:
         self._governor = Governor(app.engine, coordinator, app.clock, namespace, conf.pressure_grace)
         self._monitor = Monitor(coordinator, app.clock, namespace, limits_of(conf), _expected(app))
         self._teller = Teller(app.pressure_hooks, conf.pressure_webhook, app.name)
-        self._watch = Watch(SILENT)
+        self._watch, self._ages = Watch(SILENT), Ages()
         self._told, self._samples = Samples(), Samples()
         """What this process has told, and what is known of all."""
         self._reported = self._looked = float("-inf")
@@ -118,6 +119,7 @@ class Keeper:
             return
         found = found if found is not None else await self._found()
         live = await self._live()
+        found = self._aged(found)
         await self._governor.govern([queue for queue in led if queue.governed], found, live, self._samples)
         for event in await self._monitor.look(led, found, live, self._samples):
             self._teller.tell(event)
@@ -128,7 +130,13 @@ class Keeper:
         return self._monitor.quiet and (info is None or calm(info))
 
     async def _found(self) -> dict[str, QueueInfo]:
-        return {one.name: one for one in await self._engine.inspect.queues(self._namespace)}
+        found = await self._engine.inspect.queues(self._namespace)
+        self._ages.note(found, self._clock.monotonic())
+        return {one.name: one for one in found}
+
+    def _aged(self, found: Mapping[str, QueueInfo]) -> dict[str, QueueInfo]:
+        heads, wall, now = self._samples.heads, self._clock.time(), self._clock.monotonic()
+        return {name: self._ages.aged(info, heads.get(name), wall, now) for name, info in found.items()}
 
     async def _live(self) -> list[Report]:
         reports = await told(self._coordinator, self._namespace)

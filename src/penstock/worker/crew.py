@@ -196,7 +196,8 @@ class Crew:
 
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
-        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks, 0.0))
+        message = ours.request.message
+        self._sampling.note((message.queue, ours.plan.name, seconds, tasks, 0.0, message.ready_since))
 
     def _standing(self, now: float) -> Standing:
         """What runs, from the watchdog's thread: slots go on meanwhile."""

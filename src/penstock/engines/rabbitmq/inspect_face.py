@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 RETURNING = 40
 """Times that a queue is asked whether it has back what was taken out to be looked at."""
-LISTED = 5.0
-"""Seconds for which a list of queues knows no new lanes."""
+LISTED, LONGEST_LISTED = 5.0, 60.0
+"""Seconds for which a list of queues knows no new lanes, doubled with each look that finds none."""
 MOST = 10_000
 """Dead letters that are looked through for those that are wanted."""
 NO_PAUSE = (
@@ -42,7 +42,8 @@ class RabbitInspect:
 
     def __init__(self, engine: RabbitEngine) -> None:
         self._engine = engine
-        self._seen: dict[str, tuple[float, list[str]]] = {}
+        self._seen: dict[str, tuple[float, float, list[str]]] = {}
+        """Of a queue: how long and until when (monotonic) it is taken for what was found."""
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         """Bounds are kept by the publishers that know them: RabbitMQ would not let them change."""
@@ -70,12 +71,14 @@ class RabbitInspect:
     async def _present(self, publisher: Publisher, name: str) -> list[str]:
         """The lanes and the dead letters that are there. Each question after one that is not there is an error in the
         server's log, so that those who look every second do not ask each time."""
-        until, present = self._seen.get(name, (0.0, []))
+        pause, until, before = self._seen.get(name, (LISTED, 0.0, []))
+        present = before
         if time.monotonic() > until:
             present = await self._lanes(publisher, name)
             if await publisher.topology.ready_or_none(naming.dead_name(name)) is not None:
                 present.append(naming.dead_name(name))
-            self._seen[name] = (time.monotonic() + LISTED, present)
+            pause = min(2 * pause, LONGEST_LISTED) if present == before else LISTED
+            self._seen[name] = (pause, time.monotonic() + pause, present)
         return present
 
     async def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
