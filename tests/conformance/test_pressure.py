@@ -142,6 +142,21 @@ def test_a_queue_that_fills_rings_once_whoever_leads(url: str, results: str | No
         assert alarms(app).get(queue.name) is None
 
 
+def test_rabbitmq_shows_what_workers_tell_where_results_are(rabbitmq_url: str, redis_url: str) -> None:
+    name = f"told-{secrets.token_hex(4)}"
+    with opened(rabbitmq_url, Queue(name, 100, max_latency=10), redis_url) as app:
+        app.tasks["t"].delay_many([()] * 20)
+        govern(app, name, 0.5)
+        looks = look(app, "", 0.6)
+        next(looks)
+        [one] = [one for one in next(looks).view.queues if one.info.name == name]
+        assert (one.threads, one.wait, one.info.ready, one.full) == (2.0, 5.0, 20, 20 / one.info.max_length)
+        assert one.info.max_length == 38
+        with pytest.raises(QueueFull) as refused:
+            app.tasks["t"].delay_many([()] * 30)
+        assert 4.2 <= refused.value.retry_after <= 5.3, "half have to leave, four do in a second"
+
+
 @pytest.mark.parametrize("server", ["sqlite", *SERVERS, "rabbitmq_url"])
 def test_each_engine_has_a_view(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> None:
     given = request.getfixturevalue(server) if server != "sqlite" else f"sqlite:///{tmp_path / 'queue.db'}"

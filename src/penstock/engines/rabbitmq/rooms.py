@@ -93,7 +93,7 @@ class Rooms:
         full: dict[int, Full],
         taken: list[Room],
     ) -> None:
-        wanted: dict[tuple[str, str], int] = {}
+        left: dict[tuple[str, str], int] = {}
         now = time.monotonic()
         for number, message in enumerate(batch):
             place = (message.queue, message.namespace)
@@ -109,9 +109,10 @@ class Rooms:
                 room.flying += 1
                 taken.append(room)
             else:
-                if place not in wanted:
-                    wanted[place] = sum((one.queue, one.namespace) == place for one in batch)
-                full[number] = _full(room, wanted[place])
+                if place not in left:
+                    mine = sum((one.queue, one.namespace) == place for one in batch)
+                    left[place] = mine - sum(one is room for one in taken)
+                full[number] = _full(room, left[place])
         for room in self._rooms.values() if full else ():
             room.full = False  # the next call asks again
 
@@ -147,11 +148,11 @@ def landed(taken: Sequence[Room]) -> None:
         room.flying -= 1
 
 
-def _full(room: Room, wanted: int) -> Full:
-    """To one of a call that wanted room for so many tasks."""
+def _full(room: Room, left: int) -> Full:
+    """To one of a call for so many tasks of which there is no room."""
     queue = room.declared
     if room.ready >= room.limit:
-        excess, chance = room.ready + wanted - room.limit, random.random()
+        excess, chance = room.ready + left - room.limit, random.random()
         known = room.per_second > 0
         after = retry_after(room.per_second, excess, room.ready, chance) if known else RETRY_AFTER
         return Full(queue.name, room.ready, room.limit, "tasks", after)
