@@ -25,10 +25,12 @@ test: test-main $(OTHER_PYTHONS:%=test-%) test-acceptance ## every test; the qui
 test-main: .venv/installed servers ## every test but the acceptance tests
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 
-# Serially: they start processes and kill them, and a busy machine would blur what they time.
+# They mostly wait: for processes to start, leases to run out, servers to come back.
+WAITING_JOBS ?= 3
+
 .PHONY: test-acceptance
 test-acceptance: .venv/installed servers ## real processes and servers, killed on purpose
-	$(PYTEST) tests/acceptance
+	$(PYTEST) -n $(WAITING_JOBS) --dist loadgroup tests/acceptance
 
 # Of each fault, for each cluster: ten take an hour, three a quarter of one.
 FAULTS ?= 3

@@ -386,12 +386,12 @@ class Penstock(Configured):
 
     def close(self) -> None:
         """Close the engines; the next call opens them again."""
+        self.client.refusals.close()
         with self._opening:
             engines = [self._results, self._engine]
             self._engine = self._broker = self._results = None
-        for engine in engines:
-            if engine is not None:
-                engine.close()
+        for engine in filter(None, engines):
+            engine.close()
 
     def signed_in(self, broker_url: str) -> Penstock:
         """This app for another user of its broker: the same tasks and settings, and an engine of its own, opened at

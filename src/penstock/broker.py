@@ -79,6 +79,8 @@ class Features(Struct, frozen=True):
     """What a full queue can do with a publish (`Queue.overflow`)."""
     streams: bool = False
     """It keeps what tasks publish while they run (`Backend.append`), with the results. Else that is refused."""
+    counts_refusals: bool = False
+    """It tells the shared state whom its full queues refuse. Else who publishes does."""
     pause: bool = True
     """Queues can be paused. Else `Inspectable.pause` and `resume` are refused."""
     durability: str = "power"

@@ -31,6 +31,7 @@ from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
+from penstock.refusals import RefusalNotes
 from penstock.request import Request, current
 from penstock.result import AsyncResult
 from penstock.unique import unique_of
@@ -57,6 +58,7 @@ class Client:
         self._notes: set[asyncio.Task[None]] = set()
         self.outbox = Outbox(app)
         self.admission = Admission(app)
+        self.refusals = RefusalNotes(app)
 
     # -- from a call to a message
 
@@ -290,8 +292,17 @@ class Client:
             timeout = max(0.0, deadline - clock.monotonic())
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
-            if type(answer) is Unknown:
-                return await self._ask_again(messages, answers, deadline, called)
+            if type(answer) is not Accepted:
+                return await self._looked_at(messages, answers, deadline, called)
+        return answers
+
+    async def _looked_at(
+        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
+    ) -> Sequence[Answer]:
+        """Not all of them were accepted."""
+        self.refusals.note(messages, answers)
+        if any(type(answer) is Unknown for answer in answers):
+            return await self._ask_again(messages, answers, deadline, called)
         return answers
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
@@ -302,7 +313,9 @@ class Client:
         copies = Copies(messages, workers, self._app.clock.time())
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
-            return copies.answers(transaction.publish(self.engine, outgoing, connection))
+            answers = transaction.publish(self.engine, outgoing, connection)
+        self.refusals.note(outgoing, answers)
+        return copies.answers(answers)
 
     async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """`enlist` on a connection that is awaited, on its own loop."""
@@ -312,7 +325,9 @@ class Client:
         copies = Copies(messages, workers, self._app.clock.time())
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
-            return copies.answers(await transaction.apublish(self.engine, outgoing, connection))
+            answers = await transaction.apublish(self.engine, outgoing, connection)
+        self.refusals.note(outgoing, answers)
+        return copies.answers(answers)
 
     async def _workers(self) -> Sequence[WorkerInfo]:
         """Those that live, for messages that go to each of them."""
@@ -404,6 +419,7 @@ class Client:
             except PenstockError as error:  # of this try: nothing was done now, but the first may have been
                 ids = tuple(answer.id for answer in unknown.values())
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
+            self.refusals.note(again, answers)
             for i, answer in zip(unknown, answers, strict=True):
                 if isinstance(answer, Full) and not self._app.broker.features.knows_ids:
                     # Only this try was refused: the first may be in the queue.

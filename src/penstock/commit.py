@@ -94,13 +94,15 @@ class OrderedCommitter:
         following = {settle[number].receipt: follow_ups[number] for number in held if follow_ups[number]}
         kept = [put for number in held for put in puts[number]]
         await self._put([put for put in kept if put.value is not None])  # a graph is there before its tasks are
+        over = [put for put in kept if put.value is None]
         if self._broker.features.knows_ids:
             await self._follow(following, repeats=await self._store(ends))
+            await self._put(over)
         else:
             # What has ended is acknowledged when it comes again (see `_handed_out`): nothing may be left to do then.
             await self._follow(following, repeats=self._again)
+            await self._put(over)
             await self._store(ends)
-        await self._put([put for put in kept if put.value is None])
         step = await self._broker.step([self._bare(settle[number]) for number in held], want)
         for item in settle:
             self._names.pop(item.receipt, None)

@@ -12,7 +12,7 @@ from tests.acceptance.sites import field, site
 
 __all__ = ["field", "site"]
 
-MEASURED = pytest.StashKey[list[str]]()
+MEASURED = "measured"
 
 
 @pytest.fixture
@@ -23,14 +23,19 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Tell what was measured; it is shown at the end of the run."""
-    lines = request.config.stash.setdefault(MEASURED, [])
-    return lambda text: lines.append(f"{request.node.name}: {text}")
+    return lambda text: record_property(MEASURED, text)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(MEASURED, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {value}"
+        for report in reports
+        for name, value in report.user_properties
+        if name == MEASURED and report.when == "call"
+    ]
     if lines:
         terminalreporter.section("measured")
         for line in lines:

@@ -31,5 +31,8 @@ def test_what_is_refused_is_counted(tmp_path: Path) -> None:
         assert (found.get("penstock_broker_connections") or 0) >= 1
         told = CliRunner().invoke(cli, ["-b", broker.url, "pressure", "--json", "--interval", "0.2"])
         [queue] = [one for one in json.loads(told.output)["queues"] if one["name"] == "mail"]
-        assert (queue["refused"], queue["refused_per_second"], queue["depth"]) == (6, 0.0, 4)
+        assert (queue["refused"], queue["depth"]) == (6, 4)
+        [refused] = json.loads(told.output)["refused"]
+        assert (refused["queue"], refused["task"], refused["calls"]) == ("mail", "t", 6)
+        assert refused["who"].endswith("@127.0.0.1")
         app.close()

@@ -279,7 +279,7 @@ def test_a_broker_and_its_worker_live_as_services(box: Box) -> None:
     path = f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"
     url = f"PENSTOCK_BROKER_URL=penstock://{USER}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/"
     box.penstock("service", "install", "broker", "--manager", "files", "-e", path, "-e",
-        f"PENSTOCK_BROKER_BIND=tcp://127.0.0.1:{port} unix://{box.state}/broker/own.sock")  # fmt: skip
+        f"PENSTOCK_BROKER_BIND=tcp://127.0.0.1:{port} unix://{box.home}/own.sock")  # fmt: skip
     permit(box.state / "broker", USER, PASSWORD, Permission("*", ".*", ".*", ".*"))
     box.penstock("-A", "far", "service", "install", "worker-far", "--manager", "files", "-e", path, "-e", url)
     box.penstock("service", "start", "broker")
@@ -292,4 +292,4 @@ def test_a_broker_and_its_worker_live_as_services(box: Box) -> None:
     box.penstock("service", "stop", "worker-far")
     box.penstock("service", "stop", "broker")
     assert box.log("broker").rstrip().endswith("stopped")
-    assert not (box.state / "broker/own.sock").exists()
+    assert not (box.home / "own.sock").exists()

@@ -52,7 +52,7 @@ class Two:
         self.features = Features(
             "fake", atomic_settle=False, max_batch=2, effects=effects, guards=frozenset(), knows_ids=knows_ids
         )
-        self.backend = self
+        self.backend = self.broker = self.coordinator = self
         self.ended = set(ended)
         self.deliveries: list[Delivery] = []
         self.down = False
@@ -73,6 +73,10 @@ class Two:
             raise BrokerUnavailable("the results are down")
         self.said.append(("fetch", list(ids)))
         return [Report(id, State.SUCCESS if id in self.ended else State.UNKNOWN) for id in ids]
+
+    async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int:
+        self.said.append(("put", key, value))
+        return 1
 
     async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         self.said.append(("follow_up", [message.id for message in batch]))
@@ -301,6 +305,23 @@ def test_what_follows_comes_before_the_end_where_ids_are_not_known() -> None:
         ("follow_up", ["b", "1-next"]),
         ("store", [("id-1", State.SUCCESS), ("id-11", State.SUCCESS)]),
         ("step", [bare(1), bare(11)]),
+    ]
+
+
+def test_a_graph_goes_before_the_end_where_ids_are_not_known() -> None:
+    """Else it stayed for ever when a worker died in between: what has ended is not settled again."""
+    broker, results = Two(knows_ids=False), Two()
+    broker.features = replace(broker.features, coordination=False)
+    broker.said = results.said
+    committer = OrderedCommitter(cast(Broker, broker), cast(Engine, results), ManualClock())
+    with pytest.raises(StopIteration):
+        committer.step([item(1, ACK, SUCCESS, NEXT, Put("graph", None))], None).send(None)
+    assert [said for said in results.said if said != "run"] == [
+        ("extend", [("lease", 1)]),
+        ("follow_up", ["1-next"]),
+        ("put", "graph", None),
+        ("store", [("id-1", State.SUCCESS)]),
+        ("step", [bare(1)]),
     ]
 
 

@@ -14,16 +14,18 @@ from penstock.cli.terminal import bar, clean, duration, faint, short, table, vis
 from penstock.pressure.alarms import said
 from penstock.pressure.overview import Outlook, Overview
 from penstock.pressure.readings import there
+from penstock.pressure.refused import Refusal
 from penstock.pressure.reports import Report
 
 HEADS = ("queue", "full", "depth/limit", "in/s", "out/s", "wait", "oldest", "refused/s", "shed/s", "threads")
 TASK_HEADS = ("slowest tasks", "mean", "p50", "p99", "share")
+REFUSED_HEADS = ("refused", "queue", "task", "calls/s", "in all", "last")
 WORKER_HEADS = ("worker", "threads", "busy", "runs longest")
 NARROW_HEADS = ("queue", "full", "depth/limit", "in/s", "out/s", "wait", "oldest", "ref/s", "shed/s")
 NARROW = 100
 """Columns below which bars are short, and threads are told by worker only."""
 LEAST_NAME = 8
-SHOWN_TASKS, SHOWN_WORKERS = 5, 8
+SHOWN_TASKS, SHOWN_WORKERS, SHOWN_REFUSALS = 5, 8, 8
 UNKNOWN = "–"
 
 
@@ -54,12 +56,16 @@ def text(look: Pressure, width: int) -> str:
     alarms = [alarm_line(one, view.at, width) for one in view.queues if one.alarms]
     if alarms:
         parts += ["", *alarms]
+    refused = sorted(view.refusals, key=lambda one: (one[1].rate(view.at), one[1].count), reverse=True)
+    if refused:
+        rows = [refusal_row(*one, view.at) for one in refused[:SHOWN_REFUSALS]]
+        parts += ["", fitted(REFUSED_HEADS, rows, range(3, 6), width)]
     rows = [task_row(*one, view.samples.of_queue(None).seconds) for one in slowest(view.samples, None)[:SHOWN_TASKS]]
     if rows:
         parts += ["", fitted(TASK_HEADS, rows, range(1, 5), width)]
     if view.reports:
-        shown = sorted(view.reports, key=lambda one: one.busy, reverse=True)[:SHOWN_WORKERS]
-        parts += ["", fitted(WORKER_HEADS, [worker_row(one) for one in shown], (1, 2), width)]
+        busiest = sorted(view.reports, key=lambda one: one.busy, reverse=True)[:SHOWN_WORKERS]
+        parts += ["", fitted(WORKER_HEADS, [worker_row(one) for one in busiest], (1, 2), width)]
     return "\n".join(parts)
 
 
@@ -93,6 +99,18 @@ def queue_row(one: Outlook, pace: Pace | None, length: int) -> list[str]:
 def alarm_line(one: Outlook, now: float, width: int) -> str:
     lines = [f"! {said(alarm)} (for {duration(max(0.0, now - alarm.since))})" for alarm in one.alarms]
     return "\n".join(click.style(short(line, width), fg="yellow") for line in lines)
+
+
+def refusal_row(namespace: str, one: Refusal, now: float) -> list[str]:
+    queue = f"{namespace}/{one.queue}" if namespace else one.queue
+    return [
+        clean(one.who),
+        clean(queue),
+        clean(one.task),
+        rate(one.rate(now)),
+        few(one.count),
+        f"{duration(max(0.0, now - one.at))} ago",
+    ]
 
 
 def task_row(name: str, times: Any, total: float) -> list[str]:
@@ -150,6 +168,18 @@ def as_data(look: Pressure) -> dict[str, Any]:
                 ],
             }
             for one in view.reports
+        ],
+        "refused": [
+            {
+                "who": one.who,
+                "namespace": namespace,
+                "queue": one.queue,
+                "task": one.task,
+                "calls": one.count,
+                "per_second": one.rate(view.at),
+                "last": one.at,
+            }
+            for namespace, one in view.refusals
         ],
         "slowest": [
             {"task": name, "mean": one.mean, "p50": one.quantile(0.5), "p99": one.quantile(0.99)}

@@ -14,7 +14,7 @@ from penstock.cli.pressure_text import Pace, Pressure, as_data, text
 from penstock.cli.show_queues import rates_of
 from penstock.cli.target import Target
 from penstock.cli.terminal import columns, echo_json, is_terminal
-from penstock.pressure.overview import overview
+from penstock.pressure.overview import Overview, overview
 from penstock.queue import QueueInfo
 
 if TYPE_CHECKING:
@@ -69,24 +69,26 @@ def look(app: Penstock, namespace: str | None, interval: float) -> Iterator[Pres
     while True:
         view = engine.run(overview(engine, apart.shared(app), app.clock, namespace))
         seconds, now = time.monotonic() - measured, [one.info for one in view.queues]
-        yield Pressure(engine.url, view, paces(before, now, seconds) if measured else {})
+        yield Pressure(engine.url, view, paces(view, before, seconds) if measured else {})
         before, measured = now, time.monotonic()
         time.sleep(interval)
 
 
-def paces(before: Sequence[QueueInfo], after: Sequence[QueueInfo], seconds: float) -> dict[tuple[str, str], Pace]:
+def paces(view: Overview, before: Sequence[QueueInfo], seconds: float) -> dict[tuple[str, str], Pace]:
+    """Of `view`, `seconds` after it was as `before`. Refusals are told every few seconds, with their rate."""
+    after = [one.info for one in view.queues]
     earlier = {(one.namespace, one.name): one for one in before}
     rates = rates_of(before, after, seconds)
 
-    def growth(queue: QueueInfo, count: str) -> float | None:
+    def shed(queue: QueueInfo) -> float:
         old = earlier.get((queue.namespace, queue.name))
-        now, then = getattr(queue, count), 0 if old is None else getattr(old, count)
-        return None if now is None or then is None else max(0, now - then) / seconds
+        return max(0, queue.shed - (0 if old is None else old.shed)) / seconds
 
-    return {
-        (one.namespace, one.name): Pace(rates[one.namespace, one.name], growth(one, "refused"), growth(one, "shed"))
-        for one in after
-    }
+    def refused(queue: QueueInfo) -> float | None:
+        here = (one for name, one in view.refusals if (name, one.queue) == (queue.namespace, queue.name))
+        return None if queue.refused is None else sum(one.rate(view.at) for one in here)
+
+    return {(one.namespace, one.name): Pace(rates[one.namespace, one.name], refused(one), shed(one)) for one in after}
 
 
 def show_live(looks: Iterator[Pressure]) -> None:

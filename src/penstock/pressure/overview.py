@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.clock import Clock
 from penstock.coordinator import Shared
@@ -13,6 +14,8 @@ from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
 from penstock.pressure.readings import fullness, there
+from penstock.pressure.refused import Refusal, Refusals
+from penstock.pressure.refused import told as told_refusals
 from penstock.pressure.reports import EXPIRES, Report, told
 from penstock.pressure.samples import Samples, Times, merged
 from penstock.queue import QueueInfo
@@ -37,27 +40,40 @@ class Outlook(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """`samples` are those of all queues; `reports` those of the processes that told something lately."""
+    """`samples` are those of all queues; `reports` those of the processes that told something lately; `refusals` are
+    who was refused lately, by namespace, the last first."""
 
     at: float
     queues: Sequence[Outlook]
     reports: Sequence[Report]
     samples: Samples
+    refusals: Sequence[tuple[str, Refusal]] = ()
 
 
 async def overview(engine: Engine, coordinator: Shared | None, clock: Clock, namespace: str | None) -> Overview:
     """`coordinator`: see `penstock.apart.shared`. `namespace` `None`: all."""
     infos = await engine.inspect.queues(namespace)
-    now, queues, everybody = clock.time(), [], []
+    now, queues, everybody, turned_away = clock.time(), [], [], []
     for name in dict.fromkeys(info.namespace for info in infos):
         told_here = list((await told(coordinator, name)).values()) if coordinator is not None else []
         # The oldest that are kept say nothing of who lives; how long tasks took is the best that is known.
         live = [one for one in told_here if abs(now - one.at) <= EXPIRES / 4]
         samples = merged(one.samples for one in told_here)
         active = await raised(coordinator, name, now) if coordinator is not None else {}
-        queues += [outlook(info, live, samples, active.get(info.name, ())) for info in infos if info.namespace == name]
+        refusals = await told_refusals(coordinator, name, now) if coordinator is not None else None
+        queues += [
+            outlook(counted(info, refusals), live, samples, active.get(info.name, ()))
+            for info in infos
+            if info.namespace == name
+        ]
         everybody += live
-    return Overview(now, queues, everybody, merged(one.samples for one in everybody))
+        turned_away += [(name, one) for one in refusals.lately] if refusals is not None else []
+    return Overview(now, queues, everybody, merged(one.samples for one in everybody), turned_away)
+
+
+def counted(info: QueueInfo, refusals: Refusals | None) -> QueueInfo:
+    """With what it has refused, if somebody counts that."""
+    return info if refusals is None else replace(info, refused=refusals.totals.get(info.name, 0))
 
 
 def outlook(info: QueueInfo, live: Sequence[Report], samples: Samples, alarms: Sequence[Alarm]) -> Outlook:

@@ -53,6 +53,7 @@ def features_of(durability: str) -> Features:
         features(durability),
         engine="penstock",
         overflow=frozenset(OVERFLOWS),
+        counts_refusals=True,
         max_message=MAX_MESSAGE - ENVELOPE,
     )
 

@@ -41,14 +41,9 @@ class BrokerMetrics:
         broker = self._broker
         queues: list[Outlook] = []
         for space in list(broker.spaces.values()):
+            space.tell_refused()
             view = space.engine.run(overview(space.engine, space.engine.coordinator, self._clock, None))
-            refused = space.refused
-            queues += [
-                replace(
-                    one, space=space.name, info=replace(one.info, refused=refused[one.info.namespace, one.info.name])
-                )
-                for one in view.queues
-            ]
+            queues += [replace(one, space=space.name) for one in view.queues]
             await asyncio.sleep(0)  # clients come first
         return [*of_queues(queues), *self._own()]
 

@@ -107,10 +107,12 @@ class Publishing:
             self._answer()
 
     def _note_refused(self) -> None:
+        session = self._session
+        who = f"{session.identity.user}@{session.peer.address}"
         for number in self._open:
             for message, found in zip(self._outgoing[number].messages, self._answers[number], strict=True):
                 if type(found) is Full:
-                    self._session.space.refused[message.namespace, message.queue] += 1
+                    session.space.refuse(who, message)
 
     def _wait_for_room(self) -> bool:
         """Whether the queue is one whose publishers wait, and there is time left."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import Counter
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
-
-from msgspec.structs import replace
 
 from penstock.clock import SystemClock
 from penstock.engines.sqlite.engine import SqliteEngine
 from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours
 from penstock.errors import ConfigError, PenstockError
+from penstock.message import Message
+from penstock.pressure.overview import counted
+from penstock.pressure.refused import EVERY, Counts, tell, told
 from penstock.queue import Queue, QueueInfo
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.blocking import BlockedPublishers
@@ -88,8 +89,9 @@ class Space:
         self.store = self.engine.store
         self.turns = told.turns = Turns(self.store, syncer, slow=settings.slow, failed=failed)
         self.blocked = BlockedPublishers(self.overflow)
-        self.refused: Counter[tuple[str, str]] = Counter()
-        """Tasks that were refused, by namespace and queue."""
+        self._refused: dict[str, Counts] = {}
+        """What was refused and is not told to the shared state yet, by namespace."""
+        self._told_at = float("-inf")
 
     def tick(self, now: float) -> None:
         """About every second (`now` is the loop's time): take back what the dead held, drop what is out of date."""
@@ -101,11 +103,34 @@ class Space:
                 log.info("namespace %s: %d tasks of dead or silent workers were taken back", self.name, taken)
         except PenstockError as error:
             log.error("namespace %s: upkeep failed, again in a second: %s", self.name, error)
+        self.tell_refused()
+
+    def refuse(self, who: str, message: Message) -> None:
+        """A full queue has refused it."""
+        self._refused.setdefault(message.namespace, Counts()).add(who, message.queue, message.task)
+
+    def tell_refused(self) -> None:
+        """Write down who was refused. What cannot be written is kept for the next time."""
+        if not self._refused:
+            return
+        now = time.monotonic()
+        seconds, self._told_at = min(max(now - self._told_at, 0.1), EVERY), now
+        for namespace, counts in list(self._refused.items()):
+            taken = counts.take()
+            try:
+                self.engine.run(tell(self.engine.coordinator, namespace, self.name, taken, seconds, time.time()))
+            except PenstockError:
+                counts.give_back(taken)
+                return
+            del self._refused[namespace]
 
     async def queues(self, namespace: str | None) -> Sequence[QueueInfo]:
         """As the engine tells of them, with what was refused here."""
-        found = await self.engine.inspect.queues(namespace)
-        return [replace(one, refused=self.refused[one.namespace, one.name]) for one in found]
+        found, now = await self.engine.inspect.queues(namespace), time.time()
+        self.tell_refused()
+        names = dict.fromkeys(one.namespace for one in found)
+        refusals = {name: await told(self.engine.coordinator, name, now) for name in names}
+        return [counted(one, refusals[one.namespace]) for one in found]
 
     def overflow(self, namespace: str, queue: str) -> str:
         """What becomes of those who publish to this queue when it is full."""

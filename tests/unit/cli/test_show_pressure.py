@@ -16,7 +16,9 @@ from penstock.cli.main import cli
 from penstock.cli.pressure_text import few
 from penstock.cli.show_pressure import paces
 from penstock.cli.terminal import visible
+from penstock.errors import QueueFull
 from penstock.pressure.alarms import Alarm
+from penstock.pressure.overview import Outlook, Overview
 from penstock.pressure.raised import store
 from penstock.pressure.reports import Report, Run, Standing, shard_name, with_report
 from penstock.pressure.samples import Samples, Times
@@ -65,7 +67,7 @@ def test_one_look_tells_all_that_is_known_and_no_more(url: str) -> None:
     lines = found.output.splitlines()
     assert lines[0].endswith("1 worker, 4 threads, 3 busy")
     [mail] = [line for line in lines if line.startswith("mail ")]
-    assert re.fullmatch(r"mail +━{11}─{3}  80% +8/10 +0\.0 +0\.0 +1\.0 s +\S+ m?s +– +0\.0 +4", mail), mail
+    assert re.fullmatch(r"mail +━{11}─{3}  80% +8/10 +0\.0 +0\.0 +1\.0 s +\S+ m?s +0\.0 +0\.0 +4", mail), mail
     assert "! queue 'mail' is 80% full, warned of at 70% (for 12 s)" in lines
     assert any(re.fullmatch(r"t +500 ms +\S+ ms +500 ms +100%", line) for line in lines)
     assert any(re.fullmatch(r"me@host +4 +3  tasks\.long�\[2J, for 75 s", line) for line in lines)
@@ -83,7 +85,8 @@ def test_scripts_get_json(url: str) -> None:
     data = json.loads(pressure(url, "--json").output)
     [mail] = [queue for queue in data["queues"] if queue["name"] == "mail"]
     assert (mail["full"], mail["threads"], mail["predicted_wait"], mail["enqueued_per_second"]) == (0.8, 4.0, 1.0, 0.0)
-    assert mail["refused_per_second"] is None
+    assert (mail["refused"], mail["refused_per_second"]) == (0, 0.0)
+    assert data["refused"] == []
     assert [(alarm["kind"], alarm["limit"]) for alarm in mail["alarms"]] == [("full", 0.7)]
     assert data["workers"][0]["runs"] == [{"task": "tasks.long\x1b[2J", "queue": "mail", "seconds": 75.0}]
     assert data["slowest"][0]["task"] == "t"
@@ -99,12 +102,33 @@ def test_nothing_is_there_yet(tmp_path: Path) -> None:
     assert "no queues yet" in output
 
 
+def view(info: QueueInfo) -> Overview:
+    return Overview(0.0, [Outlook(info, None, None, Times(), ())], [], Samples())
+
+
+def test_who_is_refused_is_told(url: str) -> None:
+    app = Penstock("me", broker=url, task_queues=[Queue("mail", 10)])
+    task = app.task(name="t", queue="mail")(lambda: None)
+    for _ in range(3):
+        with pytest.raises(QueueFull):
+            task.delay_many([()] * 5)
+    app.close()
+    for columns in (80, 120):
+        lines = pressure(url, "--once", columns=columns).output.splitlines()
+        [row] = [line for line in lines if line.startswith("me[")]
+        assert re.search(r"  mail   t +\d+\.\d +15  \S+ m?s ago$", row), row
+        assert any(re.match(r"mail +.* [1-9]\d*\.\d +0\.0( +4)?$", line) for line in lines)
+    [one] = json.loads(pressure(url, "--json").output)["refused"]
+    assert (one["queue"], one["task"], one["calls"]) == ("mail", "t", 15)
+    assert one["per_second"] > 0
+
+
 def test_what_an_engine_does_not_tell_is_not_nought() -> None:
     info = QueueInfo("q", "", 10, 100, None, None, None, None, None, None, None, None, None)
-    [pace] = paces([info], [info], 1.0).values()
+    [pace] = paces(view(info), [info], 1.0).values()
     assert (pace.rates.arriving, pace.rates.leaving, pace.refused, pace.shed) == (None, None, None, 0.0)
     known = msgspec.structs.replace(info, enqueued=5, settled=3)
-    [pace] = paces([info], [known], 2.0).values()
+    [pace] = paces(view(known), [info], 2.0).values()
     assert (pace.rates.arriving, pace.rates.leaving) == (None, None)
 
 

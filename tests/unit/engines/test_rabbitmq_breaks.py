@@ -29,6 +29,8 @@ from tests.absent import not_tested
 from tests.acceptance.sites import rabbitmqctl
 from tests.servers import NotInstalled, Server, rabbitmq_server
 
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("rabbitmq_breaks")]
+
 SETTLED = 1.0
 """Seconds after which a quorum queue survives the death of 3.10.8's only node: see `tests.servers.rabbitmq_node`."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock import Penstock
+from penstock.pressure.overview import overview
 from penstock.worker import Worker
 from tests.unit.gateway.faces import Face
 
@@ -135,12 +136,17 @@ def test_what_is_not_exposed_is_not_there(make_face: Callable[..., Face]) -> Non
     assert face.post("/v1/tasks/penstock.starmap").status == 404
 
 
-def test_a_full_queue_asks_to_come_again(face: Face) -> None:
+def test_a_full_queue_asks_to_come_again(face: Face, penstock_app: Penstock) -> None:
     for _ in range(6):
         assert face.post("/v1/tasks/tasks.add", {"args": [1]}).status == 202
     reply = face.post("/v1/tasks/tasks.add", {"args": [1]})
     assert (reply.status, reply.json["type"]) == (503, "urn:penstock:queue-full")
     assert int(reply.headers["retry-after"]) >= 1
+    assert face.post("/v1/batches", {"calls": [{"task": "tasks.add", "args": [1]}] * 2}).status == 503
+    penstock_app.client.refusals.close()
+    engine = penstock_app.engine
+    [(_, refused)] = engine.run(overview(engine, penstock_app.clock, "")).refusals
+    assert (refused.who.partition(" for ")[2], refused.task, refused.count) == (face.name, "tasks.add", 3)
 
 
 def test_a_unique_task_that_is_there_is_a_conflict(face: Face) -> None:

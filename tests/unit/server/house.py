@@ -97,7 +97,7 @@ class House:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.listeners.close()
+        self.do(self.listeners.close)
         self.run(self.broker.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.broker import Accepted, Conflict, Demand, LeaseLost
+from penstock.broker import Accepted, Conflict, Demand, LeaseLost, Unknown
 from penstock.clock import ManualClock
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement
@@ -280,8 +281,10 @@ def test_a_user_that_is_deleted_is_cut_off(
     wes, ada = as_user("wes"), as_user(ADA)
     publish(wes)
     ada.run(ada.administer("users delete", {"name": "wes"}))
-    with pytest.raises((AccessRefused, BrokerUnavailable)):
-        publish(wes)
+    with contextlib.suppress(AccessRefused, BrokerUnavailable):
+        # It may be cut off in the very middle, where nobody knows.
+        [answer] = wes.run(wes.broker.publish([Message(1, "t", b"1", queue="job")], 5.0))
+        assert isinstance(answer, Unknown)
     until = time.monotonic() + 5
     while any(session.identity.user == "wes" for session in list(peopled.broker.sessions.values())):
         assert time.monotonic() < until

@@ -25,7 +25,14 @@ MAX_BATCH = 1_000
 
 def features_before() -> Features:
     """What is known before the broker has said its own."""
-    return Features(engine="penstock", atomic_settle=True, max_batch=MAX_BATCH, effects=frozenset(), guards=frozenset())
+    return Features(
+        engine="penstock",
+        atomic_settle=True,
+        max_batch=MAX_BATCH,
+        effects=frozenset(),
+        guards=frozenset(),
+        counts_refusals=True,
+    )
 
 
 class ServerBroker:

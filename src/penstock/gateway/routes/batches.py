@@ -18,6 +18,7 @@ from penstock.gateway.routes.calling import accepted
 from penstock.gateway.routes.common import links, read_json, rules
 from penstock.gateway.steps import Plan, on
 from penstock.message import Message
+from penstock.refusals import on_behalf_of
 
 
 def call_many(context: Context, asked: Asked) -> Plan[Answer]:
@@ -38,7 +39,8 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     request = Request(key, caller.name, [one.options for one in calls])
     repeat = mark(messages, request, features, settings.idempotency, first=1)
     make_private(app, messages)
-    answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
+    with on_behalf_of(caller.name):
+        answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
     if repeat is not None:

@@ -17,6 +17,7 @@ from penstock.gateway.scopes import INSPECT, READ
 from penstock.gateway.showing import address, links_of, shown
 from penstock.gateway.steps import Plan, Step
 from penstock.outcome import Report
+from penstock.refusals import on_behalf_of
 from penstock.result import AsyncResult
 
 log = logging.getLogger("penstock.gateway")
@@ -35,7 +36,10 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
     request = Request(key, caller.name, [body.options])
     repeat = mark([message], request, app.engine.broker.features, settings.idempotency)
     make_private(app, [message])
-    result: AsyncResult[object] = yield Step(lambda: client.send(task, message), lambda: client.asend(task, message))
+    with on_behalf_of(caller.name):
+        result: AsyncResult[object] = yield Step(
+            lambda: client.send(task, message), lambda: client.asend(task, message)
+        )
     task_id, here = result.id, links(asked)
     if repeat is not None:
         repeat.check([task_id])

@@ -63,7 +63,7 @@ async def check_due_order(kit: Kit) -> None:
     queue, worker = await kit.queue(), await kit.worker()
     start = kit.now() + kit.unit
     steps = (3, 0, 2, 4, 1)
-    await kit.accept(*(kit.message(queue, b"%d" % n, eta=start + n * kit.unit / 10) for n in steps))
+    await kit.accept(*(kit.message(queue, b"%d" % n, eta=start + n * kit.unit / 5) for n in steps))
     await kit.pass_time(kit.unit * 2)
     await kit.call(kit.coordinator.reap())
     equal(bodies(await worker.take(queue, count=5)), [b"0", b"1", b"2", b"3", b"4"], "bodies in due order")

@@ -1,0 +1,89 @@
+"""Who is refused is known on every engine that keeps shared state, however many are refused at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from pathlib import Path
+
+import pytest
+
+from penstock import Penstock, Queue
+from penstock.errors import QueueFull
+from penstock.pressure.overview import Overview, overview
+from penstock.refusals import on_behalf_of
+from tests.servers import Server
+
+SERVERS = ("redis_url", "postgres_url", "broker")
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'queue.db'}"
+    given = request.getfixturevalue(request.param)
+    return given.url if isinstance(given, Server) else str(given)
+
+
+def opened(url: str, queue: Queue) -> Penstock:
+    app = Penstock("refused", broker=url, task_queues=[queue])
+    app.task(name="t", queue=queue.name)(lambda: None)
+    return app
+
+
+def look(app: Penstock) -> Overview:
+    return app.engine.run(overview(app.engine, app.clock, ""))
+
+
+def refused(app: Penstock, calls: int) -> None:
+    for _ in range(calls):
+        with pytest.raises(QueueFull):
+            app.tasks["t"].delay()
+
+
+def test_refusals_are_counted_by_who_is_refused(url: str) -> None:
+    queue = Queue(f"refused-{secrets.token_hex(4)}", 2)
+    watcher = opened(url, queue)
+    watcher.tasks["t"].delay_many([()] * 2)
+    apps = [watcher, opened(url, queue)]  # both live at once: what a process counts is never another's
+    threads = [threading.Thread(target=refused, args=(app, 20)) for app in apps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    async def awaiting() -> None:
+        with pytest.raises(QueueFull):
+            await apps[1].tasks["t"].adelay_many([()] * 5)
+
+    asyncio.run(awaiting())
+    for app in apps:
+        app.client.refusals.close()
+    view = look(watcher)
+    [info] = [one.info for one in view.queues if one.info.name == queue.name]
+    assert info.refused == 45
+    found = [one for _, one in view.refusals if one.queue == queue.name]
+    assert sum(one.count for one in found) == 45
+    assert {one.task for one in found} == {"t"}
+    assert sum(one.rate(view.at) for one in found) > 0
+    who = {one.who for one in found}
+    assert len(who) == 1
+    if watcher.engine.broker.features.counts_refusals:
+        assert who.pop().endswith("@127.0.0.1")
+    else:
+        assert who.pop().startswith("refused[")
+    for app in apps:
+        app.close()
+
+
+def test_a_client_of_ours_is_told_apart(tmp_path: Path) -> None:
+    app = opened(f"sqlite:///{tmp_path / 'queue.db'}", Queue("mail", 1))
+    app.tasks["t"].delay()
+    refused(app, 1)
+    with on_behalf_of("alice"):
+        refused(app, 2)
+    app.client.refusals.close()
+    found = {one.who.partition(" for ")[2]: one.count for _, one in look(app).refusals}
+    assert found == {"": 1, "alice": 2}
+    app.close()
