@@ -49,7 +49,7 @@ class Governor:
             if moves:
                 log.info("queue %s is bounded to %d tasks now, from %d", queue.name, wanted, info.max_length)
             if self._engine.broker.features.follows:
-                await self._tell(queue.name, wanted if moves else info.max_length, moves)
+                await self._tell(queue, wanted if moves else info.max_length, moves)
             elif moves:
                 changed.append(queue.bounded(wanted))
             await self._store(queue.name)
@@ -79,12 +79,13 @@ class Governor:
         self._rates[queue.name] = known
         return bound(queue, info, known, running)
 
-    async def _tell(self, queue: str, tasks: int, moves: bool) -> None:
+    async def _tell(self, queue: Queue, tasks: int, moves: bool) -> None:
         """For publishers to read: when it has changed, or would soon be too old."""
-        known, now = self._rates[queue].per_second, self._clock.time()
-        if moves or (known and abs(now - self._told.get(queue, float("-inf"))) > self._grace / 10):
-            await store(self._coordinator, self._namespace, queue, Bound(tasks, known, now))
-            self._told[queue] = now
+        name, now = queue.name, self._clock.time()
+        known, old = self._rates[name].per_second, abs(now - self._told.get(name, float("-inf"))) > self._grace / 10
+        if moves or (old and (known or tasks < queue.max_length)):
+            await store(self._coordinator, self._namespace, name, Bound(tasks, known, now))
+            self._told[name] = now
 
     async def _store(self, queue: str) -> None:
         """For who leads next: when it has changed, or would soon be too old."""
