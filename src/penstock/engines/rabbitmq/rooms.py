@@ -129,10 +129,11 @@ class Rooms:
 
     async def _ask(self, topology: Topology, room: Room, place: tuple[str, str], name: str) -> None:
         await self._follow(room, place)
-        ready = room.flying + await topology.ready(await topology.lane(name, NORMAL))
+        ready = await topology.ready(await topology.lane(name, NORMAL))
         for priority in naming.PRIORITIES:
             if priority != NORMAL and topology.has(naming.lane_name(name, priority)):
                 ready += await topology.ready(naming.lane_name(name, priority))
+        ready += room.flying  # also what others have let in while this one asked
         limit = room.limit
         if room.size:
             limit = min(limit, max(1, int(room.declared.max_bytes / (room.size + ENVELOPE))))
