@@ -25,7 +25,7 @@ from rich.text import Text
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 PENSTOCK = Path(sys.executable).with_name("penstock")
-WIDTH, HEIGHT = 120, 40
+WIDTH, HEIGHT = 110, 40
 MOST = 100_000
 """Bytes of a picture."""
 PATIENCE = 180.0
@@ -131,6 +131,17 @@ def publish(folder: Path, code: str) -> None:
     subprocess.run([sys.executable, "-c", f"from shop import *\n{code}"], cwd=folder, check=True)
 
 
+@contextmanager
+def publishing(folder: Path, code: str) -> Iterator[None]:
+    command = [sys.executable, "-c", f"from shop import *\n{code}"]
+    process = subprocess.Popen(command, cwd=folder)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def worker_scene() -> str:
     with project() as (folder, terminal):
         publish(folder, "send.delay('ada@example.org'); charge.delay(17)")
@@ -154,6 +165,30 @@ def queues_scene() -> str:
             return terminal.screen(colours=True)
 
 
+def pressure_scene() -> str:
+    """More is sent than three processes can send on; a stream of calls goes on meanwhile."""
+    feed = """
+from penstock import QueueFull
+import itertools
+for number in itertools.count():
+    try:
+        send.delay_many([(f'{number}@example.org',)] * 30)
+        resize.delay(f'photo-{number}.jpg', 2 + number % 3)
+    except QueueFull:
+        pass
+    time.sleep(0.05)
+"""
+    with project() as (folder, terminal):
+        publish(folder, "send.delay_many([(f'{n}@example.org',) for n in range(1950)])")
+        with worker(folder), publishing(folder, feed):
+            terminal.type("penstock -A shop pressure")
+            terminal.wait_for(r"! queue [^$]*\nrefused [^$]*shop\.resize +\S+ m?s[^$]*\bworker")
+            time.sleep(3)
+            picture = terminal.screen(colours=True)
+            terminal.interrupt()
+            return picture
+
+
 def watch_scene() -> str:
     with project() as (folder, terminal):
         publish(folder, "resize.delay_many([(f'photo-{n}.jpg', 20 + n % 7 * 5) for n in range(200)])")
@@ -175,6 +210,7 @@ def demo_scene() -> str:
 SCENES: dict[str, Callable[[], str]] = {
     "worker": worker_scene,
     "queues": queues_scene,
+    "pressure-live": pressure_scene,
     "watch": watch_scene,
     "demo": demo_scene,
 }
@@ -196,7 +232,7 @@ def draw(screen: str, title: str) -> str:
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or SCENES:
-        svg = draw(SCENES[name](), f"penstock {name}")
+        svg = draw(SCENES[name](), f"penstock {name.partition('-')[0]}")
         if len(svg) > MOST:
             raise SystemExit(f"{name}: {len(svg):,} bytes are more than {MOST:,}")
         (IMAGES / f"{name}.svg").write_text(svg)

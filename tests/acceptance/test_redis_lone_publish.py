@@ -13,7 +13,7 @@ from penstock.coordinator import Revoked
 from penstock.delivery import Dead, Settlement
 from penstock.engines.redis import open_engine
 from penstock.engines.redis.handle import RedisEngine
-from penstock.message import VERSION, Message
+from penstock.message import VERSION, Dedup, Limit, Message, Unique
 from penstock.outcome import State
 from penstock.queue import Queue, QueueInfo
 
@@ -75,3 +75,30 @@ def test_what_was_revoked_before_it_came_ends_at_once(engine: RedisEngine) -> No
     publish(engine, work("ones", "early"))
     assert engine.run(engine.backend.fetch(["early"]))[0].state is State.REVOKED
     assert there(engine, "ones").ready == 1
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [work("ones")],
+        [work("ones")] * 5,
+        [work("ones", "named")],
+        [replace(work("ones"), eta=2e9)],
+        [replace(work("ones"), guards=(Unique("k", on_conflict="replace"), Dedup("d", 60.0)))],
+        [replace(work("ones"), guards=(Limit("l", rate=5.0),))],
+    ],
+)
+def test_what_is_refused_is_not_written(engine: RedisEngine, batch: list[Message]) -> None:
+    """At overload most calls are: the append-only file must not grow by them."""
+
+    def writes() -> str:
+        info = engine.run(engine.link.command("INFO", "persistence")).decode()
+        return next(line for line in info.splitlines() if line.startswith("rdb_changes_since_last_save:"))
+
+    engine.run(engine.inspect.declare([Queue("ones", max_length=1)]))
+    publish(engine, work("ones"))
+    before = writes()
+    assert all(isinstance(answer, Full) for answer in publish(engine, *batch))
+    assert writes() == before
+    publish(engine, work("others"))
+    assert writes() != before

@@ -124,8 +124,8 @@ def task_row(name: str, times: Any, total: float) -> list[str]:
 def worker_row(one: Report) -> list[str]:
     runs = [run for standing in one.standing for run in standing.runs]
     longest = max(runs, key=lambda run: run.seconds, default=None)
-    what = f"{clean(longest.task)}, for {duration(longest.seconds)}" if longest else UNKNOWN
-    return [clean(one.name), str(one.slots), str(one.busy), what]
+    what = f"{clean(longest.task) or 'stopped'}, for {duration(longest.seconds)}" if longest else UNKNOWN
+    return [clean(one.who), str(one.slots), str(one.busy), what]
 
 
 def fitted(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
@@ -158,6 +158,7 @@ def as_data(look: Pressure) -> dict[str, Any]:
         "workers": [
             {
                 "name": one.name,
+                "pid": one.pid or None,
                 "threads": one.slots,
                 "busy": one.busy,
                 "queues": list(one.queues),

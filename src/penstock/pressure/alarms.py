@@ -26,7 +26,8 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "age": "work waits: start more workers, and see penstock pressure for the slowest tasks",
         "run_time": "look at what it waits for: a database, a service, its arguments",
         "slow_worker": "look at its machine (CPU, memory, network), or stop it and let the others work",
-        "stuck_worker": "find out what it hangs in (py-spy dump), give the task a time_limit, restart the worker",
+        "stuck_worker": "see whether it is stopped (T in ps), or what it hangs in (py-spy dump); give the task a "
+        "time_limit, restart the worker",
     }
 )
 
@@ -160,6 +161,4 @@ def said(alarm: Alarm) -> str:
         case "slow_worker":
             return f"{queue}: worker {subject} takes {value:.1f} times as long as the others, warned of at {limit:g}"
         case "stuck_worker":
-            return (
-                f"{queue}: worker {subject} is busy, and nothing has ended for {value:.0f} s, warned of at {limit:g} s"
-            )
+            return f"{queue}: worker {subject} has ended nothing for {value:.0f} s, warned of at {limit:g}"

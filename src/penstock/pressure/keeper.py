@@ -4,6 +4,7 @@ bound and raises its alarms."""
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ log = logging.getLogger("penstock.worker")
 
 class Local(Struct, frozen=True):
     """What this process runs now: slots that live, how many of them are busy, what each of its workers has sampled, and
-    what those do that run something."""
+    what those do that run something, those too that are stopped."""
 
     slots: int
     samples: list[Samples]
@@ -150,12 +151,20 @@ class Keeper:
         before = self._told
         # What a process knew that was replaced is still the best that is known.
         self._told = merged(local.samples, before)
-        if not self._governed and not local.busy and self._told.entries == before.entries:
+        idle = not local.busy and not local.standing
+        if not self._governed and idle and self._told.entries == before.entries:
             return
         long = [one for one in local.standing if any(run.seconds >= LONG for run in one.runs)]
         standing = sorted(long, key=lambda one: one.still, reverse=True)[:MOST_STANDING]
         report = Report(
-            self._clock.time(), local.slots, self._queues, self._told, self._name or self._holder, local.busy, standing
+            self._clock.time(),
+            local.slots,
+            self._queues,
+            self._told,
+            self._name or self._holder,
+            local.busy,
+            standing,
+            os.getpid(),
         )
         name = shard_name(self._namespace, shard_of(self._holder))
         coordinator = self._coordinator

@@ -66,7 +66,7 @@ def limits_of(conf: Config) -> Limits:
 
 class Range(Struct):
     """What is known of how long a task takes: its usual 99th percentile in seconds, from so many looks at new samples.
-    `counted` are the sampled seconds at the last of them, at the monotonic time `changed`."""
+    `counted` are the steady seconds at the last of them, at the monotonic time `changed`."""
 
     seconds: float
     looks: int
@@ -99,13 +99,13 @@ class Usual:
                 continue
             known = self._known.get(key)
             if known is None:
-                known = Range(p99, int(min(times.count, ENOUGH)), times.seconds, now)
-            elif times.seconds != known.counted:
+                known = Range(p99, int(min(times.steady_count, ENOUGH)), times.steady_seconds, now)
+            elif times.steady_seconds != known.counted:
                 first = 1.0 / known.looks if 0 < known.looks < ENOUGH else 0.0
                 rest = REMEMBERED * (10.0 if p99 > known.seconds * limit else 1.0)
                 passed = min(max(0.0, now - known.changed), LONGEST_STEP)
                 known.seconds += (p99 - known.seconds) * max(first, 1.0 - 0.5 ** (passed / rest))
-                known.looks, known.counted, known.changed = known.looks + 1, times.seconds, now
+                known.looks, known.counted, known.changed = known.looks + 1, times.steady_seconds, now
             fresh[key] = known
         self._known = fresh
 
@@ -163,10 +163,10 @@ def of_tasks(
     for (name, task), times in samples:
         p99 = times.quantile(0.99)
         told = name == queue and task and usual.recent(queue, task, now)
-        if told and p99 is not None and times.count >= ENOUGH:
+        if told and p99 is not None and times.steady_count >= ENOUGH:
             longest[task] = p99
     for run in (run for report in live for standing in report.standing for run in standing.runs):
-        if run.queue == queue:
+        if run.queue == queue and run.task:
             longest[run.task] = max(longest.get(run.task, 0.0), run.seconds)
     for task, seconds in longest.items():
         limit = bound(task)
@@ -177,7 +177,7 @@ def of_tasks(
 def of_workers(queue: str, limits: Limits, live: Sequence[Report], usual: Usual) -> Iterator[Reading]:
     """Workers that are slow beside their peers, or do not get on."""
     if limits.times is not None:
-        own = {report.name: report.samples.of_tasks(queue) for report in live if report.name}
+        own = {report.who: report.samples.of_tasks(queue) for report in live if report.name}
         for name, tasks in own.items():
             others = [found for other, found in own.items() if other != name]
             slower = slowness(tasks, others)
@@ -198,10 +198,10 @@ def slowness(own: Mapping[str, Times], others: Sequence[Mapping[str, Times]]) ->
     here = there = 0.0
     for task, times in own.items():
         peers = [found[task] for found in others if task in found]
-        count = sum(one.count for one in peers)
-        if times.count < ENOUGH or count < ENOUGH:
+        own_count, count = times.steady_count, sum(one.steady_count for one in peers)
+        mean, usual = times.steady_mean, sum(one.steady_seconds for one in peers) / (count or 1.0)
+        if own_count < ENOUGH or count < ENOUGH or mean is None:
             continue
-        mean, usual = times.mean or 0.0, sum(one.seconds for one in peers) / count
         if mean > usual and mean - usual < SHORTEST / 10:
             mean = usual  # as good as the same
         here += times.count * mean

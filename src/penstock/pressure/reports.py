@@ -22,7 +22,8 @@ MOST_SLOTS = 1_000_000
 
 
 class Run(Struct, array_like=True):
-    """A task that runs now, for so many `seconds`; `limit` is its time limit, or what is expected of it."""
+    """A task that runs now, for so many `seconds`; `limit` is its time limit, or what is expected of it. No task: the
+    process is stopped."""
 
     queue: str
     task: str
@@ -57,6 +58,13 @@ class Report(Struct, array_like=True):
     busy: int = 0
     standing: list[Standing] = []
     """Of its processes that run something for long, some."""
+    pid: int = 0
+    """Of the process that tells."""
+
+    @property
+    def who(self) -> str:
+        """Which process on which machine: many workers of a machine may have one name."""
+        return f"{self.name} pid {self.pid}" if self.pid else self.name
 
     @property
     def threads(self) -> Threads:
@@ -94,7 +102,7 @@ def _report(raw: msgspec.Raw) -> Report | None:
         one = msgspec.msgpack.decode(raw, type=Report)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
-    known = 0 <= one.slots <= MOST_SLOTS and is_sane(one.samples)
+    known = 0 <= one.slots <= MOST_SLOTS and one.pid >= 0 and is_sane(one.samples)
     return one if known and one.busy >= 0 and all(standing.sane() for standing in one.standing) else None
 
 

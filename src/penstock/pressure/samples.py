@@ -12,9 +12,13 @@ from math import isfinite, log2, sqrt
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 HALF_LIFE = 2.0
 """Seconds after which a sample counts half: a task that becomes slow must be known before its queue is too long."""
+STEADY = 32.0
+"""Samples of one task after which one of them counts half in its histogram, where fewer than that come in `HALF_LIFE`:
+else there would never be enough of a long task to tell what is usual of it."""
 BUSY_HALF_LIFE = 5.0
 """The same of the threads that a queue takes: long tasks are noted seldom, and as one."""
 FIRST, BUCKETS = 1e-5, 48
@@ -43,7 +47,8 @@ def upper(number: int) -> float:
 
 
 class Times(Struct, array_like=True):
-    """Of one task: `count`, `seconds` and their squares as they have faded, and the count by bucket."""
+    """Of one task: `count`, `seconds` and their squares as they have faded, and the count by bucket, which fades more
+    slowly where samples are few."""
 
     count: float = 0.0
     seconds: float = 0.0
@@ -56,6 +61,8 @@ class Times(Struct, array_like=True):
     own_squares: float = 0.0
     """The same of what the tasks took themselves, without settling and reserving. Workers of an earlier release tell
     none of it."""
+    steady_seconds: float = 0.0
+    """Of the samples in the buckets. Workers of an earlier release do not tell it."""
 
     def add(self, seconds: float, weight: float = 1.0, overhead: float = 0.0) -> None:
         """`overhead` is the part of `seconds` that is not the task's own."""
@@ -67,6 +74,7 @@ class Times(Struct, array_like=True):
         self.own_count += weight
         self.own_seconds += own * weight
         self.own_squares += own * own * weight
+        self.steady_seconds += seconds * weight
         number = bucket(seconds)
         self.buckets[number] = self.buckets.get(number, 0.0) + weight
 
@@ -78,17 +86,37 @@ class Times(Struct, array_like=True):
         self.own_count += other.own_count
         self.own_seconds += other.own_seconds
         self.own_squares += other.own_squares
+        self.steady_seconds += other.steady_seconds
         for number, count in other.buckets.items():
             self.buckets[number] = self.buckets.get(number, 0.0) + count
 
     def fade(self, factor: float) -> None:
+        """All but the buckets."""
         self.count *= factor
         self.seconds *= factor
         self.squares *= factor
         self.own_count *= factor
         self.own_seconds *= factor
         self.own_squares *= factor
+
+    def fade_steady(self, factor: float) -> None:
+        self.steady_seconds *= factor
         self.buckets = {number: count * factor for number, count in self.buckets.items() if count * factor > 1e-6}
+
+    @property
+    def steady_count(self) -> float:
+        """Samples in the buckets, as they have faded."""
+        return sum(self.buckets.values())
+
+    @property
+    def steady_mean(self) -> float | None:
+        return self.steady_seconds / self.steady_count if self.steady_seconds > 0 and self.buckets else None
+
+    def as_now(self) -> Times:
+        """With buckets for as many as `count`: beside other tasks it counts for no more than it runs now."""
+        factor = self.count / self.steady_count if self.buckets else 0.0
+        steady = {number: count * factor for number, count in self.buckets.items()}
+        return replace(self, buckets=steady, steady_seconds=self.steady_seconds * factor)
 
     @property
     def mean(self) -> float | None:
@@ -120,7 +148,7 @@ class Times(Struct, array_like=True):
 
     def sane(self) -> bool:
         """Whether it can have been measured: what others wrote is not believed blindly."""
-        own = (self.own_count, self.own_seconds, self.own_squares)
+        own = (self.own_count, self.own_seconds, self.own_squares, self.steady_seconds)
         numbers = (self.count, self.seconds, self.squares, self.longest, *own, *self.buckets.values())
         return all(isfinite(one) and 0 <= one <= LONGEST for one in numbers) and all(
             0 <= number < BUCKETS for number in self.buckets
@@ -140,8 +168,12 @@ class Samples(Struct, array_like=True):
         return (((queue, task), times) for queue, task, times in self.entries)
 
     def of_queue(self, queue: str | None) -> Times:
-        """All tasks of a queue together; `None`: of all queues."""
-        return total(times for (name, _), times in self if queue in (None, name))
+        """All tasks of a queue together, each with the share that it has now; `None`: of all queues."""
+        found = Times()
+        for (name, _), times in self:
+            if queue in (None, name):
+                found.merge(times.as_now())
+        return found
 
     def of_tasks(self, queue: str | None) -> dict[str, Times]:
         """By task, in that queue or in whichever."""
@@ -150,13 +182,6 @@ class Samples(Struct, array_like=True):
             if queue in (None, name):
                 found.setdefault(task, Times()).merge(times)
         return found
-
-
-def total(many: Iterable[Times]) -> Times:
-    found = Times()
-    for one in many:
-        found.merge(one)
-    return found
 
 
 def merged(many: Iterable[Samples], before: Samples | None = None) -> Samples:
@@ -191,12 +216,19 @@ class Window:
             return
         factor, busy = 0.5 ** (elapsed / HALF_LIFE), 0.5 ** (elapsed / BUSY_HALF_LIFE)
         spent: dict[str, float] = {}
+        weights: dict[Key, float] = {}
         fresh = list(fresh)
         if fresh:
             for times in self._times.values():
                 times.fade(factor)
+        for queue, task, _, weight, _, _ in fresh:
+            key = _kept((queue, task), self._times)
+            self._times.setdefault(key, Times())
+            weights[key] = weights.get(key, 0.0) + weight
+        for key, weight in weights.items():
+            self._times[key].fade_steady(max(factor, 0.5 ** (weight / STEADY)))
         for queue, task, seconds, weight, overhead, since in fresh:
-            self._times.setdefault(_kept((queue, task), self._times), Times()).add(max(0.0, seconds), weight, overhead)
+            self._times[_kept((queue, task), self._times)].add(max(0.0, seconds), weight, overhead)
             spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
             if since:
                 self._heads[queue] = max(since + seconds - overhead, self._heads.get(queue, 0.0))

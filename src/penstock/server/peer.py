@@ -241,15 +241,16 @@ class Peer(asyncio.Protocol):
         if reason in self._reasons:
             self._reasons.discard(reason)
             if not self._reasons:
+                # At once: who looks before it goes on must not take the time that it was not read for the client's.
+                self.heard = self._loop.time()
+                if self._began is not None:
+                    self._began = self.heard
                 self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Take what waits, then what comes, unless there is a reason again."""
         if self._reasons or self.closed or self._transport is None:
             return
-        self.heard = self._loop.time()
-        if self._began is not None:
-            self._began = self.heard
         backlog, self._backlog = self._backlog, []
         self._work_off(backlog)
         if not self._reasons and not self.closed:

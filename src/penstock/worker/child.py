@@ -47,6 +47,7 @@ class Child:
         self.tally = tally
         self.commands = commands
         self.started = started
+        self._halted: float | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +70,15 @@ class Child:
         except OSError:
             return False  # gone, or no /proc here
         return stat.rpartition(b")")[2].split()[0] in (b"T", b"t")
+
+    def halted(self, now: float) -> float | None:
+        """For how many seconds it has been stopped, since that was first seen here; `None`: it is not."""
+        if not self.stopped():
+            self._halted = None
+            return None
+        if self._halted is None:
+            self._halted = now
+        return now - self._halted
 
     def _tell(self, command: bytes) -> None:
         try:

@@ -23,6 +23,7 @@ from penstock.delivery import Dead, Settlement
 from penstock.errors import BrokerError, TimeLimitExceeded
 from penstock.outcome import Outcome, State
 from penstock.pool import PoolClass, Traits
+from penstock.pressure import reports
 from penstock.pressure.keeper import Keeper, Local
 from penstock.worker.beating import run_beat
 from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
@@ -46,6 +47,8 @@ OVERDUE = 1.0
 """Seconds beyond its hard limit after which a child that did not end the task itself is killed."""
 COLD_PATIENCE = 5.0
 """Seconds that a cold stop leaves the children to settle what is done."""
+MOST_LACKING = 32
+"""Queues of which it is told that a stopped child does not serve them."""
 BEAT = 0
 """The number of the child that is a beat; those that run tasks have the others."""
 EXPECTED = frozenset({0, EXIT_RECYCLE, EXIT_LIMIT, EXIT_REVOKED, EXIT_COLD})
@@ -214,11 +217,21 @@ class Supervisor:
 
     def _sampled(self) -> Local:
         now = self._monotonic()
-        live = [child for child in self._children.values() if child.number != BEAT and not child.stopped()]
+        children = [child for child in self._children.values() if child.number != BEAT]
+        halted = [(child, seconds) for child in children if (seconds := child.halted(now)) is not None]
+        stopped = {child for child, _ in halted}
+        live = [child for child in children if child not in stopped]
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
         pulses = [pulse for child in live if (pulse := child.tally.pulse(now)) is not None]
         slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
-        return Local(slots, samples, sum(one.busy for one in pulses), [one.standing for one in pulses if one.standing])
+        standing = [one.standing for one in pulses if one.standing]
+        standing += [self._halted(child.pid, seconds) for child, seconds in halted]
+        return Local(slots, samples, sum(one.busy for one in pulses), standing)
+
+    def _halted(self, pid: int, seconds: float) -> reports.Standing:
+        """Of a child that is stopped: all queues that it serves lack it, whatever it did."""
+        runs = [reports.Run(queue, "", seconds) for queue in self._settings.queues[:MOST_LACKING]]
+        return reports.Standing(f"{self._settings.name} pid {pid}", 0, 0, seconds, runs)
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]

@@ -19,6 +19,8 @@ from penstock.pressure.samples import BUSY_HALF_LIFE, Note, Samples, Window, pac
 SIZE = 1 << 16
 EVERY = 1.0
 """Seconds between two looks at what was noted."""
+LATE = 2.5 * EVERY
+"""Seconds after which a process that tells of a run, and writes no more, does not get to."""
 AT_ONCE = 8
 """About how many tasks of one batch are noted, each for as many as it stands for: a batch takes 5 ms, and to note all
 would cost short tasks a tenth of their throughput."""
@@ -92,7 +94,8 @@ class Tally:
             return None
         written, pulse = found[0], msgspec.msgpack.decode(found[1], type=Pulse)
         if pulse.standing is not None:
-            late = max(0.0, now - written)
+            # Between two looks what runs may have ended: only who misses one is late.
+            late = now - written if now - written > LATE else 0.0
             pulse.standing.still += late
             for run in pulse.standing.runs:
                 run.seconds += late

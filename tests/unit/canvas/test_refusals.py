@@ -109,10 +109,10 @@ def test_more_tasks_than_a_queue_takes_are_refused_at_once(shop: Workshop, use: 
     for _ in range(22):
         many = group(many, many)
     assert len(repr(many)) < 2_000
-    begun = time.monotonic()
+    begun = time.thread_time()
     with pytest.raises(ConfigError, match="has 8,388,608 tasks, and it may have 1,000,000: use chunks, or delay_many"):
         USES[use](many)
-    assert time.monotonic() - begun < 1, "nobody makes them first"
+    assert time.thread_time() - begun < 1, "nobody makes them first"
 
 
 def test_a_hundred_levels_are_not_too_many(shop: Workshop) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from penstock import ConfigError, Penstock, Queue
 from penstock.pressure.readings import RECENT, Limits, Usual, calm, of_queue, of_tasks, of_workers, slowness
 from penstock.pressure.reports import Report, Run, Standing
-from penstock.pressure.samples import Samples, Times
+from penstock.pressure.samples import Samples, Times, Window
 from penstock.queue import QueueInfo
 
 LIMITS = Limits(0.7, 300.0, 3.0, 60.0)
@@ -32,7 +32,7 @@ def report(name: str, of: Samples, *standing: Standing) -> Report:
 
 
 def info(**changes: Any) -> QueueInfo:
-    return msgspec.structs.replace(INFO, **changes)
+    return replace(INFO, **changes)
 
 
 def read(found: QueueInfo, limits: Limits = LIMITS) -> dict[str, float]:
@@ -128,6 +128,24 @@ def test_a_worker_is_slow_beside_its_peers_in_the_same_tasks() -> None:
     assert found == {"a": 0.33, "b": 0.33, "c": 5.0}
 
 
+def test_workers_of_one_name_are_told_apart() -> None:
+    live = [replace(report("w@vm", samples(taken)), pid=pid) for pid, taken in ((1, 0.1), (2, 0.1), (3, 0.5))]
+    found = {one.subject: round(one.value, 2) for one in of_workers("mail", LIMITS, live, Usual())}
+    assert found == {"w@vm pid 1": 0.33, "w@vm pid 2": 0.33, "w@vm pid 3": 5.0}
+
+
+def test_a_worker_that_is_slow_in_long_tasks_is_known_by_few() -> None:
+    def long(seconds: float) -> Samples:
+        window = Window()
+        for _ in range(40):
+            window.pass_on([("mail", "t", seconds, 1.0, 0.0)], seconds)
+        return window.samples
+
+    live = [report("a", long(2.0)), report("b", long(2.0)), report("c", long(8.0))]
+    found = {one.subject: round(one.value, 2) for one in of_workers("mail", LIMITS, live, Usual())}
+    assert found["c"] == 4.0
+
+
 def test_other_tasks_are_no_measure() -> None:
     live = [report("a", samples(0.1)), report("b", samples(5.0, "u"))]
     assert list(of_workers("mail", LIMITS, live, Usual())) == []
@@ -145,6 +163,13 @@ def test_who_is_busy_and_does_not_get_on_is_stuck() -> None:
     usual.learn(samples(50.0), 3.0, 0.0)
     assert stuck(Run("mail", "t", 100.0), usual) == [("a pid 1", 100.0, 210.0)]
     assert stuck(Run("other", "t", 100.0), usual) == []
+
+
+def test_a_stopped_process_is_stuck_and_no_task_is_blamed() -> None:
+    live = [report("a", Samples(), Standing("a pid 1", 0, 0, 100.0, [Run("mail", "", 100.0)]))]
+    found = [(one.subject, one.value, one.limit) for one in of_workers("mail", LIMITS, live, Usual())]
+    assert found == [("a pid 1", 100.0, 60.0)]
+    assert of_task(Usual(), Samples(), 1.0, *live) == []
 
 
 @pytest.mark.parametrize(

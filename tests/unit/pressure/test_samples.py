@@ -70,6 +70,34 @@ def test_what_is_new_counts_more_and_what_is_idle_does_not_fade() -> None:
     assert made.samples.of_queue("q").mean == pytest.approx(0.2)
 
 
+def test_of_a_long_task_enough_is_kept_to_tell_what_is_usual() -> None:
+    made = Window()
+    for number in range(200):
+        made.pass_on([("q", "long", 5.0, 1.0, 0.0, 0.0)] if number % 5 == 0 else [], 1.0)
+    times = made.samples.of_tasks("q")["long"]
+    assert times.count < 5.0
+    assert times.steady_count > 20.0
+    assert times.steady_mean == pytest.approx(5.0)
+    assert times.quantile(0.5) == pytest.approx(5.0, rel=0.2)
+
+
+def test_what_is_short_and_many_fades_in_the_histogram_as_elsewhere() -> None:
+    made = window(*[("q", "t", 0.1, 1.0, 0.0, 0.0)] * 1_000)
+    made.pass_on([("q", "t", 0.2, 1.0, 0.0, 0.0)] * 1_000, HALF_LIFE)
+    times = made.samples.of_tasks("q")["t"]
+    assert (times.steady_count, times.steady_mean) == (times.count, pytest.approx(times.mean)) == (1_500, 0.5 / 3)
+
+
+def test_in_its_queue_a_task_counts_for_as_much_as_it_runs_now() -> None:
+    made = window(*[("q", "long", 5.0, 1.0, 0.0, 0.0)] * 40)
+    for _ in range(30):
+        made.pass_on([("q", "t", 0.1, 1.0, 0.0, 0.0)] * 100, 1.0)
+    assert made.samples.of_tasks("q")["long"].steady_count == 40.0
+    p99 = made.samples.of_queue("q").quantile(0.99)
+    assert p99 is not None
+    assert p99 < 0.2, "none has run for half a minute"
+
+
 def test_busy_threads_follow_the_time_spent() -> None:
     made = Window()
     for _ in range(60):

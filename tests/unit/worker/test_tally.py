@@ -90,6 +90,17 @@ def test_what_runs_goes_on_while_its_process_cannot_write() -> None:
     assert (found.busy, found.standing.still, found.standing.runs[0].seconds) == (1, 13.0, 15.0)
 
 
+def test_between_two_looks_nobody_is_late() -> None:
+    tally = Tally()
+    sampling = sampling_of(tally, Standing("w pid 1", 1, 1, 0.01, [Run("mail", "t", 0.01)]))
+    sampling.tick(100.0)
+    sampling.tick(101.0)
+    found = tally.pulse(102.2)
+    assert found is not None
+    assert found.standing is not None
+    assert (found.standing.still, found.standing.runs[0].seconds) == (0.01, 0.01), "it may have ended since"
+
+
 def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() -> None:
     slots = [Slot(number, Batch()) for number in range(2)]
     tally, counts = Tally(), Counts(slots)

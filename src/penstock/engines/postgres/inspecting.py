@@ -31,7 +31,7 @@ LEFT JOIN (SELECT queue, sum(count)::bigint AS count, sum(bytes)::bigint AS byte
 LEFT JOIN (SELECT n.queue, sum(e.count)::bigint AS leased FROM {s}.lease e JOIN {s}.lane n ON n.id = e.lane
     GROUP BY n.queue) l ON l.queue = q.id
 LEFT JOIN (SELECT n.queue, count(*) AS delayed FROM {s}.delayed e JOIN {s}.lane n ON n.id = e.lane
-    GROUP BY n.queue) w ON w.queue = q.id
+    WHERE e.due > {s}.now() GROUP BY n.queue) w ON w.queue = q.id
 LEFT JOIN (SELECT n.queue, count(*) AS dead FROM {s}.dead e JOIN {s}.lane n ON n.id = e.lane
     GROUP BY n.queue) x ON x.queue = q.id
 LEFT JOIN LATERAL (SELECT t.body FROM {s}.lane n CROSS JOIN LATERAL (SELECT t.body, t.pos FROM {s}.task t

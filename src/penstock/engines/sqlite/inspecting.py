@@ -23,6 +23,12 @@ SELECT body FROM task WHERE id IN (
     l.eligible > 0 UNION ALL SELECT r.lo FROM returned r JOIN lane l ON l.id = r.lane WHERE l.queue = ?1
 ) LIMIT 1000
 """
+MOST_DUE = 10_000
+DUE = f"""
+SELECT l.queue, count(*) FROM (SELECT id FROM task WHERE due <= ? ORDER BY due LIMIT {MOST_DUE}) t
+JOIN lane l ON l.id = t.id >> 45 GROUP BY l.queue
+"""
+"""What has come due, and no worker has looked since: who starts workers by what is ready must know."""
 PEEK = """
 SELECT t.id, t.due, t.body,
     EXISTS (SELECT 1 FROM lease x WHERE t.id BETWEEN x.lo AND x.hi)
@@ -56,14 +62,16 @@ class SqliteInspect:
             " WHERE ?1 IS NULL OR s.namespace = ?1 ORDER BY s.namespace, s.name",
             (namespace,),
         ).fetchall()
-        return [self._queue_info(*row) for row in rows]
+        due: dict[int, int] = dict(self._db.query(DUE, (self._store.now(),)).fetchall())
+        return [self._queue_info(due.get(row[0], 0), *row) for row in rows]
 
-    def _queue_info(self, queue: int, *fields: Any) -> QueueInfo:
+    def _queue_info(self, due: int, queue: int, *fields: Any) -> QueueInfo:
         """One row of `queue_stats` as a value, with the age of the oldest ready task."""
         *counts, enqueued, settled, paused, shed = fields
         bounds, (depth, size, ready, _, delayed, dead) = counts[:4], counts[4:]
         # Ranges still count what was revoked or purged, until a claim passes it.
-        ready = min(ready, depth - delayed)
+        delayed = max(0, delayed - due)
+        ready = min(ready + due, depth - delayed)
         counts = [*bounds, depth, size, ready, depth - delayed - ready, delayed, dead]
         values = (*counts, self._oldest_age(queue), enqueued, settled, bool(paused), shed)
         return QueueInfo(*values)

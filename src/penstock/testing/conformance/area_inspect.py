@@ -12,6 +12,8 @@ from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.told import Told
 from penstock.testing.conformance.worker import bodies, success
 
+LOOKS = 100
+
 
 async def info(kit: Kit, queue: str) -> QueueInfo:
     found = [one for one in await kit.call(kit.inspect.queues()) if one.name == queue]
@@ -76,6 +78,23 @@ async def check_what_was_delayed_is_not_old_when_it_is_due(kit: Kit) -> None:
     expect(
         age is None or age < 4 * kit.unit, f"it is due for one unit, but its age is {age / kit.unit if age else age}"
     )
+
+
+async def check_what_has_come_due_is_ready_though_nobody_has_looked(kit: Kit) -> None:
+    """Else whoever starts workers by what is ready would never start the first."""
+    if not kit.features.delay:
+        return
+    queue = await kit.queue()
+    await kit.accept(kit.message(queue, eta=kit.now() + kit.unit), kit.message(queue, eta=kit.now() + 1000))
+    found = await info(kit, queue)
+    for _ in range(LOOKS):  # some fold what has come due, or count, now and then
+        if found.ready in (1, None):
+            break
+        await kit.pass_time(2 * kit.unit)
+        found = await info(kit, queue)
+    within(found.ready, (1, None), "ready")
+    within(found.delayed, (1, None), "delayed")
+    within(found.depth, (2, None), "depth")
 
 
 async def check_peek_takes_nothing(kit: Kit) -> None:
@@ -231,6 +250,7 @@ CHECKS = (
     check_queues_show_their_bounds_and_counts,
     check_oldest_age,
     check_what_was_delayed_is_not_old_when_it_is_due,
+    check_what_has_come_due_is_ready_though_nobody_has_looked,
     check_peek_takes_nothing,
     check_peek_shows_what_waits_and_where,
     check_purge_drops_what_waits,

@@ -118,13 +118,14 @@ def test_an_unknown_user_takes_as_long_as_a_known_one(door: Door) -> None:
 
     async def work() -> None:
         keeper = Gatekeeper(door.book, clock=door.clock, passwords=passwords)
+        # CPU time: what else the machine does is no difference between users.
         times: dict[str, list[float]] = {"ada": [], "eve": []}
         for attempt in range(4):
             for user, taken in times.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 with pytest.raises(AccessRefused):
                     await keeper.sign_in(Credentials(user, f"wrong {attempt}"), HERE, "/")
-                taken.append(time.perf_counter() - started)
+                taken.append(time.process_time() - started)
         keeper.close()
         known, unknown = min(times["ada"]), min(times["eve"])
         assert 0.5 < known / unknown < 2.0, times

@@ -1,7 +1,9 @@
 -- Settle, and reserve. ARGV: the step's nonce; those of steps whose answers nobody got; groups of plain acks (token,
 -- count, bytes, id, outcome…); other settlements; then the demand, or 0. Answers {settled, claimed, seconds until
 -- something is due}. A step is done once, however often and late it comes: what it answered is remembered for a while.
-local MEMORY = 600
+-- A repeat comes within the client's patience of 30 s, or as late as a network still delivers what a broken connection sent.
+local MEMORY = 180
+local ORPHANED = 600
 local nonce = take()
 local memory = P .. ':last:' .. nonce
 local remembered = call('GET', memory)
@@ -9,7 +11,7 @@ if remembered then return { remembered, claimed(nonce), '' } end
 
 -- Their worker lives, and keeps its leases, but not knowing of these it would keep them for ever.
 for _, orphan in ipairs(take_list()) do
-  call('SET', P .. ':last:' .. orphan, '', 'EX', MEMORY)
+  call('SET', P .. ':last:' .. orphan, '', 'EX', ORPHANED)
   local number = 1
   while holder_of(orphan .. '.' .. number) do
     take_back(orphan .. '.' .. number, {})
