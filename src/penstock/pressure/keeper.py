@@ -147,7 +147,7 @@ class Keeper:
 
     async def _report(self) -> None:
         local = self._local()
-        self._busy = local.busy > 0
+        self._busy = bool(local.busy or local.standing)
         before = self._told
         # What a process knew that was replaced is still the best that is known.
         self._told = merged(local.samples, before)

@@ -69,8 +69,6 @@ class Inline:
                 elif wait and not settled and bench.burst:
                     break
                 else:
-                    if settled:
-                        self._overhead = (self._monotonic() - self._ended) / len(settled)  # of settling, at least
                     wait = bench.idle_wait
         finally:
             bench.finish(batch)

@@ -138,7 +138,7 @@ def test_a_worker_that_is_slow_in_long_tasks_is_known_by_few() -> None:
     def long(seconds: float) -> Samples:
         window = Window()
         for _ in range(40):
-            window.pass_on([("mail", "t", seconds, 1.0, 0.0)], seconds)
+            window.pass_on([("mail", "t", seconds, 1.0, 0.0, 0.0)], seconds)
         return window.samples
 
     live = [report("a", long(2.0)), report("b", long(2.0)), report("c", long(8.0))]
