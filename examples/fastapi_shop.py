@@ -1,12 +1,12 @@
 """A shop that writes receipts in the background: FastAPI takes orders, a worker does the rest. Needs FastAPI, uvicorn.
 
-    uvicorn fastapi_shop:site                         curl -d '{"customer": "ada"}' localhost:8000/orders
+    uvicorn fastapi_shop:site                         curl --json '{"customer": "ada"}' localhost:8000/orders
     penstock -A fastapi_shop worker                   in another terminal; then curl localhost:8000/receipts/ID
 
 The gateway is mounted beside it, for programs of others. Who has a token may call the task without an endpoint:
 
     penstock gateway token add till --scope 'call:fastapi_shop.*' --scope read --tokens tokens.json
-    curl -H "Authorization: Bearer $TOKEN" -d '{"args": [{"customer": "ada"}]}' \\
+    curl -H "Authorization: Bearer $TOKEN" --json '{"args": [{"customer": "ada"}]}' \\
          localhost:8000/jobs/v1/tasks/fastapi_shop.write_receipt
 """
 

@@ -1,4 +1,5 @@
-"""A shop that sends receipts in the background: Django's own tasks, run by Penstock. Needs Django 6.
+"""A shop that sends receipts in the background: Django's own tasks, run by Penstock. Needs Django 6, and
+Python 3.12 for it.
 
 python manage.py migrate
 python manage.py runserver                        curl -d customer=ada localhost:8000/orders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
@@ -31,7 +31,7 @@ from penstock.message import VERSION, Message, Options, Unique
 from penstock.options import NO_OPTIONS, CallOptions, read_options
 from penstock.outcome import Progress
 from penstock.partials import Outbox
-from penstock.refusals import RefusalNotes
+from penstock.refusals import RefusalNotes, behalf
 from penstock.request import Request, current
 from penstock.result import AsyncResult
 from penstock.unique import unique_of
@@ -246,7 +246,7 @@ class Client:
         batch = open_batch(self)
         if batch is not None:
             return batch.add(task, message)
-        (answer,) = await self.engine_of([message]).arun(self.publish([message]))
+        (answer,) = await self.apublish([message])
         return self.sent(task, message, answer)
 
     def sent(self, task: Task[P, R] | None, message: Message, answer: Answer) -> AsyncResult[R]:
@@ -275,15 +275,17 @@ class Client:
             return False
         return not all(self.ignores_result(app.tasks.get(message.task), message) for message in messages)
 
-    async def publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+    def publish(self, messages: Sequence[Message]) -> Coroutine[Any, Any, Sequence[Answer]]:
         """One answer for each, in order, none of them `Unknown`. To be run by the `run` or `arun` of `engine`."""
-        if self._app.conf.copies:
-            workers = await self._workers() if needs_workers(messages) else ()
-            copies = Copies(messages, workers, self._app.clock.time())
-            return copies.answers(await self._publish(copies.messages))
-        return await self._publish(messages)
+        client = behalf()  # here: the engine may run the rest on a thread of its own
+        return self._publish_copies(messages, client) if self._app.conf.copies else self._publish(messages, client)
 
-    async def _publish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+    async def _publish_copies(self, messages: Sequence[Message], client: str) -> Sequence[Answer]:
+        workers = await self._workers() if needs_workers(messages) else ()
+        copies = Copies(messages, workers, self._app.clock.time())
+        return copies.answers(await self._publish(copies.messages, client))
+
+    async def _publish(self, messages: Sequence[Message], client: str) -> Sequence[Answer]:
         called, messages = messages, self._outgoing(messages)
         clock, timeout = self._app.clock, self._app.conf.publish_timeout
         deadline = clock.monotonic() + timeout
@@ -293,17 +295,16 @@ class Client:
         answers = await self._app.broker.publish(messages, timeout)
         for answer in answers:
             if type(answer) is not Accepted:
-                return await self._looked_at(messages, answers, deadline, called)
+                self.refusals.note(messages, answers, client)
+                return await self._known(messages, answers, deadline, called, client)
         return answers
 
-    async def _looked_at(
-        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
-    ) -> Sequence[Answer]:
-        """Not all of them were accepted."""
-        self.refusals.note(messages, answers)
-        if any(type(answer) is Unknown for answer in answers):
-            return await self._ask_again(messages, answers, deadline, called)
-        return answers
+    async def apublish(self, messages: Sequence[Message]) -> Sequence[Answer]:
+        """`publish`, run by the engine; on the running loop where that is allowed, and nobody else's code has a say."""
+        app, engine, call = self._app, self.engine_of(messages), self.publish(messages)
+        if app.publishing or app.conf.copies or app.result_url is not None:
+            return await engine.arun(call)
+        return await engine.apublish(call)
 
     def enlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
         """Publish on the caller's own connection, inside the transaction that it is in."""
@@ -314,7 +315,7 @@ class Client:
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             answers = transaction.publish(self.engine, outgoing, connection)
-        self.refusals.note(outgoing, answers)
+        self.refusals.note(outgoing, answers, behalf())
         return copies.answers(answers)
 
     async def aenlist(self, messages: Sequence[Message], connection: object) -> Sequence[Answer]:
@@ -326,7 +327,7 @@ class Client:
         outgoing = self._outgoing(copies.messages)
         with self._app.broker.enlisting(outgoing):
             answers = await transaction.apublish(self.engine, outgoing, connection)
-        self.refusals.note(outgoing, answers)
+        self.refusals.note(outgoing, answers, behalf())
         return copies.answers(answers)
 
     async def _workers(self) -> Sequence[WorkerInfo]:
@@ -401,8 +402,13 @@ class Client:
             if message.id is None:
                 message.id = mint()
 
-    async def _ask_again(
-        self, messages: Sequence[Message], answers: Sequence[Answer], deadline: float, called: Sequence[Message]
+    async def _known(
+        self,
+        messages: Sequence[Message],
+        answers: Sequence[Answer],
+        deadline: float,
+        called: Sequence[Message],
+        client: str,
     ) -> Sequence[Answer]:
         """Publish what is `Unknown` with the same ids until it is known, or the deadline has passed. `called` are the
         messages before the middleware changed them."""
@@ -419,7 +425,7 @@ class Client:
             except PenstockError as error:  # of this try: nothing was done now, but the first may have been
                 ids = tuple(answer.id for answer in unknown.values())
                 raise OutcomeUnknown(f"{len(ids)} tasks may or may not be published: {error}", ids) from error
-            self.refusals.note(again, answers)
+            self.refusals.note(again, answers, client)
             for i, answer in zip(unknown, answers, strict=True):
                 if isinstance(answer, Full) and not self._app.broker.features.knows_ids:
                     # Only this try was refused: the first may be in the queue.

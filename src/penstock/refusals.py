@@ -34,6 +34,8 @@ MOST_OF_NAME = 60
 log = logging.getLogger("penstock.client")
 
 _behalf: ContextVar[str] = ContextVar("penstock.behalf", default="")
+behalf = _behalf.get
+"""The client of ours that calls now."""
 
 
 @contextmanager
@@ -63,14 +65,15 @@ class RefusalNotes:
         self._rests_until = self._told_at = float("-inf")
         self._holder = f"{self._app.name[:MOST_OF_NAME]}[{self._process}]@{socket.gethostname()[:MOST_OF_NAME]}"
 
-    def note(self, messages: Sequence[Message], answers: Sequence[Answer]) -> None:
-        """Count those that a full queue has refused. Never blocks, never raises."""
+    def note(self, messages: Sequence[Message], answers: Sequence[Answer], client: str) -> None:
+        """Count those that a full queue has refused, to `client` if it is not this process itself. Never blocks, never
+        raises."""
         app = self._app
         if app.broker.features.counts_refusals:
             return
         if self._process != os.getpid():
             self._begin()
-        client, some = _behalf.get(), False
+        some = False
         who = f"{self._holder} for {client}" if client else self._holder
         for message, answer in zip(messages, answers, strict=True):
             if type(answer) is Full:

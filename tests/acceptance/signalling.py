@@ -6,6 +6,7 @@ python -m tests.acceptance.signalling URL NOTES PORT
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from penstock.worker import Worker, WorkerOptions
 
 
 def signalling_app(url: str, notes: Path | None = None) -> Penstock:
-    app = Penstock("signalling", broker=url, task_queues=[Queue("default", 50)])
+    app = Penstock("signalling", broker=url, task_queues=[Queue("default", 50)], pressure_warn_stuck=4.0)
 
     @app.task(name="sleep", default_retry_delay=0.01)
     def sleep(seconds: float) -> None:
@@ -35,6 +36,11 @@ def signalling_app(url: str, notes: Path | None = None) -> Penstock:
     @app.task(name="die", max_attempts=1)
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    @app.task(name="hog")
+    def hog() -> None:
+        """For longer than anybody lives, with the interpreter's lock in hand."""
+        re.match("(a+)+$", "a" * 60 + "b")
 
     @app.on_pressure
     def note(event: PressureEvent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from penstock.metrics.place import Place
 from penstock.metrics.serving import MetricsServer
 from penstock.metrics.text import Family
+from penstock.worker.watch import CALM, TICK
 from tests.acceptance.processes import Process, Stage, wait_until
 from tests.acceptance.signalling import signalling_app
 from tests.exposition import Exposed
@@ -109,6 +111,17 @@ def test_a_queue_that_fills_rings_once_and_is_over_once(stage: Stage, worker: Pr
     assert wait() < 20.0, "45 of a quarter of a second, by two"
     wait_until(lambda: full() == 0, 40.0, "it is over", 0.1)
     assert notes.read_text().splitlines() == ["raised full default", "cleared full default"]
+    app.close()
+
+
+def test_who_holds_the_interpreter_from_the_first_moment_rings_though_it_cannot_tell(
+    stage: Stage, worker: Process, port: int, notes: Path
+) -> None:
+    app = signalling_app(f"sqlite:///{stage.path}")
+    time.sleep(CALM * TICK + 1.0)  # its watchdog sleeps by now, and is not to wake
+    app.tasks["hog"].delay()
+    wait_until(lambda: "raised stuck_worker default" in notes.read_text(), 30.0, "the alarm", 0.1)
+    assert scrape(port).get("penstock_worker_slots_busy") == 1
     app.close()
 
 

@@ -7,7 +7,8 @@ import uuid
 
 import asyncpg
 
-from penstock.broker import Accepted
+from penstock.broker import Accepted, Demand
+from penstock.delivery import Dead, Settlement
 from penstock.engine import Engine
 from penstock.engines.postgres import open_engine as open_postgres
 from penstock.engines.redis import open_engine as open_redis
@@ -78,4 +79,28 @@ def test_postgres_keeps_the_newest_that_were_shed(postgres_url: str) -> None:
     assert dead(engine, queue.name) == ids[2:6], "two go for each that comes"
     ids.append(publish(engine, queue.name))
     assert dead(engine, queue.name) == ids[4:7]
+    engine.close()
+
+
+def test_postgres_keeps_the_newest_of_those_that_failed(postgres_url: str) -> None:
+    async def skip_numbers() -> None:
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(f"SELECT setval('penstock.shed', nextval('penstock.shed') + {KEPT} - 3)")
+        await connection.close()
+
+    queue = Queue(f"letters-{uuid.uuid4().hex[:8]}", 10)
+    engine = open_postgres(postgres_url, queues=[queue])
+
+    def fail() -> str:
+        one = publish(engine, queue.name)
+        [delivery] = engine.run(engine.broker.step([], Demand((queue.name,), 1, "w" * 32))).deliveries
+        engine.run(engine.broker.step([Settlement(delivery.receipt, Dead("no"))], None))
+        return one
+
+    ids = [fail() for _ in range(3)]
+    asyncio.run(skip_numbers())
+    ids.append(fail())
+    assert dead(engine, queue.name) == ids
+    engine.run(engine.coordinator.reap())
+    assert dead(engine, queue.name) == ids[2:]
     engine.close()

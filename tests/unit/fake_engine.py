@@ -126,6 +126,8 @@ class FakeEngine:
     async def arun(self, call: Coroutine[Any, Any, Any]) -> Any:
         return await call
 
+    apublish = arun
+
     def close(self) -> None:
         self.closed += 1
 

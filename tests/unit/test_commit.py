@@ -100,6 +100,8 @@ class Two:
         self.said.append("arun")
         return await call
 
+    apublish = arun
+
     def committer(self) -> OrderedCommitter:
         return OrderedCommitter(cast(Broker, self), cast(Engine, self), ManualClock())
 

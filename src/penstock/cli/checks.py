@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock import apart
 from penstock.cli.check_beat import check_beat
 from penstock.cli.findings import Finding, Level
 from penstock.cli.show_members import SAID, lag, members_of
@@ -23,6 +24,8 @@ from penstock.cli.show_queues import percent
 from penstock.cli.target import ImportFailed, Target
 from penstock.cli.terminal import duration, size
 from penstock.errors import ConfigError, PenstockError, Unsupported
+from penstock.pressure.alarms import REMEDIES, said
+from penstock.pressure.raised import raised
 from penstock.pressure.readings import fullness
 from penstock.queue import only_worker
 from penstock.spelling import hint
@@ -42,6 +45,8 @@ OLD = 300.0
 SILENT = 25.0
 """Seconds without a sign: a worker gives one every ten."""
 PEEK = 1000
+SEEN = ("full", "age")
+"""Alarms of what `check_queues` sees."""
 ENGINE_LOG = logging.getLogger("penstock.engine")
 OPTIONAL = {"rich": "penstock[progress]", "uvloop": "penstock[uvloop]"}
 """Module → the extra that brings it."""
@@ -72,6 +77,7 @@ def examine(target: Target) -> Iterator[Finding]:
         found = app.engine.run(app.engine.inspect.queues(target.namespace))
         yield from check_workers(app, found, target.name)
         yield from check_queues(found)
+        yield from check_alarms(app, found)
         if target.name is not None:
             yield from check_waiting(app, found)
             yield from check_beat(app)
@@ -273,6 +279,17 @@ def check_queues(queues: Sequence[QueueInfo]) -> Iterator[Finding]:
             )
     if not queues:
         yield Finding(Level.NOTE, "queues", "none yet: the first call makes one")
+
+
+def check_alarms(app: Penstock, queues: Sequence[QueueInfo]) -> Iterator[Finding]:
+    """What workers warn of now, but for what is seen here by itself."""
+    shared = apart.shared(app)
+    if shared is None:
+        return
+    for namespace in dict.fromkeys(queue.namespace for queue in queues):
+        active = app.engine.run(raised(shared, namespace, app.clock.time()))
+        for alarm in (alarm for alarms in active.values() for alarm in alarms if alarm.kind not in SEEN):
+            yield Finding(Level.WARNING, "alarm", said(alarm), REMEDIES[alarm.kind])
 
 
 def check_waiting(app: Penstock, queues: Sequence[QueueInfo]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from penstock.codec.readable import arguments, decoded
 from penstock.message import Message
 
 HEADS = ("id", "state", "task", "prio", "age", "due", "tries", "arguments")
+PARTITION = len(HEADS) - 1
 STATES = {"ready": "ready", "leased": "running", "delayed": "delayed"}
 
 
@@ -35,10 +37,21 @@ def peek(ctx: click.Context, queue: str, limit: int, as_json: bool) -> None:
         click.echo(f"nothing in queue {clean(queue)!r}")
         return
     now = time.time()
-    click.echo(table(HEADS, [row(peeked, now) for peeked in found], right=(3, 4, 5, 6)))
+    click.echo(shown(found, now))
     depth = engine.run(app.broker.depth(queue, app.conf.namespace))
     if depth is None or depth > len(found):
         click.echo(faint(f"the first {len(found):,} of {count(depth)}; more with --limit"))
+
+
+def shown(found: Sequence[Peeked], now: float) -> str:
+    """A table; with the partitions, where there are any."""
+    heads, rows = list(HEADS), [row(peeked, now) for peeked in found]
+    partitions = [peeked.message.partition if peeked.message is not None else "" for peeked in found]
+    if any(partitions):
+        heads.insert(PARTITION, "partition")
+        for cells, partition in zip(rows, partitions, strict=True):
+            cells.insert(PARTITION, short(partition, 30))
+    return table(heads, rows, right=(3, 4, 5, 6))
 
 
 def row(peeked: Peeked, now: float) -> list[str]:

@@ -38,20 +38,18 @@ class Pace(Struct, frozen=True):
 
 
 class Pressure(Struct, frozen=True):
-    """One look: `paces` by namespace and queue."""
+    """One look: `paces` by namespace and queue, `alive` are the names of workers, which tell nothing while they are
+    idle."""
 
     url: str
     view: Overview
     paces: dict[tuple[str, str], Pace]
+    alive: frozenset[str] = frozenset()
 
 
 def text(look: Pressure, width: int) -> str:
     view = look.view
-    slots, busy = sum(one.slots for one in view.reports), sum(one.busy for one in view.reports)
-    workers = len(view.reports)
-    told = (
-        f"{workers} worker{'s' if workers != 1 else ''}, {slots} threads, {busy} busy" if workers else "no worker tells"
-    )
+    told = workers(view.reports, look.alive)
     parts = [f"{faint(short(look.url, width - visible(told) - 3))}   {told}", "", queues(look, width)]
     alarms = [alarm_line(one, view.at, width) for one in view.queues if one.alarms]
     if alarms:
@@ -67,6 +65,19 @@ def text(look: Pressure, width: int) -> str:
         busiest = sorted(view.reports, key=lambda one: one.busy, reverse=True)[:SHOWN_WORKERS]
         parts += ["", fitted(WORKER_HEADS, [worker_row(one) for one in busiest], (1, 2), width)]
     return "\n".join(parts)
+
+
+def workers(reports: Sequence[Report], alive: frozenset[str]) -> str:
+    idle = len(alive - {one.name for one in reports})
+    if not reports:
+        return f"{_workers(idle)}, idle" if idle else "no worker lives"
+    slots, busy = sum(one.slots for one in reports), sum(one.busy for one in reports)
+    told = f"{_workers(len(reports))}, {slots} threads, {busy} busy"
+    return f"{told}; {idle} more idle" if idle else told
+
+
+def _workers(number: int) -> str:
+    return f"{number} worker{'s' if number != 1 else ''}"
 
 
 def queues(look: Pressure, width: int) -> str:
@@ -124,7 +135,7 @@ def task_row(name: str, times: Any, total: float) -> list[str]:
 def worker_row(one: Report) -> list[str]:
     runs = [run for standing in one.standing for run in standing.runs]
     longest = max(runs, key=lambda run: run.seconds, default=None)
-    what = f"{clean(longest.task) or 'stopped'}, for {duration(longest.seconds)}" if longest else UNKNOWN
+    what = f"{clean(longest.task) or 'silent'}, for {duration(longest.seconds)}" if longest else UNKNOWN
     return [clean(one.who), str(one.slots), str(one.busy), what]
 
 

@@ -15,7 +15,9 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.option(
     "-c", "--concurrency", type=int, metavar="N", help="Processes, threads or coroutines. [default: one per core]"
 )
-@click.option("-P", "--pool", metavar="NAME", help="prefork, threads, asyncio or solo. [default: worker_pool]")
+@click.option(
+    "-P", "--pool", metavar="NAME", help="prefork, threads, asyncio or solo. [default: the setting worker_pool]"
+)
 @click.option(
     "-Q", "--queues", metavar="NAMES", default="", help="Comma-separated, most wanted first. [default: all of the app]"
 )

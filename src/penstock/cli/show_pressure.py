@@ -68,8 +68,9 @@ def look(app: Penstock, namespace: str | None, interval: float) -> Iterator[Pres
     measured = 0.0
     while True:
         view = engine.run(overview(engine, apart.shared(app), app.clock, namespace))
+        alive = frozenset(worker.name for worker in engine.run(engine.coordinator.workers()))
         seconds, now = time.monotonic() - measured, [one.info for one in view.queues]
-        yield Pressure(engine.url, view, paces(view, before, seconds) if measured else {})
+        yield Pressure(engine.url, view, paces(view, before, seconds) if measured else {}, alive)
         before, measured = now, time.monotonic()
         time.sleep(interval)
 

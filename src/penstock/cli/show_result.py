@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ from penstock.codec.readable import as_json
 from penstock.outcome import State
 
 if TYPE_CHECKING:
+    from penstock.app import Penstock
     from penstock.outcome import Report
     from penstock.result import AsyncResult
 
@@ -45,11 +48,23 @@ def result(ctx: click.Context, task_id: str, wait: bool, timeout: float | None, 
     found: AsyncResult[Any] = app.AsyncResult(task_id)
     if wait and (found.state is not State.UNKNOWN or not apart.knows_waiting(app.engine, app.results)):
         found.get(timeout, propagate=False)
-    ctx.exit(show(found, as_json=as_json))
+    ctx.exit(show(found, as_json=as_json, workers=partial(workers_of, app)))
 
 
-def show(result: AsyncResult[Any], *, as_json: bool, value_only: bool = False) -> int:
-    """Print what is known of it; returns the exit code."""
+def workers_of(app: Penstock) -> dict[str, str]:
+    """Those that live, by their ids, as an operator finds them."""
+    found = app.engine.run(app.engine.coordinator.workers())
+    return {one.id: f"{one.name}, pid {one.pid} on {one.host}" for one in found}
+
+
+def show(
+    result: AsyncResult[Any],
+    *,
+    as_json: bool,
+    value_only: bool = False,
+    workers: Callable[[], Mapping[str, str]] = dict,
+) -> int:
+    """Print what is known of it; returns the exit code. `workers`: by their ids, who lives."""
     report = result.report()
     if as_json:
         echo_json(as_data(report))
@@ -58,11 +73,11 @@ def show(result: AsyncResult[Any], *, as_json: bool, value_only: bool = False) -
     elif value_only:
         echo_error(f"{report.state}: {failure_line(report)}")
     else:
-        click.echo(fields(describe(report)))
+        click.echo(fields(describe(report, workers)))
     return EXIT_CODES.get(report.state, NOT_YET)
 
 
-def describe(report: Report) -> list[tuple[str, str]]:
+def describe(report: Report, workers: Callable[[], Mapping[str, str]] = dict) -> list[tuple[str, str]]:
     state = click.style(report.state, fg=COLOURS.get(report.state), bold=True)
     if report.state is State.UNKNOWN:
         return [("id", clean(report.id)), ("state", state + ": never seen here, or its result has expired")]
@@ -70,7 +85,7 @@ def describe(report: Report) -> list[tuple[str, str]]:
     if report.queue:
         lines.append(("queue", clean(report.queue)))
     if report.worker:
-        lines.append(("worker", clean(report.worker)))
+        lines.append(("worker", clean(workers().get(report.worker, report.worker))))
     if report.progress is not None and not report.state.terminal:
         total = "" if report.progress.total is None else f" of {report.progress.total:g}"
         lines.append(("progress", f"{report.progress.done:g}{total} {clean(report.progress.note)}".rstrip()))

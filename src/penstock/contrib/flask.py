@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from inspect import iscoroutine
 from typing import Any, Unpack
 
-from flask import Flask
+from flask import Flask, Response
 
 from penstock.app import Penstock
 from penstock.clock import Clock
 from penstock.config import Settings
+from penstock.contrib.queue_full import STATUS, body, headers
 from penstock.delivery import Delivery
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, QueueFull
 from penstock.middleware import Publishing, Running
 
 NAMESPACE = "PENSTOCK"
@@ -44,8 +45,9 @@ class FlaskPenstock(Penstock):
 
     def init_app(self, flask: Flask) -> None:
         """Read the settings `PENSTOCK_…` of `flask.config`, and let tasks run for this application: the last one wins.
-        It finds this app as `flask.extensions["penstock"]`. Raises `ConfigError` for a bad setting, and for other ones
-        than before once the app is at work."""
+        It finds this app as `flask.extensions["penstock"]`. A `QueueFull` that a view lets through is a 503 with
+        Retry-After, unless the application has a handler of its own for it. Raises `ConfigError` for a bad setting, and
+        for other ones than before once the app is at work."""
         given = {name: value for name, value in flask.config.items() if name.startswith(f"{NAMESPACE}_")}
         # A factory that is called again, as tests do, changes nothing.
         if given != self._given:
@@ -53,6 +55,8 @@ class FlaskPenstock(Penstock):
             self._given = given
         self._flask = flask
         flask.extensions[EXTENSION] = self
+        if QueueFull not in flask.error_handler_spec[None][None]:
+            flask.register_error_handler(QueueFull, _told_to_come_again)
 
     def _in_context(self, delivery: Delivery, call: Callable[[], object]) -> object:
         flask = self._flask
@@ -66,6 +70,11 @@ class FlaskPenstock(Penstock):
             if not iscoroutine(value):
                 return value
         return _awaited(flask, value)
+
+
+def _told_to_come_again(error: QueueFull) -> Response:
+    """Flask would make it 500 before any middleware of WSGI could see it."""
+    return Response(body(error), STATUS, headers(error), mimetype="text/plain")
 
 
 async def _awaited(flask: Flask, coroutine: Coroutine[Any, Any, Any]) -> Any:

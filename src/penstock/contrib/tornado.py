@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
 from penstock import apart
 from penstock.app import Penstock
+from penstock.contrib.queue_full import STATUS, headers
 from penstock.errors import ConfigError, QueueFull
 from penstock.outcome import State
 from penstock.result import AsyncResult
@@ -44,9 +44,10 @@ class PenstockMixin(RequestHandler):
     def write_error(self, status_code: int, **given: Any) -> None:
         error = given.get("exc_info", (None, None))[1]
         if isinstance(error, QueueFull):
-            status_code = 503
+            status_code = STATUS
             self.set_status(status_code)
-            self.set_header("Retry-After", str(max(1, ceil(error.retry_after))))
+            for name, value in headers(error).items():
+                self.set_header(name, value)
         super().write_error(status_code, **given)
 
     def log_exception(self, kind: Any, error: Any, traceback: Any) -> None:

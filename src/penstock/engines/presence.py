@@ -13,6 +13,8 @@ import os
 
 from msgspec import Struct
 
+from penstock.errors import StoreError
+
 MAX_SLOTS = 4096
 
 
@@ -49,13 +51,19 @@ class Presence:
         return self._mine[worker].map
 
     def is_dead(self, worker: str) -> bool:
-        """Its process has ended. A worker without a file never registered here: only time tells."""
+        """Its process has ended. A worker without a file never registered here: only time tells. Raises
+        `StoreError` where nobody can look, such as on a disk that was mounted read-only since it is broken."""
         if worker in self._mine:
             return False
         try:
             file = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise StoreError(
+                f"{self._path(worker)} cannot be opened ({error.strerror}): check its rights, and whether its disk is "
+                "mounted read-only (dmesg)"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

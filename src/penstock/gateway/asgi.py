@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.app import Penstock
 from penstock.gateway.answering import Answer, Events
-from penstock.gateway.asking import Request
+from penstock.gateway.asking import MOST_DIGITS, Request
 from penstock.gateway.gateway import Authenticate, Gateway
 from penstock.gateway.problems import too_large, too_slow
 from penstock.gateway.routes import ROUTES
@@ -159,7 +159,7 @@ class _Talk:
         """Raises `Refused` for what is too large or too slow, `Gone`."""
         self.unread = True
         length = self._request.headers.get("content-length", "")
-        if length.isascii() and length.isdecimal() and (len(length) > 15 or int(length) > most):
+        if length.isascii() and length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > most):
             raise too_large(most)
         try:
             async with asyncio.timeout(self._timeout):

@@ -14,6 +14,8 @@ MAX_QUERY = 4_096
 """Characters of a query string."""
 MAX_NUMBER = 40
 """Characters of a number."""
+MOST_DIGITS = 15
+"""Of a count, or of a body's length."""
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _TRUE, _FALSE = ("", "1", "true", "yes"), ("0", "false", "no")
 
@@ -76,6 +78,6 @@ def number(arguments: Mapping[str, str], name: str, text: str | None = None) -> 
     text = arguments.get(name) if text is None else text
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 15):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         raise Refused.field(f"query.{name}", "must be a whole number from 0 on")
     return int(text)

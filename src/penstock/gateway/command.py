@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -113,6 +112,7 @@ def gateway(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together", ctx)
     from penstock.gateway.asgi import asgi_app
+    from penstock.gateway.banner import banner
     from penstock.gateway.settings import GatewaySettings
     from penstock.gateway.settings_file import SettingsFile
     from penstock.gateway.users import BrokerUsers, serves
@@ -160,7 +160,9 @@ def gateway(
         ) from error
     place = Place(host, port, timeout, max_connections, grace, tls_cert, tls_key, proxies)
     authenticate = _lets_in(app, tokens, insecure_no_auth, max_users)
-    served = asgi_app(app, authenticate, settings if file is None else file.read())
+    settings = settings if file is None else file.read()
+    served = asgi_app(app, authenticate, settings)
+    click.echo(banner(app, authenticate, settings), err=True)
     try:
         ctx.exit(serve(served, place, lambda line: click.echo(line, err=True), file))
     finally:
@@ -207,10 +209,11 @@ def token() -> None:
 @click.pass_context
 def add(ctx: click.Context, name: str, scopes: tuple[str, ...], expires: str, tokens: Path | None) -> None:
     """Make a token for the client NAME, and print it, this once."""
+    from penstock.gateway.tokens import moment
     from penstock.server.access.tokens import read_life
 
     made, text = _file(ctx, tokens).add(name, scopes, read_life(expires))
-    click.echo(f"a token of {made.name!r} until {_moment(made.expires)}, which is shown this once:", err=True)
+    click.echo(f"a token of {made.name!r} until {moment(made.expires)}, which is shown this once:", err=True)
     click.echo(text)
 
 
@@ -219,9 +222,11 @@ def add(ctx: click.Context, name: str, scopes: tuple[str, ...], expires: str, to
 @click.pass_context
 def list_(ctx: click.Context, tokens: Path | None) -> None:
     """List tokens, without their secrets."""
+    from penstock.gateway.tokens import moment
+
     now = time.time()
     for one in _file(ctx, tokens).all():
-        state = f"until {_moment(one.expires)}" if one.expires > now else "expired"
+        state = f"{'until' if one.expires > now else 'expired'} {moment(one.expires)}"
         click.echo(f"{one.id}  {one.name!r}  {state}  {' '.join(one.scopes)!r}")
 
 
@@ -241,7 +246,3 @@ def _file(ctx: click.Context, tokens: Path | None):  # type: ignore[no-untyped-d
     from penstock.gateway.tokens import TokenFile
 
     return TokenFile(tokens)
-
-
-def _moment(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from penstock.app import Penstock
 from penstock.errors import AccessRefused
+from penstock.gateway.answered import Answered
 from penstock.gateway.answering import Answer
 from penstock.gateway.asking import Request
 from penstock.gateway.calls import Callables
@@ -20,6 +21,7 @@ from penstock.gateway.openapi import TOKENS, USERS
 from penstock.gateway.problems import UNEXPECTED, Refused, problem_answer, refusal
 from penstock.gateway.readiness import Readiness, ask_of_queue, knock_at
 from penstock.gateway.scopes import Caller, Scopes
+from penstock.gateway.seldom import Seldom
 from penstock.gateway.settings import GatewaySettings
 from penstock.gateway.shares import Shares
 from penstock.gateway.steps import Plan, Step
@@ -48,6 +50,7 @@ class Context(Struct, frozen=True):
     tasks: Callables
     readiness: Readiness
     draining: Callable[[], bool]
+    answered: Answered
     schemes: Mapping[str, Mapping[str, str]]
     """How callers sign in, as OpenAPI has it."""
 
@@ -80,12 +83,14 @@ class Gateway:
         self._authenticate = authenticate
         self._shares = Shares(settings, app.clock)
         self._routes = routes
+        self._seldom = Seldom(app.clock)
         self.draining = False
         """It is about to end."""
         tasks = Callables(app, Scopes(settings.expose))
         readiness = Readiness(partial(knock_at if own_users else ask_of_queue, app))
         schemes = USERS if own_users else TOKENS
-        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, schemes)
+        answered = Answered(lambda: self.open)
+        self._context = Context(app, settings, tasks, readiness, lambda: self.draining, answered, schemes)
 
     @property
     def settings(self) -> GatewaySettings:
@@ -100,6 +105,7 @@ class Gateway:
     def answer(self, request: Request) -> Plan[Answer]:
         """Never raises for what a client did: what goes wrong is an answer, too."""
         context = self._context
+        problem = ""
         with ExitStack() as after:
             caller = NOBODY
             try:
@@ -117,9 +123,11 @@ class Gateway:
                             context = replace(context, app=caller.app)
                     answer = yield from handler(context, Asked(request, caller, name))
             except Exception as error:
-                answer = problem_answer(self._refused(request, caller, error))
+                refused = self._refused(request, caller, error)
+                answer, problem = problem_answer(refused), refused.code
             if answer.events is not None:
                 answer.over = after.pop_all().close
+        context.answered.add(answer.status, problem)
         return finished(answer, request, context.settings)
 
     def _refused(self, request: Request, caller: Caller, error: Exception) -> Refused:
@@ -129,8 +137,15 @@ class Gateway:
         if refused is None:
             log.exception("%s %r failed", request.method, request.path[:200])
             return UNEXPECTED
+        if refused.status == 429 and caller is not NOBODY:
+            more = self._seldom.again(f"share {caller.name}")
+            if more is not None:
+                log.warning("client %r is refused: %s%s", caller.name, refused.detail, more)
         if refused.status in (502, 503) and not isinstance(error, Refused):
-            log.warning("%s %r: %s: %s", request.method, request.path[:200], type(error).__name__, error)
+            kind = type(error).__name__
+            more = self._seldom.again(f"{kind} {getattr(error, 'queue', '')}")
+            if more is not None:
+                log.warning("%s %r: %s: %s%s", request.method, request.path[:200], kind, error, more)
         return refused
 
     @property

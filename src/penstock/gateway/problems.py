@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,8 +35,14 @@ TABLE: Sequence[tuple[type[BaseException], int, str]] = (
     (errors.ConfigError, 422, "invalid"),
 )
 """The first that fits. What is not here is a mistake of ours, or of the app's own code: 500, and nothing is told."""
-HIDDEN = frozenset({"broker-refuses", "broker-unavailable", "not-trusted"})
-"""Their texts name servers, users and keys."""
+HIDDEN: Mapping[str, str] = MappingProxyType(
+    {
+        "broker-refuses": "the broker does not let this gateway do it",
+        "broker-unavailable": "the broker does not serve just now; nothing was done",
+        "not-trusted": "the result is not signed by anybody who is trusted here",
+    }
+)
+"""What is said instead of texts that name servers, users and keys."""
 AGAIN = frozenset({"queue-full", "broker-unavailable", "busy", "draining", "over-share"})
 
 
@@ -77,7 +84,7 @@ def refusal(error: BaseException) -> Refused | None:
     if found is None:
         return None
     status, code = found
-    detail = HTTPStatus(status).description if code in HIDDEN else str(error)
+    detail = HIDDEN.get(code) or str(error)
     if isinstance(error, errors.QueueFull):
         return Refused.later(status, code, detail, error.retry_after)
     if isinstance(error, errors.AlreadyQueued):

@@ -26,11 +26,14 @@ log = logging.getLogger("penstock.gateway")
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2, below which nothing is spoken; older uvicorns would have those of 1.0."""
 MAX_HEAD = 64 << 10
-"""Bytes of a request up to its body."""
+"""Bytes of a request up to its body; and of what else is no body: what is said beside chunks, and behind them."""
+UPGRADE = "a body cannot come with Upgrade: this gateway speaks HTTP/1.1 only, leave that header out"
 KEEP_ALIVE = 15
 """Seconds without a request after which a connection is closed."""
 SPARE = 256
 """File descriptors that are not for clients."""
+BODIED = (b"content-length", b"transfer-encoding")
+"""Headers of requests that have a body."""
 PIPELINED = 32
 """Requests that a client may send before it is answered; each takes a hundred times the memory of its bytes."""
 LEAST_READ = 4 << 10
@@ -177,7 +180,7 @@ class _Joined:
 
     def flush(self) -> None:
         parts, self._parts = self._parts, []
-        if parts:
+        if parts and not self._transport.is_closing():  # else the client has gone meanwhile
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def close(self) -> None:
@@ -206,6 +209,8 @@ class _Bounded(HttpToolsProtocol):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
         self._out = _Joined(transport, self.loop)
         self._head = 0
+        self._in_head = True
+        self._wrong = ""
         self._unread = 0
         self._receiving: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
@@ -221,10 +226,9 @@ class _Bounded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._head >= 0:
-            self._head += len(data)
+        self._head += len(data)
         super().data_received(data)
-        if self._head > MAX_HEAD:
+        if self._head > MAX_HEAD and not self.transport.is_closing():
             self._out.flush()
             self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
@@ -233,15 +237,26 @@ class _Bounded(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head = 0
+        self._head, self._in_head = 0, True
         self._expect_request()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # what stands behind a body is not what a proxy has looked at as a header
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._head = -1
+        self._in_head = False
+        if self.parser.should_upgrade() and any(name in BODIED and value != b"0" for name, value in self.headers):
+            self._wrong = UPGRADE  # the parser skips that body, and a call would be one without arguments
+            raise ConnectionError(UPGRADE)
         super().on_headers_complete()
         self.cycle.transport = cast(asyncio.Transport, self._out)
         if len(self.pipeline) > PIPELINED:
             raise ConnectionError("too many requests that are not answered yet")  # ends the connection
+
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -258,7 +273,7 @@ class _Bounded(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._out.flush()
-        super().send_400_response(msg)
+        super().send_400_response(self._wrong or msg)
 
     def shutdown(self) -> None:
         self._out.flush()

@@ -47,7 +47,7 @@ class SettingsFile:
     def changed(self) -> GatewaySettings | None:
         """What is in it now, if it has changed since; a bad one is logged, and nothing changes."""
         stamp = self._stamped()
-        if stamp is None or stamp == self._stamp:
+        if stamp == self._stamp:
             return None
         try:
             found = self.read()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from penstock.blocking import at_most, bounded
 from penstock.engine import Engine
 
 T = TypeVar("T")
@@ -40,3 +41,13 @@ Plan = Generator[Step | ReadBody, Any, T]
 def on(engine: Engine, call: Callable[[], Coroutine[Any, Any, Any]]) -> Step:
     """A coroutine of one of the engine's contracts."""
     return Step(lambda: engine.run(call()), lambda: engine.arun(call()))
+
+
+def within(seconds: float, engine: Engine, call: Callable[[], Coroutine[Any, Any, Any]]) -> Step:
+    """The same; `BrokerUnavailable` when it takes longer."""
+
+    def block() -> Any:
+        with at_most(seconds):
+            return engine.run(call())
+
+    return Step(block, lambda: bounded(engine.arun(call()), seconds, engine.url))

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +21,7 @@ from penstock.errors import ConfigError
 from penstock.gateway.asking import Request
 from penstock.gateway.problems import Refused
 from penstock.gateway.scopes import Caller, read_scopes
+from penstock.gateway.seldom import Seldom
 from penstock.queue import check_name
 from penstock.server.access import tokens
 
@@ -26,6 +29,14 @@ log = logging.getLogger("penstock.gateway")
 LOOK = 1.0
 """Seconds between two looks whether the file has changed."""
 MAX_FILE = 16 << 20
+DAY = 86_400.0
+KEPT = 30 * DAY
+"""How long an expired token stays in the file, so that its holder can be told."""
+SOON = 3 * DAY
+
+
+def moment(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,12 +65,14 @@ class TokenFile:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
+        self._seldom = Seldom(self._clock)
         self._looked = -LOOK
         self._known: Mapping[str, _Known] = {}
         self._refresh()
 
     def __call__(self, request: Request) -> Caller:
-        """Raises `Refused`: 401 tells nothing of what was wrong with a token."""
+        """Raises `Refused`: 401 tells nothing of what was wrong with a token, but for its end to who has the whole of
+        it."""
         kind, _, text = request.headers.get("authorization", "").partition(" ")
         given = tokens.parse(text.strip()) if kind.lower() == "bearer" else None
         self._look()
@@ -68,13 +81,33 @@ class TokenFile:
             known = self._known.get(token_id)
             # The same work for an id that is not there.
             right = tokens.same(secret, known.digest if known else b"")
-            if right and known is not None and self._clock.time() < known.expires:
-                return known.caller
+            if right and known is not None:
+                if self._clock.time() < known.expires:
+                    return known.caller
+                self._refuse_expired(token_id, known)
         raise Refused(
             401, "not-signed-in", "send a valid token as Authorization: Bearer …", {"www-authenticate": "Bearer"}
         )
 
+    def _refuse_expired(self, token_id: str, known: _Known) -> NoReturn:
+        name, end = known.caller.name, moment(known.expires)
+        more = self._seldom.again(token_id)
+        if more is not None:
+            log.warning("the token of %r expired at %s; make another: penstock gateway token add%s", name, end, more)
+        raise Refused(401, "expired", f"this token expired at {end}; ask for another", {"www-authenticate": "Bearer"})
+
     # -- its holder's side
+
+    def summary(self) -> str:
+        """Whom it lets in, and what is to be done soon."""
+        found, now = self._read(), self._clock.time()
+        live = [token for token in found if token.expires > now]
+        if not live:
+            why = "all have expired" if found else "there are none"
+            return f"nobody by the tokens in {self.path}: {why}; penstock gateway token add"
+        soon = [f"{one.name!r} until {moment(one.expires)}" for one in live if one.expires < now + SOON]
+        who = f"{len(live)} token{'s' if len(live) > 1 else ''} in {self.path}"
+        return f"{who}, of which some expire soon: {', '.join(soon[:5])}" if soon else who
 
     def add(self, name: str, scopes: Sequence[str], life: float = tokens.DEFAULT_LIFE) -> tuple[Token, str]:
         """A new token, and its text, which is nowhere else. Raises `ConfigError`."""
@@ -87,7 +120,7 @@ class TokenFile:
         token_id, text, digest = tokens.mint()
         token = Token(token_id, name, digest.hex(), tuple(given.texts()), now, now + tokens.check_life(life))
         with self._changing():
-            self._write([one for one in self._read() if one.expires > now] + [token])
+            self._write([one for one in self._read() if one.expires > now - KEPT] + [token])
         return token, text
 
     def remove(self, token_id: str) -> Token:

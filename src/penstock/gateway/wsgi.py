@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.app import Penstock
 from penstock.gateway.answering import Answer
-from penstock.gateway.asking import Request
+from penstock.gateway.asking import MOST_DIGITS, Request
 from penstock.gateway.gateway import Authenticate, Gateway
 from penstock.gateway.problems import Refused, too_large
 from penstock.gateway.routes import ROUTES
@@ -100,9 +100,9 @@ def _body(environ: Environ, most: int) -> bytes:
         return b""  # without either a read might never end
     if length and not (length.isascii() and length.isdecimal()):
         raise Refused(400, "bad-length", "the Content-Length is no number")
-    size = int(length[:16]) if length else most + 1
-    if length and size > most:
+    if len(length) > MOST_DIGITS or (length and int(length) > most):
         raise too_large(most)
+    size = int(length) if length else most + 1
     body: bytes = environ["wsgi.input"].read(size)
     if len(body) > most:
         raise too_large(most)

@@ -22,12 +22,12 @@ LOOKS: Mapping[str, int] = MappingProxyType({"run_time": 3, "slow_worker": 5})
 """Looks in a row after which it is believed, where one is not enough."""
 REMEDIES: Mapping[str, str] = MappingProxyType(
     {
-        "full": "its callers will soon be refused: start more workers, or call less",
+        "full": "at 100% its callers are refused: start more workers, or call less",
         "age": "work waits: start more workers, and see penstock pressure for the slowest tasks",
         "run_time": "look at what it waits for: a database, a service, its arguments",
         "slow_worker": "look at its machine (CPU, memory, network), or stop it and let the others work",
         "stuck_worker": "see whether it is stopped (T in ps), or what it hangs in (py-spy dump); give the task a "
-        "time_limit, restart the worker",
+        "time_limit; kill -9 of that pid lets others have its task",
     }
 )
 
@@ -161,4 +161,4 @@ def said(alarm: Alarm) -> str:
         case "slow_worker":
             return f"{queue}: worker {subject} takes {value:.1f} times as long as the others, warned of at {limit:g}"
         case "stuck_worker":
-            return f"{queue}: worker {subject} has ended nothing for {value:.0f} s, warned of at {limit:g}"
+            return f"{queue}: worker {subject} has ended nothing for {value:.0f} s, warned of at {limit:.3g} s"

@@ -175,7 +175,8 @@ class Broker:
         session = ClientSession(self, peer, space, identity, number, hello.names, client)
         apart = hello.time - time.time()
         if hello.time and abs(apart) > CLOCKS_APART:
-            log.warning("%s: its clock is %+.0f s off this one's: its countdowns and expiries are, too", session, apart)
+            text = "%s: its clock is %+.0f s off this one's, and its countdowns are; or one of them stood still"
+            log.warning(text, session, apart)
         self.sessions[peer] = session
         peer.send(
             Welcome(

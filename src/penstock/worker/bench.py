@@ -18,6 +18,7 @@ from penstock.worker.graphs import Graphs
 from penstock.worker.settings import Settled
 from penstock.worker.settle import Settler
 from penstock.worker.slot import Batch, Slot
+from penstock.worker.tally import Tally
 
 IDLE_WAIT = 1.0
 """Seconds that a step waits for work; it is cut short by new work and by `stop`."""
@@ -39,8 +40,10 @@ class Bench:
         slots: Sequence[Slot],
         clock: Clock,
         graphs: Graphs,
+        tally: Tally,
     ) -> None:
         self.engine = engine
+        self._tally = tally
         self._graphs = graphs
         self.settler = Settler(engine, committer, lambda: self.warm)
         self.worker = worker
@@ -132,6 +135,8 @@ class Bench:
     def wake(self) -> None:
         """Wake the watchdog. After `close` it does nothing: the number of our pipe may be somebody else's by then."""
         self.asleep = False
+        # Said here, since what starts to run now may keep the watchdog from saying anything.
+        self._tally.wakes(self._monotonic())
         with self._ringing:
             if self._closed:
                 return

@@ -76,7 +76,7 @@ class Crew:
         self._batch = batches[0]
         self.waiting: deque[Delivery] = self._batch.waiting
         self.finished: list[Settlement] = self._batch.finished
-        self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app))
+        self.bench = Bench(engine, committer, settings, worker, batches, self._slots, clock, Graphs(app), tally)
         self._counts = Counts(self._slots)
         self._sampling = Sampling(tally, self._counts, self._standing)
         self._runner = runner_of(app, self._plans, engine.broker, settings.name, clock, traits, self._counts)

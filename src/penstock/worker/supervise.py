@@ -72,6 +72,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._bell = os.pipe()
         self._overdue: dict[int, Started] = {}
+        self._stopped: dict[int, str] = {}
         self._upkeep: Upkeep
         self._ledger = Ledger(self._monotonic, 1 if traits.processes else settings.concurrency)
         self._metrics = metrics_of(app, settings.metrics, self._ledger) if settings.metrics is not None else None
@@ -220,18 +221,38 @@ class Supervisor:
         children = [child for child in self._children.values() if child.number != BEAT]
         halted = [(child, seconds) for child in children if (seconds := child.halted(now)) is not None]
         stopped = {child for child, _ in halted}
+        self._tell_stopped({child.pid: child.name for child in stopped})
         live = [child for child in children if child not in stopped]
         samples = [found for child in live if (found := child.tally.read(now)) is not None]
-        pulses = [pulse for child in live if (pulse := child.tally.pulse(now)) is not None]
         slots = len(live) * (1 if self._traits.processes else self._settings.concurrency)
-        standing = [one.standing for one in pulses if one.standing]
-        standing += [self._halted(child.pid, seconds) for child, seconds in halted]
-        return Local(slots, samples, sum(one.busy for one in pulses), standing)
+        standing = [self._lacking(child.pid, seconds) for child, seconds in halted]
+        busy = 0
+        for child in live:
+            pulse = child.tally.pulse(now)
+            if pulse is None:
+                continue
+            busy += pulse.busy
+            if pulse.standing is not None:
+                told = bool(pulse.standing.worker)
+                standing.append(pulse.standing if told else self._lacking(child.pid, pulse.standing.still))
+        return Local(slots, samples, busy, standing)
 
-    def _halted(self, pid: int, seconds: float) -> reports.Standing:
-        """Of a child that is stopped: all queues that it serves lack it, whatever it did."""
+    def _lacking(self, pid: int, seconds: float) -> reports.Standing:
+        """Of a child that is stopped, or does not get to tell: all queues that it serves lack it, whatever it does."""
         runs = [reports.Run(queue, "", seconds) for queue in self._settings.queues[:MOST_LACKING]]
         return reports.Standing(f"{self._settings.name} pid {pid}", 0, 0, seconds, runs)
+
+    def _tell_stopped(self, stopped: dict[int, str]) -> None:
+        for pid in stopped.keys() - self._stopped.keys():
+            log.warning(
+                "%s is suspended, and runs nothing; what it holds is given to others: kill -CONT %d lets it go on, "
+                "kill -9 replaces it",
+                stopped[pid],
+                pid,
+            )
+        for pid in self._stopped.keys() - stopped.keys():
+            log.info("%s is not suspended any more", self._stopped[pid])
+        self._stopped = stopped
 
     def _alive(self) -> list[str]:
         return [child.worker for child in self._children.values() if child.number != BEAT and not child.stopped()]

@@ -25,6 +25,7 @@ AT_ONCE = 8
 """About how many tasks of one batch are noted, each for as many as it stands for: a batch takes 5 ms, and to note all
 would cost short tasks a tenth of their throughput."""
 MOST_FRESH = 4096
+_MOMENT = struct.Struct("<d")
 _HEADER = struct.Struct("<dII")
 """When it was written (monotonic; the same clock in both processes), bytes of the rest, and their checksum."""
 
@@ -61,6 +62,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._samples, self._pulse = Sheet(SIZE), Sheet(SIZE)
+        self.beat(0.0, Pulse(0, None, {}))
+        self._awake = mmap.mmap(-1, _MOMENT.size)
 
     def write(self, now: float, samples: Samples) -> None:
         data, entries = packed(samples), samples.entries
@@ -82,18 +85,31 @@ class Tally:
         samples.busy = {queue: threads * faded for queue, threads in samples.busy.items()}
         return samples
 
+    def wakes(self, now: float) -> None:
+        """From now on it tells every second."""
+        _MOMENT.pack_into(self._awake, 0, now)
+
+    def sleeps(self) -> None:
+        """Nothing runs, and nothing is told before it wakes."""
+        _MOMENT.pack_into(self._awake, 0, 0.0)
+
     def beat(self, now: float, pulse: Pulse) -> None:
         data = msgspec.msgpack.encode(pulse)
         if len(data) <= self._pulse.room:
             self._pulse.write(now, data)
 
     def pulse(self, now: float) -> Pulse | None:
-        """As it is by `now`: a process that does not get to write any more stands still."""
+        """As it is by `now`: a process that does not get to write any more stands still, in what nobody knows if it has
+        told of nothing; then the one that stands has no name."""
         found = self._pulse.read()
         if found is None:
             return None
         written, pulse = found[0], msgspec.msgpack.decode(found[1], type=Pulse)
-        if pulse.standing is not None:
+        (awake,) = _MOMENT.unpack_from(self._awake, 0)
+        silent = now - max(awake, written)
+        if pulse.standing is None and awake and silent > LATE:
+            pulse.busy, pulse.standing = 1, Standing("", 1, 1, silent)
+        elif pulse.standing is not None:
             # Between two looks what runs may have ended: only who misses one is late.
             late = now - written if now - written > LATE else 0.0
             pulse.standing.still += late
@@ -124,8 +140,15 @@ class Sampling:
         if elapsed >= EVERY:
             self._look(now, elapsed)
 
+    def wakes(self, now: float) -> None:
+        self._tally.wakes(now)
+
+    def sleeps(self) -> None:
+        self._tally.sleeps()
+
     def close(self, now: float) -> None:
         """The last look, at the end of this process."""
+        self._tally.sleeps()
         self._look(now, max(EVERY, now - (self._looked or now)))
 
     def _look(self, now: float, elapsed: float) -> None:

@@ -103,6 +103,7 @@ class Watchdog:
         poll.register(self._bench.bell, select.POLLIN)
         if self._commands is not None:
             poll.register(self._commands, select.POLLIN | select.POLLHUP)
+        self._sampling.wakes(self._clock.monotonic())
         quiet = 0
         while not self._closed:
             try:
@@ -133,10 +134,12 @@ class Watchdog:
         timeout: float | None = TICK * 1000
         if asleep:
             timeout = UPKEEP * 1000 if self._upkeep is not None else None
+            self._sampling.sleeps()
             self._bench.asleep = True
             # It may have started to run just before it could know that we sleep.
             if any(slot.delivery is not None for slot in self._bench.slots):
                 self._bench.asleep = False
+                self._sampling.wakes(self._clock.monotonic())
                 return
         for descriptor, _ in poll.poll(timeout):
             if descriptor == self._bench.bell:
@@ -144,6 +147,8 @@ class Watchdog:
             else:
                 self._obey(poll, os.read(descriptor, 64))
         self._bench.asleep = False
+        if asleep:
+            self._sampling.wakes(self._clock.monotonic())
 
     def _obey(self, poll: select.poll, command: bytes) -> None:
         if COLD in command:

@@ -11,12 +11,14 @@ from msgspec.structs import replace
 
 from penstock import Penstock
 from penstock.broker import Features
-from penstock.cli.checks import check_engine, check_results, check_workers
+from penstock.cli.checks import check_alarms, check_engine, check_results, check_workers
 from penstock.cli.findings import Level
 from penstock.coordinator import WorkerInfo
 from penstock.engines import memory
 from penstock.engines.memory import MemoryEngine
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker
+from penstock.pressure.alarms import Alarm
+from penstock.pressure.raised import store
 
 
 class StartsUnseen(MemoryBroker):
@@ -77,4 +79,21 @@ def test_the_queue_of_one_worker_is_no_queue_for_another() -> None:
         "penstock -A tasks worker -n mail@here, or penstock purge mail@here.direct",
         "penstock -A tasks worker -n mail@here, or penstock purge reload.to.mail@here",
     ]
+    app.close()
+
+
+def test_what_workers_warn_of_is_told_with_its_remedy_but_for_what_is_seen_here() -> None:
+    app = Penstock("checked", broker="memory://")
+    app.send_task("x", queue="mail")
+    now = app.clock.time()
+    alarms = [
+        Alarm("stuck_worker", "mail", "w pid 7", 400.0, 300.0, now),
+        Alarm("full", "mail", "", 0.9, 0.7, now),
+    ]
+    app.engine.run(store(app.engine.coordinator, "", ["mail"], alarms, now))
+    [found] = check_alarms(app, app.engine.run(app.engine.inspect.queues()))
+    assert (found.level, found.what) == (Level.WARNING, "alarm")
+    assert "w pid 7" in found.text
+    assert found.remedy is not None
+    assert "kill -9" in found.remedy
     app.close()

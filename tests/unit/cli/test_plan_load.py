@@ -59,6 +59,14 @@ def test_a_given_time_needs_no_samples(url: str) -> None:
     assert (data["threads"], data["queue_length"], data["slowest"]) == (25, 1250, [])
 
 
+def test_a_latency_that_a_task_alone_exceeds_is_not_promised(url: str) -> None:
+    assert "of which 99 % are done in 2.0 s" in plan(url, "--queue", "mail", "--time", "40ms").output
+    assert "one alone takes longer than 30 ms" in plan(url, "--latency", "30ms", "--time", "40ms").output
+    assert (
+        "late is what takes longer than 200 ms by itself" in plan(url, "--latency", "200ms", "--queue", "mail").output
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 
 from penstock import Penstock, Queue
 from penstock.cli.main import cli
-from penstock.cli.pressure_text import few
+from penstock.cli.pressure_text import few, workers
 from penstock.cli.show_pressure import paces
 from penstock.cli.terminal import visible
+from penstock.coordinator import WorkerInfo
 from penstock.errors import QueueFull
 from penstock.pressure.alarms import Alarm
 from penstock.pressure.overview import Outlook, Overview
@@ -98,7 +99,7 @@ def test_nothing_is_there_yet(tmp_path: Path) -> None:
     app.engine.run(app.engine.inspect.queues())
     app.close()
     output = pressure(url, "--once").output
-    assert "no worker tells" in output
+    assert "no worker lives" in output
     assert "no queues yet" in output
 
 
@@ -137,3 +138,21 @@ def test_what_an_engine_does_not_tell_is_not_nought() -> None:
 )
 def test_large_numbers_are_short(number: int | None, text: str) -> None:
     assert few(number) == text
+
+
+def test_a_worker_that_is_idle_tells_nothing_and_is_there(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'queue.db'}"
+    app = Penstock("p", broker=url)
+    now = app.clock.time()
+    for number in range(2):
+        info = WorkerInfo(f"{number}" * 32, "idler", "here", 1, 1, (), "prefork", now, now)
+        app.engine.run(app.engine.coordinator.join(info))
+    output = pressure(url, "--once").output
+    app.close()
+    assert "1 worker, idle" in output
+
+
+def test_who_tells_and_who_is_idle_are_counted() -> None:
+    told = Report(0.0, 4, ("mail",), Samples(), "a", 3)
+    assert workers([told], frozenset("a")) == "1 worker, 4 threads, 3 busy"
+    assert workers([told], frozenset("abc")) == "1 worker, 4 threads, 3 busy; 2 more idle"

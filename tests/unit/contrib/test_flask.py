@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flask import Flask, current_app, g
 
-from penstock import ConfigError, Penstock
+from penstock import ConfigError, Penstock, Queue, QueueFull
 from penstock.contrib.flask import FlaskPenstock
 from penstock.contrib.rehearsal import rehearse
 
@@ -129,3 +129,24 @@ def test_the_example_sends_receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         app.close()
         sys.modules.pop("flask_shop")
+
+
+def test_a_full_queue_asks_to_come_again_unless_the_application_knows_better() -> None:
+    queue = FlaskPenstock("shop", broker="memory://", task_queues=[Queue("default", 1)])
+    queue.task(name="t")(lambda: None)
+
+    def site(flask: Flask) -> Any:
+        queue.init_app(flask)
+        flask.add_url_rule("/orders", view_func=lambda: queue.send_task("t").id, methods=["POST"])
+        return flask.test_client()
+
+    client = site(flask_of())
+    assert client.post("/orders").status_code == 200
+    refused = client.post("/orders")
+    assert (refused.status_code, refused.mimetype) == (503, "text/plain")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert refused.text.startswith("queue 'default' is full")
+    own = flask_of()
+    own.register_error_handler(QueueFull, lambda error: ("mine", 429))
+    assert site(own).post("/orders").status_code == 429
+    queue.close()

@@ -63,3 +63,8 @@ def test_what_is_known_of_the_outcome(kind: type[Exception], wanted: type[Pensto
 def test_ours_and_bugs_stay_as_they_are() -> None:
     for error in (BrokerError("x"), KeyError("bug"), KeyboardInterrupt()):
         assert translate(error, URL) is error
+
+
+def test_who_does_not_answer_is_told_in_words() -> None:
+    assert str(translate(TimeoutError(), URL)) == f"{URL}: the connection broke (no answer in time)"
+    assert str(translate(ConnectionResetError("reset"), URL)).endswith("broke (ConnectionResetError reset)")

@@ -98,7 +98,7 @@ def test_the_statement_has_no_values_in_its_text() -> None:
     statement = statements.publish(made(message(id="'; DROP TABLE task; --")), "tenant", "soft")
     assert "DROP" not in statement.sql
     assert "tenant.publish(" in statement.sql
-    assert statement.parameters[-1] == "soft"
+    assert statement.parameters[-2:] == ("soft", None)
 
 
 def test_what_has_no_row_was_accepted() -> None:
@@ -134,6 +134,16 @@ def test_a_row_for_all_refuses_all() -> None:
     batch = made(message(), message())
     row = (0, "full", None, None, 10, 10, "tasks", 2, 100, 50.0)
     assert statements.read_answers(batch, [row], drains()) == [Full("default", 10, 10, "tasks", 1.0)] * 2
+
+
+def test_a_row_for_one_call_refuses_that_call() -> None:
+    batch = made(*(message() for _ in range(6)))
+    batch.calls = [1, 2, 3]
+    assert statements.publish(batch, "tenant", "exact").parameters[-1] == [1, 2, 2, 3, 3, 3]
+    rows = [(-n, "full", None, None, 10, 10, "tasks", n, 100, 50.0) for n in (1, 3)]
+    answers = statements.read_answers(batch, rows, drains())
+    assert [type(answer) for answer in answers] == [Full, Accepted, Accepted, Full, Full, Full]
+    assert answers[1] == Accepted(batch.numbers[1])
 
 
 def test_the_time_to_come_back_follows_the_rate_between_refusals() -> None:

@@ -12,7 +12,7 @@ from penstock.broker import Demand
 from penstock.coordinator import WorkerInfo
 from penstock.engines import presence
 from penstock.engines.sqlite import open_engine, registry
-from penstock.errors import StoreFull
+from penstock.errors import StoreError, StoreFull
 from penstock.message import Message
 
 WORKER = "a" * 32
@@ -53,3 +53,15 @@ def test_no_space_for_the_notes_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(StoreFull):
         workers.open(WORKER, 1)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a disk that is broken, and was mounted read-only for it."""
+
+    def read_only(path: str, flags: int) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    workers = registry.Registry(str(tmp_path))
+    monkeypatch.setattr(presence.os, "open", read_only)
+    with pytest.raises(StoreError, match=r"Read-only file system.*dmesg"):
+        workers.is_dead(WORKER)

@@ -107,6 +107,7 @@ def test_a_file_of_settings_wins_and_is_read_again(file: SettingsFile, caplog: p
         assert file.changed() is None
     file.path.unlink()
     assert file.changed() is None
+    assert "cannot be read: No such file" in caplog.text
 
 
 @pytest.mark.parametrize(

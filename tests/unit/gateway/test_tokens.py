@@ -50,6 +50,35 @@ def test_a_token_lets_in_until_its_end(file: TokenFile, clock: ManualClock) -> N
     assert signed_in(file, text) is None
 
 
+def test_who_has_an_expired_token_hears_so_and_nobody_else(
+    file: TokenFile, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, text = file.add("ada", ["read"], life=DAY)
+    clock.advance(DAY)
+    file.add("bob", ["read"])
+    for _ in range(3):
+        with pytest.raises(Refused, match="this token expired at 2023-11-15 22:13 UTC"):
+            file(asked(authorization=f"Bearer {text}"))
+    assert caplog.text.count("the token of 'ada' expired") == 1
+    with pytest.raises(Refused, match="valid token"):
+        file(asked(authorization=f"Bearer {text[:-1]}{'A' if text[-1] != 'A' else 'B'}"))
+    clock.advance(31 * DAY)
+    file.add("bob", ["read"])
+    assert {token.name for token in file.all()} == {"bob"}, "it is forgotten at last"
+
+
+def test_a_file_says_whom_it_lets_in_and_who_must_be_looked_after(file: TokenFile, clock: ManualClock) -> None:
+    assert file.summary() == f"nobody by the tokens in {file.path}: there are none; penstock gateway token add"
+    file.add("ada", ["read"], life=2 * DAY)
+    file.add("bob", ["read"], life=30 * DAY)
+    ends = "2 tokens in {}, of which some expire soon: 'ada' until 2023-11-16 22:13 UTC"
+    assert file.summary() == ends.format(file.path)
+    clock.advance(2 * DAY)
+    assert file.summary() == f"1 token in {file.path}"
+    clock.advance(28 * DAY)
+    assert "all have expired" in file.summary()
+
+
 def test_what_is_kept_lets_nobody_in(file: TokenFile) -> None:
     token, text = file.add("ada", ["read"])
     assert text.split("_", 2)[2] not in file.path.read_text()  # a secret may have "_" itself

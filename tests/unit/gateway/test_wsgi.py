@@ -66,6 +66,7 @@ def test_it_is_what_servers_expect(face: Face) -> None:
     [
         (str(len(BODY)), BODY + b"GET / HTTP/1.1", 202),
         ("9" * 20, BODY, 413),
+        (str(len(BODY)).zfill(20), BODY, 413),  # not a part of it, which would be a call without arguments
         ("99", BODY, 400),
         ("", BODY, 422),  # whoever does not say how much it sends, has sent nothing
     ],

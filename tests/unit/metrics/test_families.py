@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.gateway.answered import Answered
 from penstock.metrics.counts import BOUNDS, ENDS, Counts
 from penstock.metrics.families import MOST_QUEUES, broker_up, of_queues, of_worker
 from penstock.metrics.text import render
@@ -36,7 +37,10 @@ def counted() -> Counts:
 
 
 def exposed() -> Exposed:
-    return Exposed(render([*of_worker(counted().read(), 4, 3), broker_up(True), *of_queues([outlook()])]))
+    answered = Answered(lambda: 0)
+    answered.add(503, "queue-full")
+    own = [*of_worker(counted().read(), 4, 3), *answered.families()]
+    return Exposed(render([*own, broker_up(True), *of_queues([outlook()])]))
 
 
 def test_the_manual_lists_each_metric_and_its_labels() -> None:

@@ -38,7 +38,7 @@ def test_an_event_says_what_how_much_and_what_to_do() -> None:
         0.7,
     )
     assert raised.text == (
-        "queue 'mail' is 75% full, warned of at 70%; its callers will soon be refused: start more workers, or call less"
+        "queue 'mail' is 75% full, warned of at 70%; at 100% its callers are refused: start more workers, or call less"
     )
     [cleared] = alarms.look([full(0.2)], "shop", 160.0)
     assert (cleared.since, cleared.at, cleared.value) == (100.0, 160.0, 0.2)

@@ -90,6 +90,30 @@ def test_what_runs_goes_on_while_its_process_cannot_write() -> None:
     assert (found.busy, found.standing.still, found.standing.runs[0].seconds) == (1, 13.0, 15.0)
 
 
+def test_who_is_awake_and_tells_nothing_stands_still_in_what_nobody_knows() -> None:
+    tally = Tally()
+    sampling = sampling_of(tally)
+    sampling.wakes(99.0)
+    for second in (100.0, 101.0):
+        sampling.tick(second)
+
+    def standing(now: float) -> Standing | None:
+        found = tally.pulse(now)
+        assert found is not None
+        assert found.busy == (found.standing is not None)
+        return found.standing
+
+    assert standing(103.0) is None, "it may be late"
+    assert standing(111.0) == Standing("", 1, 1, 10.0)
+    sampling.sleeps()
+    assert standing(111.0) is None
+    sampling.wakes(120.0)
+    assert standing(121.0) is None
+    assert standing(130.0) == Standing("", 1, 1, 10.0), "since it woke, not since it last told"
+    sampling.close(131.0)
+    assert standing(500.0) is None
+
+
 def test_between_two_looks_nobody_is_late() -> None:
     tally = Tally()
     sampling = sampling_of(tally, Standing("w pid 1", 1, 1, 0.01, [Run("mail", "t", 0.01)]))

@@ -7,9 +7,10 @@ Django has had tasks since 6.0. With an older one there is no `PenstockBackend`;
 import django
 
 from penstock.contrib.django.connections import CloseConnections
+from penstock.contrib.django.pressure import BackPressure
 from penstock.contrib.django.result_store import open_engine
 
-__all__ = ["CloseConnections", "open_engine"]
+__all__ = ["BackPressure", "CloseConnections", "open_engine"]
 
 if django.VERSION >= (6, 0):
     from penstock.contrib.django.backend import PenstockBackend as PenstockBackend

@@ -147,6 +147,8 @@ class DjangoResults:
     async def arun(self, call: Coroutine[Any, Any, T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._here(), _driven, call)
 
+    apublish = arun
+
     def writer_pid(self) -> int | None:
         return None
 

@@ -56,6 +56,8 @@ class MemoryEngine:
         finally:
             call.close()
 
+    apublish = arun
+
     def another(self) -> MemoryEngine:
         """Another handle on the same store."""
         return type(self)(self._store)

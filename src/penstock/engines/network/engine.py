@@ -74,6 +74,8 @@ class NetworkEngine(ABC):
             self._reopen(call)
         return await self.thread.arun(call)
 
+    apublish = arun
+
     def writer_pid(self) -> int | None:
         return None
 

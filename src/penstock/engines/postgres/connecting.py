@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from penstock.engines.network.patience import Deadline, pauses
-from penstock.engines.postgres.faults import is_broken, sqlstate, translate
+from penstock.engines.postgres.faults import cause, is_broken, sqlstate, translate
 from penstock.engines.postgres.settings import Settings
 from penstock.errors import BrokerUnavailable, OutcomeUnknown
 
@@ -56,7 +56,7 @@ async def _try(settings: Settings, host: str, port: int, seconds: float, replica
     except Exception as error:
         ours = translate(error, settings.public)
         if isinstance(ours, OutcomeUnknown | BrokerUnavailable):
-            raise BrokerUnavailable(f"{host}:{port}: {type(error).__name__} {error}".strip()) from error
+            raise BrokerUnavailable(f"{host}:{port}: {cause(error)}") from error
         raise ours from error
     if standby == replica:
         return connection

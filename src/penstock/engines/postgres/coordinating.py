@@ -113,7 +113,7 @@ class PostgresCoordinator:
                 moved += await connection.fetchval(f"SELECT {schema}.give_back($1, $2, true)", tokens, charged)
             if due:
                 bounds = core.settings.result_expires, core.settings.result_max_bytes
-                await connection.execute(f"SELECT {schema}.expire($1, $2)", *bounds)
+                await connection.execute(f"SELECT {schema}.expire($1, $2), {schema}.drop_dead()", *bounds)
             return int(moved)
 
         return buried + await core.call(work)

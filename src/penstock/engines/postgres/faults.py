@@ -81,10 +81,15 @@ def translate(error: BaseException, url: str) -> BaseException:
     if isinstance(error, ssl.SSLError | pg.ClientConfigurationError):
         return ConfigError(f"{url}: {error}: check sslmode and the certificates")
     if is_broken(error):
-        return OutcomeUnknown(f"{url}: the connection broke ({type(error).__name__}: {error})")
+        return OutcomeUnknown(f"{url}: the connection broke ({cause(error)})")
     if isinstance(error, pg.InterfaceError | pg.InternalClientError):
         return BrokerError(f"{url}: {type(error).__name__}: {error}")
     return error
+
+
+def cause(error: BaseException) -> str:
+    """Why a connection did not do, for people."""
+    return "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__} {error}".strip()
 
 
 def is_broken(error: BaseException) -> bool:

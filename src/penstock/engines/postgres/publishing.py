@@ -25,6 +25,8 @@ MAX_BATCH = 1_000
 FOLD_AFTER = 200
 """Statements after which a publisher folds the counts."""
 FOLDING = 5.0
+PRESSED = 1.0
+"""Seconds after a refusal for which others are likely."""
 
 
 class Request:
@@ -49,6 +51,7 @@ class Publisher:
         self._pending: deque[Request] = deque()
         self._running: asyncio.Task[None] | None = None
         self._unfolded = 0
+        self._pressed_until = 0.0
         self._drains = Drains(time.monotonic)
 
     async def publish(self, batch: Sequence[Message], timeout: float, bound: Bound) -> Sequence[Answer]:
@@ -99,20 +102,25 @@ class Publisher:
         return group
 
     async def _send_group(self, group: list[Request]) -> None:
+        """Each call fits or does not by itself; but all share a statement, its look at the bound, and its commit."""
         messages = group[0].messages if len(group) == 1 else [one for request in group for one in request.messages]
+        calls = [len(request.messages) for request in group] if len(group) > 1 else None
         end = min(group, key=lambda request: request.deadline.end).deadline
-        answers = await self._send(messages, group[0].bound, end)
-        if len(group) > 1 and isinstance(answers[0], Full):
-            for request in group:  # one by one: some may fit
-                await self._send_group([request])
-            return
+        answers, again = await self._send(messages, calls, group[0].bound, end)
         start = 0
         for request in group:
-            _answer(request, answers[start : start + len(request.messages)])
+            mine = answers[start : start + len(request.messages)]
             start += len(request.messages)
+            if again and calls is not None and isinstance(mine[0], Full):
+                await self._send_group([request])  # it was refused with all that had not arrived: it may fit
+            else:
+                _answer(request, mine)
 
-    async def _send(self, messages: Sequence[Message], bound: Bound, deadline: Deadline) -> list[Answer]:
-        """Send until it is known what became of it, or until the deadline."""
+    async def _send(
+        self, messages: Sequence[Message], calls: list[int] | None, bound: Bound, deadline: Deadline
+    ) -> tuple[list[Answer], bool]:
+        """Send until it is known what became of it, or until the deadline. And whether it was sent again, when all that
+        is not found there is refused together."""
         batch: Outgoing | None = None
         unknown = False
         waits = pauses()
@@ -122,7 +130,9 @@ class Publisher:
                 if batch is None:
                     prepared = await self.prepare(connection, messages)
                     batch = await self._tried(connection, prepared) if bound == "none" else prepared
-                sql, parameters = statements.publish(statements.again(batch) if unknown else batch, self._schema, bound)
+                    batch.calls = calls
+                sent = statements.again(batch) if unknown else batch
+                sql, parameters = statements.publish(sent, self._schema, self._pressed(bound))
                 async with asyncio.timeout(max(min(deadline.left(), ATTEMPT), 0.001)):
                     rows = await connection.fetch(sql, *parameters)
             except BaseException as error:
@@ -144,7 +154,13 @@ class Publisher:
                 await asyncio.sleep(pause)
             else:
                 self._links.give(connection)
-                return statements.read_answers(batch, rows, self._drains)
+                answers = statements.read_answers(batch, rows, self._drains)
+                if rows and any(isinstance(answer, Full) for answer in answers):
+                    self._pressed_until = time.monotonic() + PRESSED
+                return answers, unknown
+
+    def _pressed(self, bound: Bound) -> Bound:
+        return "pressed" if bound == "exact" and time.monotonic() < self._pressed_until else bound
 
     async def _take(self, deadline: Deadline, unknown: Outgoing | None) -> Connection:
         try:

@@ -15,14 +15,14 @@ from penstock.draining import FEW, Drains
 from penstock.engines.postgres.naming import SHIFT
 from penstock.message import Dedup, Fence, Guard, Limit, Message, Unique, pack
 
-Bound = Literal["exact", "soft", "none"]
-""""exact": near its bound producers take turns. "soft": no locks, for transactions that others may keep open for long.
-"none": follow-ups, which are always admitted."""
+Bound = Literal["exact", "pressed", "soft", "none"]
+""""exact": near its bound producers take turns. "pressed": the same, where a refusal is likely, and looked for first.
+"soft": no locks, for transactions that others may keep open for long. "none": follow-ups, which are always admitted."""
 
 PUBLISH = (
     "SELECT n, kind, id, name, depth, bound, unit, excess, settled, age FROM {schema}.publish("
     "$1::integer[], $2::bigint[], $3::bytea[], $4::bigint[], $5::text[], $6::double precision[], $7::jsonb, $8::jsonb,"
-    " $9::text)"
+    " $9::text, $10::integer[])"
 )
 
 
@@ -49,7 +49,8 @@ class LimitRow(NamedTuple):
 
 
 class Outgoing(Struct):
-    """A batch ready to be sent. `lanes` has one entry when all messages go to the same."""
+    """A batch ready to be sent. `lanes` has one entry when all messages go to the same. `calls`: where several
+    calls share it, how many messages each has; it is accepted or refused by itself then."""
 
     messages: Sequence[Message]
     lanes: list[int]
@@ -60,6 +61,7 @@ class Outgoing(Struct):
     dues: list[float | None] | None = None
     guards: str | None = None
     limits: str | None = None
+    calls: list[int] | None = None
 
     @property
     def plain(self) -> bool:
@@ -171,12 +173,14 @@ def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
             batch.guards,
             batch.limits,
             bound,
+            batch.calls and [n for n, count in enumerate(batch.calls, 1) for _ in range(count)],
         ),
     )
 
 
 def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]], drains: Drains) -> list[Answer]:
-    """The answers in the order of the messages. Rows are there only for what was not accepted."""
+    """The answers in the order of the messages. Rows are there only for what was not accepted: by the number of the
+    message, from 1 on; 0 is all of them, and -n the call n."""
     if rows and rows[0][0] == 0:
         return [_answer(batch.messages[0], rows[0], drains)] * len(batch.messages)
     ids = batch.ids or [None] * len(batch.numbers)
@@ -185,6 +189,11 @@ def read_answers(batch: Outgoing, rows: Sequence[Sequence[Any]], drains: Drains)
         for message, number, known in zip(batch.messages, batch.numbers, ids, strict=True)
     ]
     for row in rows:
+        if row[0] < 0:
+            calls = batch.calls or []
+            first, count = sum(calls[: -row[0] - 1]), calls[-row[0] - 1]
+            answers[first : first + count] = [_answer(batch.messages[first], row, drains)] * count
+            continue
         place = row[0] - 1
         answer = _answer(batch.messages[place], row, drains)
         message = batch.messages[place]

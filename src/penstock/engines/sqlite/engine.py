@@ -236,13 +236,20 @@ class SqliteEngine:
         return result
 
     async def arun(self, call: Coroutine[Any, Any, T]) -> T:
+        result: T = await self._joined().submit(call)
+        return result
+
+    async def apublish(self, call: Coroutine[Any, Any, T]) -> T:
+        result: T = await self._joined().submit_publish(call)
+        return result
+
+    def _joined(self) -> Group:
         store = self.store
         if self._group is None:
             from penstock.engines.sqlite.group import Group  # asyncio takes 40 ms to import: only who awaits pays
 
             self._group = Group(store.publish)
-        result: T = await self._group.submit(call)
-        return result
+        return self._group
 
     def writer_pid(self) -> int | None:
         return self.store.db.gate.writer() or None

@@ -82,4 +82,4 @@ def check_header(path: str) -> None:
     if not header.startswith(b"SQLite format 3\0"):
         raise StoreError(f"{path} is not a Penstock database (not even SQLite): choose another file")
     if not os.access(path, os.W_OK):
-        raise StoreError(f"{path} is read-only: check the rights of the file")
+        raise StoreError(f"{path} is read-only: check its rights, and whether its disk is mounted read-only (dmesg)")

@@ -86,6 +86,8 @@ class Gate:
         return True
 
     def _wait(self, flag: int, timeout: float, first: int) -> None:
+        if timeout <= 0:
+            raise BrokerUnavailable(self._describe(timeout))
         flags = self._map
         deadline = time.monotonic() + timeout
         flags[flag] = 1

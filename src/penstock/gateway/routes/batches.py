@@ -16,7 +16,8 @@ from penstock.gateway.problems import Refused, problem, refusal
 from penstock.gateway.repeats import Repeat, Request, mark
 from penstock.gateway.routes.calling import accepted
 from penstock.gateway.routes.common import links, read_json, rules
-from penstock.gateway.steps import Plan, on
+from penstock.gateway.showing import address
+from penstock.gateway.steps import Plan, Step, on
 from penstock.message import Message
 from penstock.refusals import on_behalf_of
 
@@ -39,8 +40,10 @@ def call_many(context: Context, asked: Asked) -> Plan[Answer]:
     request = Request(key, caller.name, [one.options for one in calls])
     repeat = mark(messages, request, features, settings.idempotency, first=1)
     make_private(app, messages)
+    client = app.client
+    publish = Step(lambda: client.engine.run(client.publish(messages)), lambda: client.apublish(messages))
     with on_behalf_of(caller.name):
-        answers: Sequence[BrokerAnswer] = yield on(app.client.engine, lambda: app.client.publish(messages))
+        answers: Sequence[BrokerAnswer] = yield publish
     here = links(asked)
     shown = [_shown(context, *pair, here) for pair in zip(messages, answers, strict=True)]
     if repeat is not None:
@@ -68,4 +71,4 @@ def _shown(context: Context, message: Message, answer: BrokerAnswer, here: str) 
         refused = refusal(error)
         assert refused is not None  # the table has it
         return {"error": problem(refused)}
-    return accepted(task_id, here)
+    return accepted(task_id, address(here, task_id))

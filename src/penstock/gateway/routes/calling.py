@@ -43,7 +43,8 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
     task_id, here = result.id, links(asked)
     if repeat is not None:
         repeat.check([task_id])
-    location = {"location": address(here, task_id)}
+    place = address(here, task_id)
+    location = {"location": place}
     if wait and caller.scopes.may(READ):
         yield until_end(result, wait)
         try:
@@ -52,13 +53,13 @@ def call(context: Context, asked: Asked) -> Plan[Answer]:
                 return answer_json(200, shown(app, report, here, caller.scopes.may(INSPECT)), location)
         except (PenstockError, Refused) as error:  # of the look: the call was accepted, and must not seem refused
             log.warning("task %s was accepted, and could not be looked at: %s", task_id, error)
-    return answer_json(202, accepted(task_id, here), location)
+    return answer_json(202, accepted(task_id, place), location)
 
 
-def accepted(task_id: str, here: str) -> dict[str, object]:
-    """A task that was just published."""
+def accepted(task_id: str, place: str) -> dict[str, object]:
+    """A task that was just published, and is looked at in this place."""
     return {
         "id": task_id,
         "state": "PENDING",
-        "links": links_of(here, task_id),
+        "links": links_of(place),
     }

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from penstock import apart
 from penstock.errors import PenstockError
 from penstock.gateway.answering import Answer
 from penstock.gateway.gateway import Asked, Context
 from penstock.gateway.routes.common import need
 from penstock.gateway.scopes import METRICS
-from penstock.gateway.steps import Plan, on
+from penstock.gateway.steps import Plan, within
 from penstock.metrics.families import broker_up, of_queues
 from penstock.metrics.text import CONTENT_TYPE, render
 from penstock.pressure.overview import Overview, overview
+
+PATIENCE = 3.0
+"""Seconds after which a broker that does not answer is away: Prometheus itself waits for ten."""
 
 
 def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     """In the text format of Prometheus. A broker that is away is a metric, too."""
     need(asked.caller, METRICS)
     asked.request.arguments(())
-    app = context.app
+    app, own = context.app, context.answered.families()
     try:
-        state = apart.shared(app)
-        view: Overview = yield on(app.engine, lambda: overview(app.engine, state, app.clock, app.conf.namespace))
-        families = [broker_up(True), *of_queues(view.queues)]
+        look = partial(overview, app.engine, apart.shared(app), app.clock, app.conf.namespace)
+        view: Overview = yield within(PATIENCE, app.engine, look)
+        families = [*own, broker_up(True), *of_queues(view.queues)]
     except PenstockError:
-        families = [broker_up(False)]
+        families = [*own, broker_up(False)]
     return Answer(200, render(families), {"content-type": CONTENT_TYPE, "cache-control": "no-store"})

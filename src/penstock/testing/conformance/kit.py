@@ -157,7 +157,8 @@ class Kit:
         size = self.features.max_batch
         answers: list[Answer] = []
         for start in range(0, max(1, len(messages)), size):
-            answers += await self.call(self.broker.publish(messages[start : start + size], PUBLISH_TIMEOUT))
+            call = self.broker.publish(messages[start : start + size], PUBLISH_TIMEOUT)
+            answers += self.engine.run(call) if self.blocking else await self.engine.apublish(call)
         return answers
 
     async def accept(self, *messages: Message) -> list[str]:
