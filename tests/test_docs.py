@@ -17,7 +17,6 @@ import click
 import pytest
 
 from penstock import Penstock, Queue, State, Unique, errors
-from penstock.app import ENGINES
 from penstock.broker import Features
 from penstock.cli.main import cli
 from penstock.config import Config
@@ -25,6 +24,7 @@ from penstock.engines.postgres.settings import OPTIONS as postgres_options
 from penstock.engines.rabbitmq.settings import OPTIONS as rabbitmq_options
 from penstock.engines.redis.settings import OPTIONS as redis_options
 from penstock.engines.server.settings import OPTIONS as broker_options
+from penstock.opening import ENGINES
 from penstock.options import CallSettings, TaskOptions, TaskSettings
 from penstock.pool import BUILT_IN, load
 from tests import doc_pages

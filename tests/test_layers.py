@@ -16,7 +16,7 @@ LAYERS: dict[str, int] = {
     # 5: surfaces, clients of the app; nothing imports them
     **dict.fromkeys(("cli", "gateway", "console", "contrib", "celery", "__main__", "demo"), 5),
     # 4: the only places that pick engines: the app, and the broker; `__init__` exports what users name
-    **dict.fromkeys(("__init__", "app", "config", "configured", "server"), 4),
+    **dict.fromkeys(("__init__", "app", "config", "configured", "connected", "opening", "server"), 4),
     # 1: contracts
     **dict.fromkeys(
         ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware", "protocol"), 1

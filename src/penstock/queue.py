@@ -186,7 +186,7 @@ class QueueInfo(Struct, frozen=True):
     shed: int = 0
     """Of those that left it, how many made room for others when it was full (`Queue.overflow`)."""
     refused: int | None = None
-    """Tasks that were refused as the queue was full, since its server runs."""
+    """Tasks that were refused as the queue was full, as far as it was told; see `penstock.pressure.refused`."""
 
 
 class Bound(Struct, frozen=True, array_like=True):

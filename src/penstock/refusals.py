@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ class RefusalNotes:
         if self._process != os.getpid():
             self._begin()
         some = False
-        who = f"{self._holder} for {client}" if client else self._holder
+        who = f"{client} by {self._holder}" if client else self._holder
         for message, answer in zip(messages, answers, strict=True):
             if type(answer) is Full:
                 self._counts.add(who, answer.queue, message.task)
@@ -82,8 +82,10 @@ class RefusalNotes:
         if some and app.clock.monotonic() >= self._rests_until:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="penstock-refusals", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="penstock-refusals", daemon=True)
+                    with suppress(RuntimeError):  # this process ends, and has no more threads
+                        thread.start()
+                        self._thread = thread
 
     def close(self) -> None:
         """Tell what is left, if that does not take long."""

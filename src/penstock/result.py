@@ -1,38 +1,31 @@
-"""The result of a call: its state at once, or its value when it is there. Waiting is by push."""
+"""The result of a call: its state at once, or its value when it is there (see `penstock.waiting`)."""
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from penstock import apart, replaced
-from penstock.backend import Lost, Notify, Subscription
 from penstock.blocking import refuse_in_loop
 from penstock.broker import Key
 from penstock.codec import Returned, read_failure, rebuild
 from penstock.coordinator import Revoked
-from penstock.errors import BrokerError, ResultError, ResultTimeout, ResultUnavailable, TaskRevoked
+from penstock.errors import BrokerError, ResultError, ResultUnavailable, TaskRevoked
 from penstock.message import Place, graph_of
 from penstock.outcome import Outcome, Part, Report, State
 from penstock.stream import AsyncStream, Stream, newest
 from penstock.tree import Node
+from penstock.waiting import Waiting
 
 if TYPE_CHECKING:
-    import asyncio
-
     from penstock.app import Penstock
     from penstock.task import Task
 
 R = TypeVar("R")
 
-RECHECK = 30.0
-"""Seconds after which a waiting `get` looks whether the task is still known: one that is forgotten never ends."""
-FIRST_CHECK = 1.0
-"""The same for a task that this process had just published, so that nobody looked whether it is known."""
 JUST_NOW = 0.01
 """Seconds for which a published task has hardly ended: who waits for it is told of its end, and need not ask first."""
 
@@ -246,7 +239,7 @@ class AsyncResult(Node, Generic[R]):
         self._check_stored()
         report = None if self._is_new() else self.report()
         if report is None or not report.state.terminal:
-            report = self._wait(report, timeout)
+            report = self._noted(Waiting(self, timeout).wait(report))
         return self._settled(report, propagate)
 
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> R:
@@ -254,96 +247,8 @@ class AsyncResult(Node, Generic[R]):
         self._check_stored()
         report = None if self._is_new() else await self.areport()
         if report is None or not report.state.terminal:
-            report = await self._await(report, timeout)
+            report = self._noted(await Waiting(self, timeout).await_(report))
         return self._settled(report, propagate)
-
-    def _wait(self, report: Report | None, timeout: float | None) -> Report:
-        """`report`: the last look, if there was one."""
-        # The machine's clock, not the app's: a thread waits in real time.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        report = self._wait_there(report, timeout, deadline)
-        while replaced.follow(self, report):
-            report = self._wait_there(None, timeout, deadline)
-        return self._noted(report)
-
-    def _wait_there(self, report: Report | None, timeout: float | None, deadline: float | None) -> Report:
-        told, reports = threading.Event(), list[Report]()
-        failed: list[BrokerError] = []
-
-        def notify(news: Sequence[Report]) -> None:
-            reports.extend(news)
-            told.set()
-
-        def lost(error: BrokerError) -> None:
-            failed.append(error)
-            told.set()
-
-        check = self._first_check(report)
-        subscription = self._subscribe(notify, lost)
-        try:
-            while True:
-                left = check if deadline is None else min(check, deadline - time.monotonic())
-                if left > 0 and subscription.wait(told, left):
-                    if reports:
-                        return reports[0]
-                    raise self._lost(failed[0]) from failed[0]
-                report = self.report()
-                if report.state.terminal:
-                    return report
-                self._check_known(report)
-                check = RECHECK
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise self._timed_out(report, timeout)
-        finally:
-            subscription.close()
-
-    async def _await(self, report: Report | None, timeout: float | None) -> Report:
-        import asyncio  # who awaits has loaded it
-
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        report = await self._await_there(loop, report, timeout, deadline)
-        while replaced.follow(self, report):
-            report = await self._await_there(loop, None, timeout, deadline)
-        return self._noted(report)
-
-    async def _await_there(
-        self, loop: asyncio.AbstractEventLoop, report: Report | None, timeout: float | None, deadline: float | None
-    ) -> Report:
-        import asyncio
-
-        check = self._first_check(report)
-        told: asyncio.Future[Report] = loop.create_future()
-
-        def tell(news: Report | BrokerError) -> None:
-            if told.done():
-                return
-            if isinstance(news, Report):
-                told.set_result(news)
-            else:
-                told.set_exception(news)
-
-        def say(news: Report | BrokerError) -> None:
-            # A loop that was closed meanwhile has nobody left who waits.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(tell, news)
-
-        subscription = self._subscribe(lambda news: say(news[0]), say)
-        try:
-            while True:
-                left = check if deadline is None else max(0.0, min(check, deadline - loop.time()))
-                await asyncio.wait([told], timeout=left)
-                if told.done() and isinstance(error := told.exception(), BrokerError):
-                    raise self._lost(error) from error
-                report = told.result() if told.done() else await self.areport()
-                if report.state.terminal:
-                    return report
-                self._check_known(report)
-                check = RECHECK
-                if deadline is not None and loop.time() >= deadline:
-                    raise self._timed_out(report, timeout)
-        finally:
-            subscription.close()
 
     def _check_stored(self) -> None:
         if self._ignored:
@@ -357,19 +262,8 @@ class AsyncResult(Node, Generic[R]):
                 "for example to 'rpc://' or redis://localhost:6379/1"
             )
 
-    def _subscribe(self, notify: Notify, lost: Lost) -> Subscription:
-        app = self._app
-        return app.backend.subscribe(apart.stored_keys(app.engine, app.results, [self.at]), notify, lost)
-
     def _lost(self, error: BrokerError) -> ResultUnavailable:
         return ResultUnavailable(f"the result of task {self.id} cannot come any more: {error}")
-
-    def _first_check(self, report: Report | None) -> float:
-        """Seconds until the next look; raises when there will be no result."""
-        if report is None:
-            return FIRST_CHECK
-        self._check_known(report)
-        return RECHECK
 
     def _check_known(self, report: Report) -> None:
         if report.state is State.UNKNOWN and apart.knows_waiting(self._app.engine, self._app.results):
@@ -377,9 +271,6 @@ class AsyncResult(Node, Generic[R]):
                 f"task {self.id} is unknown here: it was never published to {self._app.engine.url}, or its result was "
                 "forgotten or has expired (result_expires); it will never be there"
             )
-
-    def _timed_out(self, report: Report, timeout: float | None) -> ResultTimeout:
-        return ResultTimeout(f"task {self.id} is {report.state} after {timeout:g} s")
 
     # -- reading it
 

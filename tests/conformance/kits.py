@@ -48,6 +48,14 @@ class SplitBroker(MemoryBroker):
     def features(self) -> Features:
         return replace(FEATURES, engine="split", atomic_settle=False, effects=self.native)
 
+    async def follow_up(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
+        """What was acknowledged before it started is retried under its id (see `penstock.worker.acknowledged`)."""
+        with self._store.lock:
+            for message in batch:
+                if message.retries and message.id is not None:
+                    self._store.ended.pop(message.id, None)
+        return await super().follow_up(batch, timeout)
+
 
 class PublishingBroker(SplitBroker):
     native = frozenset({"Publish", "ReleaseKey"})

@@ -12,7 +12,9 @@ import pytest
 from penstock import Penstock, Queue, apart
 from penstock.errors import QueueFull
 from penstock.pressure.overview import Overview, overview
+from penstock.pressure.refused import with_totals
 from penstock.refusals import on_behalf_of
+from tests.acceptance.processes import wait_until
 from tests.servers import Server
 
 SERVERS = ("redis_url", "postgres_url", "broker")
@@ -60,9 +62,14 @@ def test_refusals_are_counted_by_who_is_refused(url: str) -> None:
     asyncio.run(awaiting())
     for app in apps:
         app.client.refusals.close()
+
+    def total() -> int | None:
+        return next(one.info.refused for one in look(watcher).queues if one.info.name == queue.name)
+
+    wait_until(lambda: total() == 45, 10.0, "all of it is known", 0.05)  # a broker tells it each second
+    infos = watcher.engine.run(with_totals(watcher.engine, watcher.engine.run(watcher.engine.inspect.queues("")), 0.0))
+    assert {one.name: one.refused for one in infos}[queue.name] == 45
     view = look(watcher)
-    [info] = [one.info for one in view.queues if one.info.name == queue.name]
-    assert info.refused == 45
     found = [one for _, one in view.refusals if one.queue == queue.name]
     assert sum(one.count for one in found) == 45
     assert {one.task for one in found} == {"t"}
@@ -99,6 +106,6 @@ def test_a_client_of_ours_is_told_apart(url: str) -> None:
 
     asyncio.run(many())
     app.client.refusals.close()
-    found = {one.who.partition(" for ")[2]: one.count for _, one in look(app).refusals if one.queue == queue.name}
+    found = {one.who.rpartition(" by ")[0]: one.count for _, one in look(app).refusals if one.queue == queue.name}
     assert found == {"": 1, "alice": 2, "bob": 3, "carol": 3}
     app.close()

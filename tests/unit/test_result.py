@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from penstock import BlockingCallInLoop, Penstock, RemoteError, ResultTimeout, ResultUnavailable, State, TaskRevoked
-from penstock import result as results
+from penstock import (
+    BlockingCallInLoop,
+    Penstock,
+    RemoteError,
+    ResultTimeout,
+    ResultUnavailable,
+    State,
+    TaskRevoked,
+    waiting,
+)
 from penstock.codec import failure
 from penstock.coordinator import Revoked
 from penstock.errors import ConfigError, DecodeError, ResultError
@@ -110,7 +118,7 @@ def test_who_waits_for_what_was_just_published_subscribes_without_asking_first(
 def test_what_was_just_published_and_is_forgotten_is_not_waited_for(
     setup: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
 ) -> None:
-    monkeypatch.setattr(results, "FIRST_CHECK", 0.001)
+    monkeypatch.setattr(waiting, "FIRST_CHECK", 0.001)
     _, engine, task = setup
     result = task.delay()
     pending(engine)
@@ -152,7 +160,7 @@ def test_an_unknown_id_is_never_waited_for(setup: Any) -> None:
 def test_a_result_forgotten_while_waiting_ends_the_wait(
     setup: Any, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
 ) -> None:
-    monkeypatch.setattr(results, "RECHECK", 0.001)
+    monkeypatch.setattr(waiting, "RECHECK", 0.001)
     _, engine, task = setup
     result = task.delay()
     pending(engine)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from penstock.canvas.linked import Calls, LinkedSettings, refuse_links
 from penstock.canvas.nesting import measure
-from penstock.canvas.plain_form import additions, kind_of, other_types, plain_option
+from penstock.canvas.plain_form import PlainForm, additions, kind_of, other_types
 from penstock.errors import ConfigError, UnknownTask
 from penstock.queue import check_name
 from penstock.spelling import hint
@@ -33,7 +33,7 @@ SHOWN = 3
 """Levels of a canvas in its text."""
 
 
-class Canvas(Generic[R]):
+class Canvas(PlainForm, Generic[R]):
     """What can be published by `delay`: `R` is the type of its result object."""
 
     __slots__ = ("errors", "links", "options")
@@ -133,23 +133,10 @@ class Canvas(Generic[R]):
         visitor gives each part. Returns itself."""
         if visitor is not None:
             measure(self)
-            self._visited(visitor)
+            visitor.go_through(self)
         if stamps:
             self.options = {**self.options, "headers": {**(self.options.get("headers") or {}), **stamps}}
         return self
-
-    def _visited(self, visitor: StampingVisitor) -> None:
-        self._visit_parts(visitor)
-        for call in self.links:
-            visitor.on_callback(call)
-            call._visited(visitor)
-        for error in self.errors:
-            visitor.on_errback(error)
-            error._visited(visitor)
-
-    def _visit_parts(self, visitor: StampingVisitor) -> None:
-        for part in self.parts():
-            part._visited(visitor)
 
     def linked(self: C, link: Calls, link_error: Calls) -> C:
         """`link` and `link_error` for each of these; returns itself."""
@@ -179,32 +166,6 @@ class Canvas(Generic[R]):
         """`link_error`; returns itself."""
         self.link_error(call)
         return self
-
-    # -- as plain data, also by `dict(canvas)`
-
-    def keys(self) -> Iterable[str]:
-        return self.to_plain().keys()
-
-    def __getitem__(self, name: str) -> Any:
-        return self.to_plain()[name]
-
-    def to_plain(self) -> dict[str, Any]:
-        """What an argument of a task can be, and `maybe_signature` reads. Raises `ConfigError` as `app`."""
-        measure(self)
-        return self._plain()
-
-    def _plain(self) -> dict[str, Any]:
-        data = {"subtask_type": type(self).__name__, **self._own_plain()}
-        if self.options:
-            data["options"] = {name: plain_option(value) for name, value in self.options.items()}
-        if self.links:
-            data["link"] = [call._plain() for call in self.links]
-        if self.errors:
-            data["link_error"] = [call._plain() for call in self.errors]
-        return data
-
-    def _own_plain(self) -> dict[str, Any]:
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return self._text(SHOWN)
@@ -306,9 +267,6 @@ class Signature(Canvas["AsyncResult[R]"], Generic[R]):
             made.args, made.kwargs = (*args, *self.args), {**self.kwargs, **kwargs}
         return made
 
-    def _visit_parts(self, visitor: StampingVisitor) -> None:
-        self.stamp(None, **visitor.stamps(self))
-
     def _own_plain(self) -> dict[str, Any]:
         return {"task": self.task, "args": list(self.args), "kwargs": dict(self.kwargs), "immutable": self.immutable}
 
@@ -374,11 +332,6 @@ class chain(Composed["AsyncResult[Any]"]):
                 flat.extend(task.tasks if type(task) is chain and task.is_plain() else (task,))
             self.tasks = tuple(flat)
 
-    def _visit_parts(self, visitor: StampingVisitor) -> None:
-        visitor.on_chain_start(self)
-        super()._visit_parts(visitor)
-        visitor.on_chain_end(self)
-
     def is_plain(self) -> bool:
         return not (self.links or self.errors or self.options)
 
@@ -401,11 +354,6 @@ class group(Composed["GroupResult"]):
         made = self.clone()
         made.tasks = tuple(task.partial(args, kwargs) for task in self.tasks)
         return made
-
-    def _visit_parts(self, visitor: StampingVisitor) -> None:
-        visitor.on_group_start(self)
-        super()._visit_parts(visitor)
-        visitor.on_group_end(self)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
         """Spread its tasks over time: a `countdown` of `start` seconds for the first, `step` more for each next, and
@@ -448,14 +396,6 @@ class chord(Canvas["AsyncResult[Any]"]):
 
     def inner(self) -> Iterable[Canvas[Any]]:
         return (self.header, *((self.body,) if self.body is not None else ()), *self.links, *self.errors)
-
-    def _visit_parts(self, visitor: StampingVisitor) -> None:
-        visitor.on_chord_header_start(self)
-        self.header._visited(visitor)
-        visitor.on_chord_header_end(self)
-        if self.body is not None:
-            visitor.on_chord_body(self)
-            self.body._visited(visitor)
 
     def _own_plain(self) -> dict[str, Any]:
         return {"header": self.header._plain(), "body": None if self.body is None else self.body._plain()}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from penstock.canvas.nesting import DEEPEST
+from penstock.canvas.nesting import DEEPEST, measure
 from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from penstock.canvas.calls import Canvas
 
 FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -26,6 +29,41 @@ COMMON = frozenset({"subtask_type", "options", "link", "link_error"})
 def plain_option(value: Any) -> Any:
     """An option as plain data."""
     return value.timestamp() if isinstance(value, datetime) else value
+
+
+class PlainForm:
+    """A canvas as plain data, also by `dict(canvas)`."""
+
+    __slots__ = ()
+    options: Mapping[str, Any]
+    links: Sequence[PlainForm]
+    errors: Sequence[PlainForm]
+
+    def keys(self) -> Iterable[str]:
+        return self.to_plain().keys()
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_plain()[name]
+
+    def to_plain(self) -> dict[str, Any]:
+        """What an argument of a task can be, and `maybe_signature` reads. Raises `ConfigError` for what is too deep or
+        large."""
+        measure(cast("Canvas[Any]", self))
+        return self._plain()
+
+    def _plain(self) -> dict[str, Any]:
+        data = {"subtask_type": type(self).__name__, **self._own_plain()}
+        if self.options:
+            data["options"] = {name: plain_option(value) for name, value in self.options.items()}
+        if self.links:
+            data["link"] = [call._plain() for call in self.links]
+        if self.errors:
+            data["link_error"] = [call._plain() for call in self.errors]
+        return data
+
+    def _own_plain(self) -> dict[str, Any]:
+        """What only its kind has."""
+        raise NotImplementedError
 
 
 def kind_of(data: Any, level: int) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from penstock.canvas.calls import Canvas, Signature, chain, chord, group
 from penstock.errors import ConfigError
-
-if TYPE_CHECKING:
-    from penstock.canvas.calls import Canvas, Signature, chain, chord, group
 
 
 class StampingVisitor:
@@ -45,3 +43,39 @@ class StampingVisitor:
                 f"{type(self).__name__}.on_signature returns a dict of strings, as {{'order': '77'}} is, not {given!r}"
             )
         return dict(given)
+
+    def go_through(self, sig: Canvas[Any]) -> None:
+        """Meet all parts of `sig`, in order, then what follows it."""
+        self._go_inside(sig)
+        for call in sig.links:
+            self.on_callback(call)
+            self.go_through(call)
+        for error in sig.errors:
+            self.on_errback(error)
+            self.go_through(error)
+
+    def _go_inside(self, sig: Canvas[Any]) -> None:
+        match sig:
+            case Signature():
+                sig.stamp(None, **self.stamps(sig))
+            case chain():
+                self.on_chain_start(sig)
+                self._go_on(sig)
+                self.on_chain_end(sig)
+            case group():
+                self.on_group_start(sig)
+                self._go_on(sig)
+                self.on_group_end(sig)
+            case chord():
+                self.on_chord_header_start(sig)
+                self.go_through(sig.header)
+                self.on_chord_header_end(sig)
+                if sig.body is not None:
+                    self.on_chord_body(sig)
+                    self.go_through(sig.body)
+            case _:
+                self._go_on(sig)
+
+    def _go_on(self, sig: Canvas[Any]) -> None:
+        for part in sig.parts():
+            self.go_through(part)

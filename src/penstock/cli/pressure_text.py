@@ -25,6 +25,8 @@ NARROW_HEADS = ("queue", "full", "depth/limit", "in/s", "out/s", "wait", "oldest
 NARROW = 100
 """Columns below which bars are short, and threads are told by worker only."""
 LEAST_NAME = 8
+NAMES, NARROW_NAMES = (24, 32), (12, 18)
+"""Columns of a queue's name and of a task's, behind who is refused."""
 SHOWN_TASKS, SHOWN_WORKERS, SHOWN_REFUSALS = 5, 8, 8
 UNKNOWN = "–"
 
@@ -56,7 +58,8 @@ def text(look: Pressure, width: int) -> str:
         parts += ["", *alarms]
     refused = sorted(view.refusals, key=lambda one: (one[1].rate(view.at), one[1].count), reverse=True)
     if refused:
-        rows = [refusal_row(*one, view.at) for one in refused[:SHOWN_REFUSALS]]
+        names = NARROW_NAMES if width < NARROW else NAMES
+        rows = [refusal_row(*one, view.at, names) for one in refused[:SHOWN_REFUSALS]]
         parts += ["", fitted(REFUSED_HEADS, rows, range(3, 6), width)]
     rows = [task_row(*one, view.samples.of_queue(None).seconds) for one in slowest(view.samples, None)[:SHOWN_TASKS]]
     if rows:
@@ -112,12 +115,12 @@ def alarm_line(one: Outlook, now: float, width: int) -> str:
     return "\n".join(click.style(short(line, width), fg="yellow") for line in lines)
 
 
-def refusal_row(namespace: str, one: Refusal, now: float) -> list[str]:
+def refusal_row(namespace: str, one: Refusal, now: float, names: tuple[int, int]) -> list[str]:
     queue = f"{namespace}/{one.queue}" if namespace else one.queue
     return [
         clean(one.who),
-        clean(queue),
-        clean(one.task),
+        cut(clean(queue), names[0]),
+        cut(clean(one.task), names[1]),
         rate(one.rate(now)),
         few(one.count),
         f"{duration(max(0.0, now - one.at))} ago",
@@ -157,7 +160,8 @@ def few(number: int | None) -> str:
         return UNKNOWN
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if number >= size * 10 or (number >= size and number % (size // 10) == 0):
-            return f"{number / size:.3g}{unit}"
+            part = number / size
+            return f"{part:.3g}{unit}" if part < 1_000 else f"{part:.0f}{unit}"
     return str(number)
 
 

@@ -76,20 +76,27 @@ def look(app: Penstock, namespace: str | None, interval: float) -> Iterator[Pres
 
 
 def paces(view: Overview, before: Sequence[QueueInfo], seconds: float) -> dict[tuple[str, str], Pace]:
-    """Of `view`, `seconds` after it was as `before`. Refusals are told every few seconds, with their rate."""
+    """Of `view`, `seconds` after it was as `before`. Refusals are told every few seconds, with their rate; who may not
+    read that sees their number grow."""
     after = [one.info for one in view.queues]
     earlier = {(one.namespace, one.name): one for one in before}
     rates = rates_of(before, after, seconds)
 
-    def shed(queue: QueueInfo) -> float:
+    def growth(queue: QueueInfo, count: str) -> float | None:
         old = earlier.get((queue.namespace, queue.name))
-        return max(0, queue.shed - (0 if old is None else old.shed)) / seconds
+        now, then = getattr(queue, count), 0 if old is None else getattr(old, count)
+        return None if now is None or then is None else max(0, now - then) / seconds
 
     def refused(queue: QueueInfo) -> float | None:
+        if queue.namespace in view.unread:
+            return growth(queue, "refused")
         here = (one for name, one in view.refusals if (name, one.queue) == (queue.namespace, queue.name))
         return None if queue.refused is None else sum(one.rate(view.at) for one in here)
 
-    return {(one.namespace, one.name): Pace(rates[one.namespace, one.name], refused(one), shed(one)) for one in after}
+    return {
+        (one.namespace, one.name): Pace(rates[one.namespace, one.name], refused(one), growth(one, "shed"))
+        for one in after
+    }
 
 
 def show_live(looks: Iterator[Pressure]) -> None:

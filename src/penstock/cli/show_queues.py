@@ -15,6 +15,7 @@ from penstock.cli.target import Target
 from penstock.cli.terminal import bar, clean, count, duration, echo_json, faint, size, table
 from penstock.engine import Engine
 from penstock.pressure.readings import fullness
+from penstock.pressure.refused import with_totals
 from penstock.queue import QueueInfo
 
 HEADS = (
@@ -66,6 +67,7 @@ def queues(ctx: click.Context, sample: float, as_json: bool) -> None:
     engine = app.engine
     found, rates = read(engine, target.namespace, sample)
     if as_json:
+        found = engine.run(with_totals(engine, found, app.clock.time()))
         echo_json([as_data(queue, rates.get((queue.namespace, queue.name))) for queue in found])
         return
     click.echo(faint(clean(engine.url)))

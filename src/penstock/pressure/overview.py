@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from penstock.clock import Clock
 from penstock.coordinator import Shared
@@ -14,7 +13,7 @@ from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
 from penstock.pressure.readings import fullness, there
-from penstock.pressure.refused import Refusal, Refusals
+from penstock.pressure.refused import Refusal, counted
 from penstock.pressure.refused import told as told_refusals
 from penstock.pressure.reports import EXPIRES, Report, told
 from penstock.pressure.samples import Samples, Times, merged
@@ -48,12 +47,14 @@ class Overview(Struct, frozen=True):
     reports: Sequence[Report]
     samples: Samples
     refusals: Sequence[tuple[str, Refusal]] = ()
+    unread: Sequence[str] = ()
+    """Namespaces of which it is not known who was refused."""
 
 
 async def overview(engine: Engine, coordinator: Shared | None, clock: Clock, namespace: str | None) -> Overview:
     """`coordinator`: see `penstock.apart.shared`. `namespace` `None`: all."""
     infos = await engine.inspect.queues(namespace)
-    now, queues, everybody, turned_away = clock.time(), [], [], []
+    now, queues, everybody, turned_away, unread = clock.time(), [], [], [], []
     for name in dict.fromkeys(info.namespace for info in infos):
         told_here = list((await told(coordinator, name)).values()) if coordinator is not None else []
         # The oldest that are kept say nothing of who lives; how long tasks took is the best that is known.
@@ -68,12 +69,8 @@ async def overview(engine: Engine, coordinator: Shared | None, clock: Clock, nam
         ]
         everybody += live
         turned_away += [(name, one) for one in refusals.lately] if refusals is not None else []
-    return Overview(now, queues, everybody, merged(one.samples for one in everybody), turned_away)
-
-
-def counted(info: QueueInfo, refusals: Refusals | None) -> QueueInfo:
-    """With what it has refused, if somebody counts that."""
-    return info if refusals is None else replace(info, refused=refusals.totals.get(info.name, 0))
+        unread += [name] if refusals is None else []
+    return Overview(now, queues, everybody, merged(one.samples for one in everybody), turned_away, unread)
 
 
 def outlook(info: QueueInfo, live: Sequence[Report], samples: Samples, alarms: Sequence[Alarm]) -> Outlook:

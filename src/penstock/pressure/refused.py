@@ -4,15 +4,19 @@ state, each of some processes. Pure, apart from `told` and `tell`."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.coordinator import Shared
+from penstock.engine import Engine
+from penstock.errors import AccessRefused
 from penstock.message import MAX_NAME
+from penstock.queue import QueueInfo
 
 SHARDS = 4
 EVERY = 2.0
@@ -67,8 +71,12 @@ class Refusals(Struct, array_like=True):
     totals: dict[str, int] = {}
     lately: list[Refusal] = []
 
+    def total(self, queue: str) -> int | None:
+        """Calls that it has refused; `None`: it may be among those that are not counted apart."""
+        return self.totals.get(queue, None if OTHERS in self.totals else 0)
+
     def sane(self) -> bool:
-        known = all(0 <= count <= MAX_COUNT for count in self.totals.values())
+        known = len(self.totals) <= MOST_QUEUES + 1 and all(0 <= count <= MAX_COUNT for count in self.totals.values())
         return known and len(self.lately) <= MOST and all(one.sane() for one in self.lately)
 
 
@@ -142,14 +150,32 @@ async def tell(
     return False
 
 
-async def told(coordinator: Shared, namespace: str, now: float) -> Refusals:
-    """All of a namespace; who was refused last comes first."""
+async def told(coordinator: Shared, namespace: str, now: float) -> Refusals | None:
+    """All of a namespace; who was refused last comes first. `None`: this user may not read it, which is nobody else's
+    trouble."""
     found = Refusals()
     for number in range(SHARDS):
-        value = await coordinator.get(shard_name(namespace, number))
+        try:
+            value = await coordinator.get(shard_name(namespace, number))
+        except AccessRefused:
+            return None
         shard = read(value[0] if value else None)
         for queue, count in shard.totals.items():
             found.totals[queue] = found.totals.get(queue, 0) + count
         found.lately += (one for one in shard.lately if abs(now - one.at) <= LATELY)
     found.lately.sort(key=lambda one: one.at, reverse=True)
     return found
+
+
+async def with_totals(engine: Engine, infos: Sequence[QueueInfo], now: float) -> Sequence[QueueInfo]:
+    """These queues, with how many calls each has refused."""
+    if not engine.broker.features.coordination:
+        return infos
+    names = dict.fromkeys(info.namespace for info in infos)
+    known = {name: await told(engine.coordinator, name, now) for name in names}
+    return [counted(info, known[info.namespace]) for info in infos]
+
+
+def counted(info: QueueInfo, refusals: Refusals | None) -> QueueInfo:
+    """With what it has refused, if that is known."""
+    return info if refusals is None else replace(info, refused=refusals.total(info.name))

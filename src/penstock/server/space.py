@@ -16,8 +16,7 @@ from penstock.engines.sqlite.settings import Settings
 from penstock.engines.sqlite.store import Neighbours
 from penstock.errors import ConfigError, PenstockError
 from penstock.message import Message
-from penstock.pressure.overview import counted
-from penstock.pressure.refused import EVERY, Counts, tell, told
+from penstock.pressure.refused import EVERY, Counts, tell, with_totals
 from penstock.queue import Queue, QueueInfo
 from penstock.server.access.rights import DEFAULT_NAMESPACE
 from penstock.server.blocking import BlockedPublishers
@@ -117,20 +116,19 @@ class Space:
         seconds, self._told_at = min(max(now - self._told_at, 0.1), EVERY), now
         for namespace, counts in list(self._refused.items()):
             taken = counts.take()
+            call = tell(self.engine.coordinator, namespace, self.name, taken, seconds, time.time())
             try:
-                self.engine.run(tell(self.engine.coordinator, namespace, self.name, taken, seconds, time.time()))
+                written = self.engine.run(call)
             except PenstockError:
+                written = False
+            if written:
+                del self._refused[namespace]
+            else:
                 counts.give_back(taken)
-                return
-            del self._refused[namespace]
 
     async def queues(self, namespace: str | None) -> Sequence[QueueInfo]:
         """As the engine tells of them, with what was refused here."""
-        found, now = await self.engine.inspect.queues(namespace), time.time()
-        self.tell_refused()
-        names = dict.fromkeys(one.namespace for one in found)
-        refusals = {name: await told(self.engine.coordinator, name, now) for name in names}
-        return [counted(one, refusals[one.namespace]) for one in found]
+        return await with_totals(self.engine, await self.engine.inspect.queues(namespace), time.time())
 
     def overflow(self, namespace: str, queue: str) -> str:
         """What becomes of those who publish to this queue when it is full."""
@@ -151,4 +149,5 @@ class Space:
 
     def close(self) -> None:
         self.turns.close()
+        self.tell_refused()
         self.engine.close()

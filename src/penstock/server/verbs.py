@@ -40,6 +40,8 @@ FETCHED_AT_ONCE = 32
 MAX_ANSWER = MAX_FRAME - (1 << 10)
 MAX_VALUE = 4 << 20
 """Bytes of a value of the shared state."""
+MAX_WORKERS = 256
+"""Workers of one connection: a process has one, and a supervisor may speak for all of its own."""
 
 
 class Call:
@@ -213,6 +215,11 @@ def join(s: ClientSession, worker: WorkerInfo) -> object:
     check_worker(worker)
     for queue in worker.queues:
         s.rights.need(Right.READ, "queue", queue)
+    if worker.id not in s.workers and len(s.workers) >= MAX_WORKERS:
+        raise ConfigError(
+            f"{MAX_WORKERS} workers have joined on this connection, as many as one may have: let some leave, or use "
+            "another connection"
+        )
     s.space.crew.join(worker.id, s.identity.user, s)
     s.workers.add(worker.id)
     return _run(s, s.space.engine.coordinator.join(worker))

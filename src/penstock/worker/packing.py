@@ -17,8 +17,9 @@ from penstock.outcome import State
 from penstock.pool import Traits
 from penstock.replaced import MOVED
 from penstock.retry import GiveUp
+from penstock.worker.ends import failure_of, freed
 from penstock.worker.plan import Plans
-from penstock.worker.run import Runner, freed, log
+from penstock.worker.run import Runner, log
 from penstock.worker.slot import Slot
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class PackingRunner(Runner):
         try:
             return self._packed(delivery, settlement)
         except PenstockError as error:
-            failure = self._failure(error, 0.0, message.retries, now)
-            return self._ended(delivery, self._dead(delivery, message, str(error), failure, now))
+            failure = failure_of(error, 0.0, message.retries, now + self._wall)
+            return self._ended(delivery, self._ends.dead(delivery, message, str(error), failure, now + self._wall))
 
     def _distrusted(self, delivery: Delivery, message: Message, error: SignatureError, now: float) -> Settlement:
         """Nothing follows it: where it claims to stand in a canvas is not believed either."""
         log.error("task %s[%s] is not trusted: %s", message.task, self._public_id(delivery.key), error)
-        outcome = self._failure(error, 0.0, message.retries, now)
+        outcome = failure_of(error, 0.0, message.retries, now + self._wall)
         return Settlement(delivery.receipt, Dead(str(error)), outcome, freed(message))
 
     def succeed(self, slot: Slot, value: Any, now: float) -> Settlement:

@@ -1,7 +1,8 @@
 """One task, in named steps: from a delivery to the settlement that ends it.
 
 `prepare` loads a slot, the pool calls the function, `succeed` or `fail` turn what came of it into a settlement. The
-three are the same for threads, processes and the event loop; none of them blocks or talks to the engine.
+three are the same for threads, processes and the event loop; none of them blocks or talks to the engine. What is not to
+be run is told in `unstarted.py`, and how an end is written in `ends.py`.
 
 What becomes of a task:
 - it returned: Ack, SUCCESS with the value (nothing is stored when its result is ignored)
@@ -31,46 +32,33 @@ from penstock.canvas.replacing import fits, replacement
 from penstock.canvas.standing import beside, instead
 from penstock.clock import Clock
 from penstock.codec import failure, summary
-from penstock.delivery import ACK, Dead, Delivery, Receipt, RetryAt, Settlement
-from penstock.effects import Effect, ReleaseKey
+from penstock.delivery import ACK, Delivery, Receipt, RetryAt, Settlement
+from penstock.effects import Effect
 from penstock.errors import (
-    ConfigError,
     DecodeError,
-    EncodeError,
-    MessageTooLarge,
-    ResultError,
     TaskRevoked,
     TimeLimitExceeded,
-    UnknownTask,
-    Unsupported,
-    WorkerLost,
 )
 from penstock.hooks import ErrorInfo
 from penstock.limiting import has_expired
-from penstock.message import Message, Place, Unique
 from penstock.metrics.counts import Counts
 from penstock.outcome import Outcome, State
 from penstock.pool import Traits
 from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
-from penstock.worker.early import noteless, notes_starts
+from penstock.worker.early import notes_starts
+from penstock.worker.ends import Ends, freed
 from penstock.worker.parts import Parts
-from penstock.worker.plan import Plan, Plans
+from penstock.worker.plan import Plans
 from penstock.worker.slot import Slot
+from penstock.worker.unstarted import Unstarted
 
 if TYPE_CHECKING:
     from penstock.canvas.calls import Canvas
 
 REQUEUE_DELAY = 1.0
 """Seconds until a rejected, requeued task is ready again, so that it cannot keep a worker spinning."""
-UNKNOWN_TRIES = 10
-"""How often a task that is not registered is put off (1, 2, 4 … 60 s: about five minutes) before it is a dead
-letter."""
-UNREADABLE_TRIES = 4
-"""How often a message that cannot be read is put off (1, 4, 16 … s) before it is a dead letter."""
-TRIES_HEADER = "penstock-unknown"
-
 log = logging.getLogger("penstock.worker")
 _SUCCESS = State.SUCCESS
 
@@ -112,7 +100,8 @@ class Runner:
         self._counts = counts or Counts()
         self._note_end = self._counts.ended
         self._parts = Parts(broker.public_id, broker.features.max_message)
-        self._notes = notes_starts(broker.features)
+        self._ends = Ends(self._parts, broker.public_id, notes_starts(broker.features))
+        self._unfit = Unstarted(plans, self._parts, self._ends, broker.public_id, self._note_end)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
     def tick(self, monotonic: float) -> None:
@@ -125,35 +114,35 @@ class Runner:
         """Load `slot` with `delivery`. A settlement means that there is nothing to run. `now` is monotonic."""
         message = delivery.message
         if message is None:
-            return self._unreadable(delivery, now)
+            return self._unfit.unreadable(delivery, now + self._wall)
         options = message.options
         if options is not None and options.place is not None:
-            unstarted = self._unstarted(delivery, message, options.place, now)
+            unstarted = self._unfit.part(delivery, message, options.place, now + self._wall)
             if unstarted is not None:
                 return unstarted
         plan = self._plans.get(message.task) or self._plans.of(message.task)
         if plan is None:
-            return self._unknown(delivery, message, now)
+            return self._unfit.unknown(delivery, message, now + self._wall)
         task = plan
         if options is not None:
             plan = plan.under(options)
             if plan.early and options.place is not None:
-                return self._unfollowed(delivery, message, plan, now)
+                return self._unfit.unfollowed(delivery, message, plan, now + self._wall)
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:
-                return self._unkept(delivery, message, unkept, now)
+                return self._unfit.unkept(delivery, message, unkept, now + self._wall)
         late = message.expires is not None and has_expired(message.expires, delivery.let_go, now + self._wall)
         if late and not (plan.early and message.attempts):  # else it has started, and its worker was lost
-            return self._over(plan, delivery, self._expired(delivery, message, now))
+            return self._ends.over(plan, delivery, self._unfit.expired(delivery, message, now + self._wall))
         if message.attempts:
             if late or message.attempts >= plan.max_attempts:
-                return self._over(plan, delivery, self._poisoned(delivery, message, plan, now))
-            self._warn_redelivered(delivery, message, plan)
+                return self._ends.over(plan, delivery, self._unfit.poisoned(delivery, message, plan, now + self._wall))
+            self._unfit.warn_redelivered(delivery, message, plan)
         try:
             body = message.body if options is None or options.place is None else options.place.body(message.body)
             slot.args, slot.kwargs = plan.arguments(body, message.content_type)
         except DecodeError as error:
-            return self._over(plan, delivery, self._misfit(delivery, message, plan, error, now))
+            return self._ends.over(plan, delivery, self._unfit.misfit(delivery, message, plan, error, now + self._wall))
         if task is not slot.task:
             self._counts.turn(slot, task)
         slot.plan = plan
@@ -165,84 +154,6 @@ class Runner:
         slot.delivery = delivery
         self._record_start(slot.number, delivery.receipt)
         return None
-
-    def _unstarted(self, delivery: Delivery, message: Message, place: Place, now: float) -> Settlement | None:
-        try:
-            return self._parts.unstarted(delivery, message, place, now + self._wall)
-        except (DecodeError, EncodeError, MessageTooLarge) as error:
-            return self._dead(delivery, message, str(error), self._failure(error, 0.0, 0, now), now)
-
-    def _unreadable(self, delivery: Delivery, now: float) -> Settlement:
-        name = self._public_id(delivery.key)
-        if delivery.attempts >= UNREADABLE_TRIES:
-            log.error("message %s cannot be read (%s): to the dead letters", name, delivery.damage)
-            reason = f"cannot be read: {delivery.damage}"
-            return Settlement(delivery.receipt, Dead(reason), self._failure(DecodeError(reason), 0.0, 0, now))
-        wait = 4.0**delivery.attempts
-        log.warning("message %s cannot be read (%s): again in %.0f s", name, delivery.damage, wait)
-        return Settlement(delivery.receipt, RetryAt(now + self._wall + wait, charge=True))
-
-    def _unknown(self, delivery: Delivery, message: Message, now: float) -> Settlement:
-        # The task did nothing wrong, and may be known to a newer worker.
-        error = UnknownTask(f"no task {message.task!r} is registered")
-        return self._put_off(
-            delivery, message, error, "is not registered here", "is its module imported by the app?", now
-        )
-
-    def _unkept(self, delivery: Delivery, message: Message, limit: str, now: float) -> Settlement:
-        # A limit that was asked for is never ignored; a worker with another pool may keep it.
-        error = Unsupported(f"this call has {limit} cannot keep")
-        return self._put_off(delivery, message, error, f"has {limit} cannot keep", "run a worker with -P prefork", now)
-
-    def _put_off(
-        self, delivery: Delivery, message: Message, error: Exception, what: str, remedy: str, now: float
-    ) -> Settlement:
-        """Not for this worker: later, for another, and after some tries to the dead letters."""
-        name = self._public_id(delivery.key)
-        # Counted apart from `attempts`, which are for what the task itself does to its workers.
-        tries = _count(message)
-        if tries >= UNKNOWN_TRIES:
-            log.error("task %s[%s] %s: to the dead letters", message.task, name, what)
-            return self._dead(delivery, message, str(error), self._failure(error, 0.0, message.retries, now), now)
-        wait = min(60.0, 2.0**tries)
-        log.warning("task %s[%s] %s: again in %.0f s (%s)", message.task, name, what, wait, remedy)
-        headers = {**(message.headers or {}), TRIES_HEADER: str(tries + 1)}
-        when = now + self._wall + wait
-        return Settlement(delivery.receipt, RetryAt(when, replace(message, headers=headers, eta=when)))
-
-    def _expired(self, delivery: Delivery, message: Message, now: float) -> Settlement:
-        if message.task in self._plans:
-            self._note_end(message.task, "expired")
-        log.info("task %s[%s] expired before it could start", message.task, self._public_id(delivery.key))
-        return self._revoked(delivery, message, TaskRevoked("expired before it could start"), 0.0, now)
-
-    def _poisoned(self, delivery: Delivery, message: Message, plan: Plan, now: float) -> Settlement:
-        error = WorkerLost(
-            f"the worker died while it ran this task, {message.attempts} times (max_attempts={plan.max_attempts})"
-        )
-        log.error("task %s[%s]: %s: to the dead letters", message.task, self._public_id(delivery.key), error)
-        self._note_end(plan.name, "failed")
-        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
-
-    def _warn_redelivered(self, delivery: Delivery, message: Message, plan: Plan) -> None:
-        log.warning(
-            "task %s[%s] is delivered again: its worker died or lost it (attempt %d of %d)",
-            message.task,
-            self._public_id(delivery.key),
-            message.attempts + 1,
-            plan.max_attempts,
-        )
-
-    def _unfollowed(self, delivery: Delivery, message: Message, plan: Plan, now: float) -> Settlement:
-        # Its caller knew it with other options.
-        error = ConfigError("it is acknowledged before it runs (acks_late=False): nothing could follow it in a canvas")
-        log.error("task %s[%s] is not started: %s", message.task, self._public_id(delivery.key), error)
-        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
-
-    def _misfit(self, delivery: Delivery, message: Message, plan: Plan, error: DecodeError, now: float) -> Settlement:
-        log.error("task %s[%s] cannot be called: %s", message.task, self._public_id(delivery.key), error)
-        self._note_end(plan.name, "failed")
-        return self._dead(delivery, message, str(error), self._failed(plan, message, error, 0.0, now), now)
 
     # -- after
 
@@ -330,8 +241,8 @@ class Runner:
             case Refuse():
                 self._note_end(plan.name, "rejected")
                 log.error("task %s[%s] was rejected: %s", plan.name, slot.request.id, decision.reason)
-                outcome = self._failed(plan, message, error, now - slot.started, now)
-                return self._dead(delivery, message, decision.reason, outcome, now)
+                outcome = self._ends.failed(plan, message, error, now - slot.started, now + self._wall)
+                return self._ends.dead(delivery, message, decision.reason, outcome, now + self._wall)
 
     def _again(self, slot: Slot, delivery: Delivery, decision: Again, now: float) -> Settlement:
         plan, request, message = slot.plan, slot.request, decision.message
@@ -408,37 +319,32 @@ class Runner:
             info = ErrorInfo.of(error)
             self._hook(slot, "on_failure", error, request.id, slot.args, slot.kwargs, info)
             self._hook(slot, "after_return", State.FAILURE, error, request.id, slot.args, slot.kwargs, info)
-        outcome = self._failed(plan, request.message, error, now - slot.started, now)
-        return self._dead(delivery, request.message, summary(error), outcome, now)
+        outcome = self._ends.failed(plan, request.message, error, now - slot.started, now + self._wall)
+        return self._ends.dead(delivery, request.message, summary(error), outcome, now + self._wall)
 
     def _cancelled(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         self._note_end(slot.plan.name, "revoked")
         log.info("task %s[%s] was revoked while it ran", slot.plan.name, slot.request.id)
         error = TaskRevoked("revoked while it ran")
         slot.delivery = slot.cancelled = None
-        return self._revoked(delivery, slot.request.message, error, now - slot.started, now)
+        return self._ends.revoked(delivery, slot.request.message, error, now - slot.started, now + self._wall)
 
     def give_up(self, slot: Slot, delivery: Delivery, error: BaseException, now: float) -> Settlement:
         """The final failure of a run that this process ends itself; its function does not return."""
         plan, message = slot.plan, slot.request.message
         self._note_end(plan.name, "failed")
-        outcome = self._failed(plan, message, error, now - slot.started, now)
-        return self._over(plan, delivery, self._dead(delivery, message, summary(error), outcome, now))
+        outcome = self._ends.failed(plan, message, error, now - slot.started, now + self._wall)
+        dead = self._ends.dead(delivery, message, summary(error), outcome, now + self._wall)
+        return self._ends.over(plan, delivery, dead)
 
     def revoke(self, slot: Slot, delivery: Delivery, now: float) -> Settlement:
         """The end of a revoked run that this process ends itself; its function does not return."""
         self._note_end(slot.plan.name, "revoked")
         error = TaskRevoked("revoked while it ran")
-        ended = self._revoked(delivery, slot.request.message, error, now - slot.started, now)
-        return self._over(slot.plan, delivery, ended)
+        ended = self._ends.revoked(delivery, slot.request.message, error, now - slot.started, now + self._wall)
+        return self._ends.over(slot.plan, delivery, ended)
 
     # -- parts
-
-    def _over(self, plan: Plan, delivery: Delivery, settlement: Settlement) -> Settlement:
-        """An end other than the pool's, which says so itself: with the note that an earlier run may have left."""
-        if plan.early and self._notes:
-            return noteless(settlement, self._public_id(delivery.key))
-        return settlement
 
     def _hook(self, slot: Slot, name: str, *args: Any) -> None:
         """Call a hook if the task has it. What it raises is logged, and changes nothing."""
@@ -453,35 +359,6 @@ class Runner:
         """Call the hook `before_start`."""
         self._hook(slot, "before_start", slot.request.id, slot.args, slot.kwargs)
 
-    def _failed(self, plan: Plan, message: Message, error: BaseException, runtime: float, now: float) -> Outcome | None:
-        return None if plan.ignore_result else self._failure(error, runtime, message.retries, now)
-
-    def _failure(self, error: BaseException, runtime: float, retries: int, now: float) -> Outcome:
-        return Outcome(State.FAILURE, failure(error), now + self._wall, runtime, retries)
-
-    def _revoked(
-        self, delivery: Delivery, message: Message, error: TaskRevoked, runtime: float, now: float
-    ) -> Settlement:
-        why = failure(error)
-        outcome = Outcome(State.REVOKED, why, now + self._wall, runtime, message.retries)
-        effects = freed(message) + self._parts.ended(delivery, message, State.REVOKED, why, now + self._wall)
-        return Settlement(delivery.receipt, ACK, outcome, effects)
-
-    def _dead(
-        self, delivery: Delivery, message: Message, reason: str, outcome: Outcome | None, now: float
-    ) -> Settlement:
-        why = outcome.value if outcome is not None else failure(ResultError(reason), "")
-        effects = freed(message) + self._parts.ended(delivery, message, State.FAILURE, why, now + self._wall)
-        return Settlement(delivery.receipt, Dead(reason), outcome, effects)
-
-
-def freed(message: Message) -> tuple[Effect, ...]:
-    """The unique keys that end with the task. Engines free those `until="start"` when they hand the message out, and
-    those `until="ttl"` in their time."""
-    return tuple(
-        ReleaseKey(guard.key) for guard in message.guards if isinstance(guard, Unique) and guard.until != "ttl"
-    )
-
 
 def _show_from_function(error: BaseException) -> None:
     """Begin the traceback where the function does: our own frames only get in the way."""
@@ -490,8 +367,3 @@ def _show_from_function(error: BaseException) -> None:
         traceback = traceback.tb_next
     if traceback is not None:
         error.__traceback__ = traceback
-
-
-def _count(message: Message) -> int:
-    tries = (message.headers or {}).get(TRIES_HEADER, "0")
-    return int(tries) if tries.isdecimal() and len(tries) < 4 else UNKNOWN_TRIES

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from penstock import app as app_module
+from penstock import opening
 from penstock.cli.main import run
 from penstock.engines import memory
 from penstock.engines.memory import MemoryEngine
@@ -199,7 +199,7 @@ def broker(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
     module: Any = ModuleType("administered")
     module.open_engine = open_engine
     monkeypatch.setitem(sys.modules, "administered", module)
-    monkeypatch.setattr(app_module, "ENGINES", MappingProxyType({"administered": "administered"}))
+    monkeypatch.setattr(opening, "ENGINES", MappingProxyType({"administered": "administered"}))
     yield book
     book.close()
 

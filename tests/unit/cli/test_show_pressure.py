@@ -18,6 +18,7 @@ from penstock.cli.show_pressure import paces
 from penstock.cli.terminal import visible
 from penstock.coordinator import WorkerInfo
 from penstock.errors import QueueFull
+from penstock.pressure import refused
 from penstock.pressure.alarms import Alarm
 from penstock.pressure.overview import Outlook, Overview
 from penstock.pressure.raised import store
@@ -124,6 +125,34 @@ def test_who_is_refused_is_told(url: str) -> None:
     assert one["per_second"] > 0
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_long_names_of_who_is_refused_fit(url: str, columns: int) -> None:
+    app = Penstock("me", broker=url)
+    who = ("shop\x1b" + "w" * 90, "x" * 60, "tasks." + "y" * 60)
+    state = app.engine.coordinator
+    app.engine.run(refused.tell(state, "", "p", {who: 1_234_567}, 2.0, time.time()))
+    app.close()
+    lines = pressure(url, "--once", columns=columns).output.splitlines()
+    [row] = [line for line in lines if line.startswith("shop")]
+    assert max(visible(line) for line in lines) <= columns
+    assert re.fullmatch(r"shop�w+… +x+… +tasks\.y+… +617,284 +1235k +\S+ m?s ago", row), row
+
+
+def test_scripts_are_told_how_many_were_refused(url: str) -> None:
+    app = Penstock("me", broker=url)
+    app.engine.run(refused.tell(app.engine.coordinator, "", "p", {("me", "mail", "t"): 5}, 2.0, time.time()))
+    app.close()
+    found = CliRunner().invoke(cli, ["--broker", url, "queues", "--json", "--sample", "0"])
+    assert {one["name"]: one["refused"] for one in json.loads(found.output)} == {"mail": 5, "x" * 60: 0}
+
+
+def test_who_may_not_read_who_is_refused_sees_how_many() -> None:
+    before = QueueInfo("q", "", 10, 100, 1, 1, 1, 0, 0, 0, 0.0, 5, 3, refused=10)
+    closed = msgspec.structs.replace(view(msgspec.structs.replace(before, refused=16)), unread=[""])
+    [pace] = paces(closed, [before], 2.0).values()
+    assert pace.refused == 3.0
+
+
 def test_what_an_engine_does_not_tell_is_not_nought() -> None:
     info = QueueInfo("q", "", 10, 100, None, None, None, None, None, None, None, None, None)
     [pace] = paces(view(info), [info], 1.0).values()
@@ -134,7 +163,8 @@ def test_what_an_engine_does_not_tell_is_not_nought() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(None, "–"), (7, "7"), (1000, "1k"), (1234, "1234"), (35_400, "35.4k"), (1_000_000, "1M")]
+    ("number", "text"),
+    [(None, "–"), (7, "7"), (1000, "1k"), (1234, "1234"), (35_400, "35.4k"), (1_234_567, "1235k"), (1_000_000, "1M")],
 )
 def test_large_numbers_are_short(number: int | None, text: str) -> None:
     assert few(number) == text

@@ -168,14 +168,3 @@ def test_public_ids_are_recognised_only_where_they_were_made() -> None:
     assert PublicIds(b"t" * 32).number(public) is None
     for other in ("", "x" * 32, public[:-1] + ("0" if public[-1] != "0" else "1"), "f" * 32):
         assert IDS.number(other) is None
-
-
-def test_a_further_try_is_looked_for_by_its_number() -> None:
-    batch = made(message(), message(id="mine", retries=1), message(id="other", retries=1), message(id="new"))
-    assert statements.tried(batch) == ["mine", "other"]
-    again = statements.numbered(batch, {"mine": 77})
-    assert (again.ids, again.names) == ([None, 77, None, None], [None, None, "other", "new"])
-    assert statements.read_answers(again, [], drains())[1] == Accepted("mine")
-    row = (2, "duplicate", 77, None, *[None] * 6)
-    assert statements.read_answers(again, [row], drains())[1] == Duplicate("mine")
-    assert statements.tried(made(message(), message(id="new"))) == []

@@ -1,7 +1,10 @@
 """Where awaited publishes of the embedded engine are done: alone on their caller's loop, else together on a thread."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from penstock.broker import Accepted, Answer
 from penstock.engines.sqlite import group as grouping
+from penstock.engines.sqlite import open_engine
 from penstock.engines.sqlite.gate import Gate
 from penstock.engines.sqlite.group import AT_ONCE, FEW, Group
 from penstock.engines.sqlite.request import PublishRequest
@@ -193,3 +197,28 @@ def test_a_gate_that_is_not_waited_for(tmp_path: Path) -> None:
     assert slept == []
     ours.close()
     theirs.close()
+
+
+HOLDER = """
+import sqlite3, sys
+shell = sqlite3.connect(sys.argv[1], isolation_level=None)
+shell.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_loop_does_not_wait_for_another_program(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'queue.db'}")
+    database, pipe = engine.store.db, subprocess.PIPE
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "queue.db")]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as shell:  # another process: such locks are a process's
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"locked\n"
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable, match="not penstock"):
+            database.write(lambda: None, timeout=AT_ONCE)
+        assert time.monotonic() - began < 2.0
+        shell.communicate()
+    database.write(lambda: None, timeout=AT_ONCE)
+    engine.close()

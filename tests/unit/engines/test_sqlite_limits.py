@@ -217,16 +217,15 @@ def test_a_limiter_with_a_task_is_not_forgotten(engine: Engine, left: str) -> No
 
 
 def test_a_task_that_comes_back_to_a_forgotten_lane_is_limited_again(engine: Engine) -> None:
-    """It was acknowledged before it ran, for longer than its limiter was remembered, and is retried under its id."""
+    """It ended without a result, its limiter was forgotten, and somebody publishes under its id again."""
     engine.publish(of(Limit("other")), of(ONE))
     other, delivery = engine.take()
     engine.settle(other)
     engine.settle(delivery)
     forget(engine)
     assert limiters(engine) == []
-    again = of(ONE, id=engine.engine.broker.public_id(delivery.key), retries=1)
-    engine.engine.run(engine.engine.broker.follow_up([again], 5))
-    engine.publish(of(ONE))
+    again = of(ONE, id=engine.engine.broker.public_id(delivery.key))
+    engine.publish(again, of(ONE))
     [back] = engine.take()
     assert back.key == again.id
     engine.settle(back)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock import Penstock
+from penstock import Penstock, apart
 from penstock.pressure.overview import overview
 from penstock.worker import Worker
 from tests.unit.gateway.faces import Face
@@ -146,7 +146,7 @@ def test_a_full_queue_asks_to_come_again(face: Face, penstock_app: Penstock) -> 
     penstock_app.client.refusals.close()
     engine = penstock_app.engine
     [(_, refused)] = engine.run(overview(engine, apart.shared(penstock_app), penstock_app.clock, "")).refusals
-    assert (refused.who.partition(" for ")[2], refused.task, refused.count) == (face.name, "tasks.add", 3)
+    assert (refused.who.rpartition(" by ")[0], refused.task, refused.count) == (face.name, "tasks.add", 3)
 
 
 def test_a_unique_task_that_is_there_is_a_conflict(face: Face) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import msgspec
 import pytest
 
+from penstock.errors import AccessRefused
 from penstock.pressure.refused import (
     FRESH,
     LATELY,
@@ -18,6 +20,7 @@ from penstock.pressure.refused import (
     Refusal,
     Refusals,
     read,
+    told,
     with_counts,
 )
 
@@ -46,7 +49,10 @@ def test_there_is_a_bound_for_all() -> None:
     assert kept.lately[0].who == f"me{2 * MOST - 1}"
     assert kept.totals == {"mail": 2 * MOST}
     many = {("me", f"q{number}", "t"): 1 for number in range(MOST_QUEUES + 7)}
-    assert read(with_counts(None, many, 2.0, 0.0)).totals[OTHERS] == 7
+    known = read(with_counts(None, many, 2.0, 0.0))
+    assert known.totals[OTHERS] == 7
+    assert (known.total("q0"), known.total("another")) == (1, None), "it may be among the others"
+    assert Refusals({"q0": 1}).total("another") == 0
     counts = Counts()
     for number in range(4 * MOST_COUNTED):
         counts.add(f"me{number}", f"q{number}", "t")
@@ -71,6 +77,7 @@ def test_what_could_not_be_told_is_told_later() -> None:
         b"",
         b"\xc1",
         Refusals({"mail": -1}),
+        Refusals({f"q{number}": 1 for number in range(MOST_QUEUES + 2)}),
         Refusals({}, [Refusal(*KIND, 0, 1.0, 1.0)]),
         Refusals({}, [Refusal(*KIND, 1, math.nan, 1.0)]),
         Refusals({}, [Refusal(*KIND, 1, 1.0, math.inf)]),
@@ -82,3 +89,16 @@ def test_what_cannot_be_true_is_not_believed(value: object) -> None:
     data = value if isinstance(value, bytes) else msgspec.msgpack.encode(value)
     assert read(data) == Refusals()
     assert read(with_counts(data, {KIND: 1}, 2.0, 1.0)).totals == {"mail": 1}
+
+
+def test_who_may_not_read_it_is_told_nothing_and_no_error() -> None:
+    class Closed:
+        asked = 0
+
+        async def get(self, key: str) -> tuple[bytes, int] | None:
+            self.asked += 1
+            raise AccessRefused("no read right")
+
+    state = Closed()
+    assert asyncio.run(told(state, "", 0.0)) is None  # type: ignore[arg-type]  # all that is asked of it
+    assert state.asked == 1

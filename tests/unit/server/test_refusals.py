@@ -6,10 +6,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from penstock import Penstock, Queue, QueueFull
 from penstock.broker import Accepted, Conflict, Demand, LeaseLost, Unknown
 from penstock.clock import ManualClock
 from penstock.coordinator import WorkerInfo
@@ -19,10 +22,12 @@ from penstock.engines.server import ServerEngine, greeting
 from penstock.errors import AccessRefused, BrokerError, BrokerUnavailable, ConfigError
 from penstock.message import Guard, Limit, Message, Unique, pack
 from penstock.outcome import Outcome, Progress, State
+from penstock.pressure.overview import overview
 from penstock.protocol import calls
 from penstock.protocol.replies import Failed, Published, Refused, Told, Value, Welcome
 from penstock.protocol.requests import CallRequest, FollowUpRequest, Hello, PublishRequest, WatchRequest
 from penstock.server import broker as broker_module
+from penstock.server import verbs
 from penstock.server.access.book import Book
 from penstock.server.access.rights import Permission
 from tests.unit.server.house import ADA, PASSWORD, Client, House
@@ -114,6 +119,57 @@ def test_who_may_only_publish_consumes_and_settles_nothing(as_user: Callable[[st
     assert wes.run(wes.backend.fetch([key]))[0].state is State.SUCCESS, "whose task it was sees its result"
 
 
+def test_whom_the_broker_refused_is_shown_to_who_may_see_it(peopled: House) -> None:
+    peopled.permit("ops", Permission("/", "", "", "job.*|pressure:.*|refused:.*"))
+    peopled.permit("old", Permission("/", "", "", "job.*|pressure:.*"))
+    peopled.do(peopled.broker.book.refresh)
+    settings: Any = {"task_default_queue": "job", "task_queues": [Queue("job", 1)]}
+    with contextlib.ExitStack() as stack:
+        apps = {
+            user: Penstock("shop", broker=peopled.url(user), **settings) for user in (ADA, "wes", "rea", "ops", "old")
+        }
+        for user, app in apps.items():
+            stack.callback(app.close)
+            app.task(name="t", queue="job")(lambda: None)
+            if user in (ADA, "wes"):
+                app.tasks["t"].apply_async((), task_id="only")
+                for _ in range(3):
+                    with pytest.raises(QueueFull):
+                        app.tasks["t"].delay_many([()] * 2)
+        for name in ("refused::0", "refused:other:3"):
+            for user in ("wes", "rea"):
+                engine = apps[user].engine
+                with pytest.raises(AccessRefused, match="no read right"):
+                    engine.run(engine.coordinator.get(name))
+                with pytest.raises(AccessRefused, match="no write right"):
+                    engine.run(engine.coordinator.put(name, b"forged"))
+        peopled.do(peopled.broker.spaces["/"].tell_refused)
+        views = {
+            user: apps[user].engine.run(overview(apps[user].engine, apps[user].clock, "")) for user in ("ops", "old")
+        }
+        assert [one.queues[0].info.refused for one in views.values()] == [12, 12]
+        assert {(one.who, one.count) for _, one in views["ops"].refusals} == {
+            ("ada@127.0.0.1", 6),
+            ("wes@127.0.0.1", 6),
+        }
+        assert (views["old"].refusals, views["old"].unread) == ([], [""]), "its rights are of before there was this"
+
+
+def test_what_a_broker_counted_outlives_it(tmp_path: Path) -> None:
+    def opened(house: House) -> Penstock:
+        app = Penstock("shop", broker=house.url(), task_queues=[Queue("job", 1)])
+        app.task(name="t", queue="job")(lambda: None)
+        return app
+
+    with House(tmp_path / "data") as house, contextlib.closing(opened(house)) as app:
+        for _ in range(4):
+            with contextlib.suppress(QueueFull):
+                app.tasks["t"].delay()
+    with House(tmp_path / "data") as house, contextlib.closing(opened(house)) as app:
+        found = app.engine.run(app.engine.inspect.queues(""))
+        assert {one.name: one.refused for one in found}["job"] == 3
+
+
 def test_who_may_only_read_publishes_nothing(as_user: Callable[[str], ServerEngine]) -> None:
     publish(as_user("wes"))
     rea = as_user("rea")
@@ -146,6 +202,21 @@ def test_who_may_run_a_task_may_note_that_it_starts_and_nobody_else(as_user: Cal
     rea.run(rea.broker.step([last], None))
     assert rea.run(get("started/once")) is None
     rea.run(rea.broker.step([last], None))  # it is gone, and so is its queue: that is no refusal
+
+
+def test_a_connection_has_a_bounded_number_of_workers(
+    as_user: Callable[[str], ServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "MAX_WORKERS", 2)
+    rea = as_user("rea")
+    join(rea, "a" * 32)
+    join(rea, "b" * 32)
+    join(rea, "a" * 32)
+    with pytest.raises(ConfigError, match="2 workers have joined on this connection"):
+        join(rea, "c" * 32)
+    assert {one.id for one in rea.run(rea.coordinator.workers())} == {"a" * 32, "b" * 32}
+    rea.run(rea.coordinator.leave("b" * 32))
+    join(rea, "c" * 32)
 
 
 def test_a_limit_and_who_holds_a_key_are_others_business(as_user: Callable[[str], ServerEngine]) -> None:

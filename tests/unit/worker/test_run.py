@@ -19,8 +19,9 @@ from penstock.pools.threads import Threads
 from penstock.request import current
 from penstock.task import Task
 from penstock.worker.plan import Plans
-from penstock.worker.run import TRIES_HEADER, UNKNOWN_TRIES, UNREADABLE_TRIES, Runner
+from penstock.worker.run import Runner
 from penstock.worker.slot import Batch, Slot
+from penstock.worker.unstarted import TRIES_HEADER, UNKNOWN_TRIES, UNREADABLE_TRIES
 from tests.unit.worker.one_run import run_once
 
 

@@ -101,8 +101,6 @@ def follow_up(store: Store, message: Message) -> Answer:
     """Publish what follows from work that is here: always admitted, and nothing when it is a repeat."""
     keys = Keys(store)
     task_id = message.id or mint()
-    if message.retries:
-        store.reopen(task_id)
     refusal = keys.refusal(message, task_id)
     if refusal is not None:
         return refusal

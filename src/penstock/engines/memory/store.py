@@ -192,11 +192,6 @@ class Store:
         while len(self.ended) > REMEMBERED:
             self.ended.popitem(last=False)
 
-    def reopen(self, task_id: str) -> None:
-        """What was acknowledged without an outcome is to be tried again, and has not ended."""
-        if task_id not in self.letters and self.shelf.get(task_id) is None:
-            self.ended.pop(task_id, None)
-
     def known(self, task_id: str) -> bool:
         """Was this id accepted before, or has it ended without?"""
         seen = task_id in self.tasks or task_id in self.ended or task_id in self.letters

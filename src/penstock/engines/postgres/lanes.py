@@ -18,6 +18,10 @@ KNOWN = 300.0
 """Seconds for which the lanes of limits are known: the server forgets those that nobody used for an hour."""
 
 
+MOST = 65_536
+"""Lanes whose ids are known at once, some 20 MiB; more than a batch can have. One that was forgotten costs a look."""
+
+
 class Lanes:
     """Names to ids, which never change; but for the lanes of limits, which may go when nobody uses them."""
 
@@ -47,7 +51,10 @@ class Lanes:
         routes: Iterable[Route],
         limits: Mapping[tuple[str, str], tuple[int, LimitRow]],
     ) -> None:
-        """Make sure that these lanes are known, and there; `limits` has what theirs are."""
+        """Make sure that these lanes are known, and there; `limits` has what theirs are. Others may be forgotten."""
+        routes = list(routes)
+        if len(self.by_route) + len(routes) > MOST:
+            self.by_route = {}
         for route in routes:
             if route not in self.by_route:
                 bounds = self._declared.get(route.queue) or Queue(route.queue)

@@ -10,7 +10,7 @@ from penstock.engines.postgres.connecting import Connection
 from penstock.engines.postgres.naming import BUCKET
 from penstock.engines.postgres.outcomes import Stored, find
 from penstock.errors import DecodeError
-from penstock.message import start_key, unpack
+from penstock.message import unpack
 from penstock.outcome import Progress, Report, State
 from penstock.public_ids import PublicIds
 
@@ -35,7 +35,6 @@ class Lookup:
             f" UNION ALL SELECT '{LEASED}', u.i, u.a, u.b, l.worker FROM {schema}.lease l,"
             " unnest(l.ids, l.attempts, l.bodies) u (i, a, b) WHERE l.ids && $1 AND u.i = ANY ($1)"
         )
-        self._starts = f"SELECT key FROM {schema}.state WHERE key = ANY ($1)"
         self._progress = f"SELECT id, done, total, note FROM {schema}.progress WHERE id = ANY ($1)"
 
     async def numbers(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, int]:
@@ -60,9 +59,7 @@ class Lookup:
         missed = [one for one in known.values() if one not in ended and (one not in living or _dead(living[one]))]
         if missed:
             ended |= (await self.ended(connection, missed))[0]
-        leased = [key for key, number in known.items() if number in living and living[number][0][0] == LEASED]
-        started = await self._noted(connection, leased)
-        return [self._report(key, known.get(key), ended, living, key in started) for key in keys]
+        return [self._report(key, known.get(key), ended, living) for key in keys]
 
     async def ended(self, connection: Connection, numbers: Iterable[int]) -> tuple[dict[int, Stored], tuple[int, int]]:
         """The outcomes of those that have one, and the first transaction that ran at this look, with the first that had
@@ -89,19 +86,12 @@ class Lookup:
         progress = {row[0]: row for row in await connection.fetch(self._progress, leased)} if leased else {}
         return {number: (row, progress.get(number)) for number, row in places.items()}
 
-    async def _noted(self, connection: Connection, keys: Sequence[Key]) -> set[Key]:
-        """Those whose start is noted in the shared state."""
-        notes = {start_key(self._public(key)): key for key in keys}
-        rows = await connection.fetch(self._starts, list(notes)) if notes else []
-        return {notes[row[0]] for row in rows}
-
     def _report(
         self,
         key: Key,
         number: int | None,
         ended: Mapping[int, Stored],
         living: Mapping[int, tuple[Any, Any]],
-        started: bool,
     ) -> Report:
         if number is not None and number in ended:
             return self.told(key, ended[number])
@@ -115,7 +105,7 @@ class Lookup:
         retries = message.retries if message is not None else 0
         if place == DEAD:
             state = State.FAILURE
-        elif progress is not None or started:
+        elif place == LEASED:  # within `worker.watch.HELD` it runs, or is handed back
             state = State.STARTED
         else:
             state = State.RETRY if retries or attempts else State.PENDING

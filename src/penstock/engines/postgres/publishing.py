@@ -128,8 +128,7 @@ class Publisher:
             connection = await self._take(deadline, batch if unknown else None)
             try:
                 if batch is None:
-                    prepared = await self.prepare(connection, messages)
-                    batch = await self._tried(connection, prepared) if bound == "none" else prepared
+                    batch = await self.prepare(connection, messages)
                     batch.calls = calls
                 sent = statements.again(batch) if unknown else batch
                 sql, parameters = statements.publish(sent, self._schema, self._pressed(bound))
@@ -192,14 +191,6 @@ class Publisher:
         while not self._lanes.known(routes):
             await self._lanes.learn(connection, routes, statements.limits(messages))
         return statements.outgoing(messages, self._lanes.by_route, sequence, self._ids.number)
-
-    async def _tried(self, connection: Connection, batch: Outgoing) -> Outgoing:
-        """With the numbers of tasks that are tried again under ids that somebody chose."""
-        names = statements.tried(batch)
-        if not names:
-            return batch
-        rows = await connection.fetch(f"SELECT name, id FROM {self._schema}.alias WHERE name = ANY ($1)", names)
-        return statements.numbered(batch, {row[0]: row[1] for row in rows})
 
     async def publish_in(self, connection: Connection, messages: Sequence[Message]) -> None:
         """Publish follow-ups in the running transaction of `connection`."""

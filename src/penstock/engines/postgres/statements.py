@@ -141,24 +141,6 @@ def again(sent: Outgoing) -> Outgoing:
     return replace(sent, ids=found)
 
 
-def tried(batch: Outgoing) -> list[str]:
-    """The chosen ids of further tries."""
-    names = batch.names or []
-    return [name for message, name in zip(batch.messages, names, strict=False) if name is not None and message.retries]
-
-
-def numbered(batch: Outgoing, numbers: Mapping[str, int]) -> Outgoing:
-    """The same, where these chosen ids are looked for by their numbers: so a task that was acknowledged without an
-    outcome is not known."""
-    names = batch.names or [None] * len(batch.numbers)
-    ids = batch.ids or [None] * len(batch.numbers)
-    return replace(
-        batch,
-        ids=[numbers.get(name, number) if name else number for name, number in zip(names, ids, strict=True)],
-        names=[None if name in numbers else name for name in names],
-    )
-
-
 def publish(batch: Outgoing, schema: str, bound: Bound) -> Statement:
     """The statement that publishes `batch`; its rows are read by `read_answers`."""
     return Statement(

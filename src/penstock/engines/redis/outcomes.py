@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import Lost, Notify, Subscription
 from penstock.broker import Key
+from penstock.engines.network.listening import Listener
 from penstock.engines.redis.names import check_id
 from penstock.engines.redis.pages import letters, look, pack_outcome, pack_progress, report_of
 from penstock.engines.redis.streams import RedisStreams
@@ -22,28 +22,19 @@ CHUNK = 1_000
 """Ids that one call asks for."""
 
 
-class Listener:
-    """One subscription: the keys that it still waits for. Used on the loop's thread, but for `close`."""
+class Waiter(Listener):
+    """Somebody who waits for outcomes."""
 
-    def __init__(self, backend: RedisBackend, keys: Sequence[str], notify: Notify) -> None:
-        self._backend = backend
+    def __init__(self, keys: Sequence[str], notify: Notify, leave: Callable[[], None]) -> None:
+        super().__init__(notify, leave)
         self.keys = set(keys)
-        self.notify = notify
-        self.closed = False
-
-    def wait(self, told: threading.Event, seconds: float) -> bool:
-        return told.wait(seconds)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._backend.leave(self)
+        """What it still waits for."""
 
 
 class RedisBackend:
     def __init__(self, engine: RedisEngine) -> None:
         self._engine = engine
-        self._listeners: dict[str, list[Listener]] = {}
+        self._listeners: dict[str, list[Waiter]] = {}
         self.streams = RedisStreams(engine)
 
     async def store(self, outcomes: Sequence[tuple[Key, Outcome]]) -> Sequence[bool]:
@@ -75,7 +66,7 @@ class RedisBackend:
         return reports
 
     def subscribe(self, keys: Sequence[Key], notify: Notify, lost: Lost | None = None) -> Subscription:
-        listener = Listener(self, [str(key) for key in keys], notify)
+        listener: Waiter = Waiter([str(key) for key in keys], notify, lambda: self.leave(listener))
         self._engine.reopen()
         self._engine.thread.spawn(self._enter(listener))
         return listener
@@ -103,7 +94,7 @@ class RedisBackend:
 
     # Listening.
 
-    async def _enter(self, listener: Listener) -> None:
+    async def _enter(self, listener: Waiter) -> None:
         if listener.closed:
             return
         for key in listener.keys:
@@ -128,7 +119,7 @@ class RedisBackend:
         self._tell(list(letters(data)))
 
     def _tell(self, found: Sequence[tuple[str, bytes]]) -> None:
-        told: dict[int, tuple[Listener, list[Report]]] = {}
+        told: dict[int, tuple[Waiter, list[Report]]] = {}
         for task_id, record in found:
             waiting = self._listeners.pop(task_id, None)
             if not waiting:
@@ -141,14 +132,13 @@ class RedisBackend:
                 listener.keys.discard(task_id)
                 told.setdefault(id(listener), (listener, []))[1].append(report)
         for listener, reports in told.values():
-            if not listener.closed:
-                listener.notify(reports)
+            listener.tell(reports)
 
-    def leave(self, listener: Listener) -> None:
+    def leave(self, listener: Waiter) -> None:
         if listener.keys and self._engine.is_open():
             self._engine.thread.soon(lambda: self._forget(listener))
 
-    def _forget(self, listener: Listener) -> None:
+    def _forget(self, listener: Waiter) -> None:
         unheard = []
         for key in listener.keys:
             waiting = self._listeners.get(key, [])

@@ -111,7 +111,7 @@ def look(task_id: str, found: list[bytes]) -> Report:
     queue = queue_names(lane)[1]
     if kind == b"d":
         return Report(task_id, State.FAILURE, None, task, queue, retries)
-    if found[3] or found[4]:
+    if found[4]:  # leased: within `worker.watch.HELD` it runs, or is handed back
         progress = _progress(found[3]) if found[3] else None
         return Report(task_id, State.STARTED, None, task, queue, retries, None, progress)
     return Report(task_id, State.RETRY if found[2] else State.PENDING, None, task, queue, retries)

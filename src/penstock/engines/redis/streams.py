@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.backend import check_parts
+from penstock.engines.network.listening import Listener
 from penstock.engines.redis.names import check_id
 from penstock.engines.redis.pages import pack_part, read_part
 from penstock.engines.redis.wire import Part as Argument
@@ -19,34 +19,12 @@ MOST_ASKED = 1_000
 """Tasks that one call names."""
 
 
-class PartListener:
-    """One subscription to the parts of a task."""
-
-    def __init__(self, streams: RedisStreams, key: str, notify: Callable[[], None]) -> None:
-        self._streams = streams
-        self.key = key
-        self._notify = notify
-        self.closed = False
-
-    def wait(self, told: threading.Event, seconds: float) -> bool:
-        return told.wait(seconds)
-
-    def tell(self) -> None:
-        if not self.closed:
-            self._notify()
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._streams.leave(self)
-
-
 class RedisStreams:
     """Its listeners are used on the loop's thread."""
 
     def __init__(self, engine: RedisEngine) -> None:
         self._engine = engine
-        self._listeners: dict[str, list[PartListener]] = {}
+        self._listeners: dict[str, list[Listener]] = {}
 
     async def append(self, task_id: str, run: int, mark: int, values: Sequence[tuple[bytes, str]]) -> bool:
         check_id(task_id)
@@ -61,17 +39,17 @@ class RedisStreams:
         first, end, ended, start, found = await self._engine.link.again("results", args)
         return Parts(first, end, [read_part(task_id, start + n, one) for n, one in enumerate(found)], bool(ended))
 
-    def subscribe(self, task_id: str, notify: Callable[[], None]) -> PartListener:
-        listener = PartListener(self, task_id, notify)
+    def subscribe(self, task_id: str, notify: Callable[[], None]) -> Listener:
+        listener: Listener = Listener(notify, lambda: self.leave(task_id, listener))
         self._engine.reopen()
-        self._engine.thread.spawn(self._enter(listener))
+        self._engine.thread.spawn(self._enter(task_id, listener))
         return listener
 
-    async def _enter(self, listener: PartListener) -> None:
+    async def _enter(self, task_id: str, listener: Listener) -> None:
         if listener.closed:
             return
-        self._listeners.setdefault(listener.key, []).append(listener)
-        await self._attend([listener.key])
+        self._listeners.setdefault(task_id, []).append(listener)
+        await self._attend([task_id])
 
     async def _attend(self, keys: Sequence[str]) -> None:
         """What was added before the server knew who waits may have come after who waits began to."""
@@ -89,18 +67,18 @@ class RedisStreams:
         for listener in list(self._listeners.get(task_id, ())):
             listener.tell()
 
-    def leave(self, listener: PartListener) -> None:
+    def leave(self, task_id: str, listener: Listener) -> None:
         if self._engine.is_open():
-            self._engine.thread.soon(lambda: self._forget(listener))
+            self._engine.thread.soon(lambda: self._forget(task_id, listener))
 
-    def _forget(self, listener: PartListener) -> None:
-        waiting = self._listeners.get(listener.key, [])
+    def _forget(self, task_id: str, listener: Listener) -> None:
+        waiting = self._listeners.get(task_id, [])
         if listener in waiting:
             waiting.remove(listener)
             if not waiting:
-                del self._listeners[listener.key]
+                del self._listeners[task_id]
                 if self._engine.is_open():
-                    self._engine.thread.spawn(self._leave(listener.key))
+                    self._engine.thread.spawn(self._leave(task_id))
 
     async def _leave(self, key: str) -> None:
         await self._engine.link.again("results", ["unattend", self._engine.client, 1, key])

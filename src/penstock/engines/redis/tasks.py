@@ -147,7 +147,7 @@ class RedisBroker:
             task_id = message.id or self.mint()
             check_id(task_id)
             ids.append(task_id)
-            args += [int(message.retries > 0), *message_args(message, task_id, self._lanes)]
+            args += message_args(message, task_id, self._lanes)
         try:
             reply = await self._engine.link.once("follow_up", args, timeout)
         except OutcomeUnknown:

@@ -193,7 +193,7 @@ class Database:
             self.check_open()
             self.gate.acquire(timeout - (time.monotonic() - started), heavy=heavy)
             try:
-                result = self._transact(work)
+                result = self._transact(work) if timeout > 0 else self._transact_at_once(work)
             finally:
                 self.gate.release()
         except BaseException as error:
@@ -212,6 +212,14 @@ class Database:
     def check_open(self) -> None:
         if self._closed:
             raise BrokerUnavailable(f"{self.path}: it was closed meanwhile; nothing was done")
+
+    def _transact_at_once(self, work: Callable[[], T]) -> T:
+        """Without waiting for a program that has locked the file beside our gate."""
+        self._writer.set_busy_timeout(0)
+        try:
+            return self._transact(work)
+        finally:
+            self._writer.set_busy_timeout(BUSY)
 
     def _transact(self, work: Callable[[], T]) -> T:
         execute = self.execute

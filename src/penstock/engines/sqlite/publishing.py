@@ -282,7 +282,7 @@ class Publisher:
         return find(self._db.execute, row) is not None
 
     def _put_again(self, row: int, due: float | None, body: bytes) -> int:
-        """A task that was acknowledged before it ran is to be retried: it gets its old place, and so keeps its id."""
+        """An id that was made here, of a task that left nothing, is given again: it is the place, so it gets that."""
         self._db.execute("INSERT INTO task VALUES (?, ?, 0, ?)", (row, due, body))
         if due is None:
             self._readier.put_back([row])
@@ -311,8 +311,8 @@ class Publisher:
             self._guards.register(message.guards, row)
 
     def _name(self, name: str, row: int) -> None:
-        """`row` has this id from now on, and the parts that came under it before: a task that was acknowledged early
-        is tried again."""
+        """`row` has this id from now on, and the parts that came under it before. A name that is left of a task which
+        ended without a result may be given again."""
         self._db.execute("INSERT OR IGNORE INTO alias VALUES (?, ?)", (name, row))
         if not self._db.changes():
             (before,) = self._db.execute("SELECT id FROM alias WHERE name = ?", (name,)).fetchone()

@@ -79,6 +79,8 @@ async def check_a_follow_up_of_no_settlement(kit: Kit) -> None:
 
 async def check_a_task_that_was_acknowledged_may_be_tried_again(kit: Kit) -> None:
     """So retries of what is acknowledged before it starts go on under the same id, whoever chose that."""
+    if kit.notes_starts:
+        return
     worker = await kit.worker()
     for chosen in (None, kit.name("id")):
         queue = await kit.queue()

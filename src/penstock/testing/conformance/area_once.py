@@ -14,7 +14,7 @@ from penstock.testing.conformance.worker import Worker, success
 
 
 async def check_a_noted_start_is_shown_until_its_end(kit: Kit) -> None:
-    if not notes(kit):
+    if not kit.notes_starts:
         return
     queue, worker, name, told = await kit.queue(), await kit.worker(), kit.name("once"), Told()
     message = kit.message(queue, id=name)
@@ -37,7 +37,7 @@ async def check_a_noted_start_is_shown_until_its_end(kit: Kit) -> None:
 
 
 async def check_a_noted_start_outlives_its_worker(kit: Kit) -> None:
-    if not notes(kit):
+    if not kit.notes_starts:
         return
     queue, name = await kit.queue(), kit.name("once")
     await kit.accept(kit.message(queue, id=name))
@@ -49,11 +49,6 @@ async def check_a_noted_start_outlives_its_worker(kit: Kit) -> None:
     equal(await note(kit, heir, name), None, "version of a second note")
     await heir.finish(delivery, effects=[Put(start_key(name), None)])
     equal(await kit.call(kit.coordinator.get(start_key(name))), None, "a note after the end")
-
-
-def notes(kit: Kit) -> bool:
-    """Else such a task is acknowledged before it starts."""
-    return kit.features.coordination and "Put" in kit.features.effects
 
 
 async def begin(kit: Kit, worker: Worker, queue: str) -> Delivery:

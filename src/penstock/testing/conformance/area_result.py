@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 from penstock.delivery import ACK, Dead, RetryAt
 from penstock.outcome import Outcome, Progress, State
-from penstock.testing.conformance.expect import Violation, equal, expect, within
+from penstock.testing.conformance.expect import HANG, Violation, equal, expect, within
 from penstock.testing.conformance.kit import Kit
 from penstock.testing.conformance.told import Told
 from penstock.testing.conformance.worker import success
@@ -26,12 +29,23 @@ async def check_states_on_the_way(kit: Kit) -> None:
     delivery = await worker.take_one(queue)
     worker.start(delivery)
     within((await kit.fetch(task_id))[0].state, (State.PENDING, State.STARTED, *elsewhere), "state of a running task")
+    if kit.fused:
+        await _shown_as_started(kit, task_id)
     message = kit.message(queue, id=delivery.message and delivery.message.id, retries=1)
     await worker.finish(delivery, RetryAt(kit.now(), message))
     within((await kit.fetch(task_id))[0].state, (State.RETRY, *elsewhere), "state of a task to retry")
     await worker.finish(await worker.take_one(queue), outcome=success(kit, b"3"))
     [report] = await kit.fetch(task_id)
     equal((report.state, report.outcome and report.outcome.value), (State.SUCCESS, b"3"), "report of a finished task")
+
+
+async def _shown_as_started(kit: Kit, task_id: str) -> None:
+    """A start may be told to a server some moments later."""
+    deadline = time.monotonic() + HANG
+    while (state := (await kit.fetch(task_id))[0].state) is not State.STARTED:
+        equal(state, State.PENDING, "state of a running task")
+        expect(time.monotonic() < deadline, f"a running task is not STARTED within {HANG} s")
+        await kit.threaded(functools.partial(time.sleep, 0.005))
 
 
 async def check_fetch_answers_in_order(kit: Kit) -> None:

@@ -130,7 +130,7 @@ async def check_acknowledged_before_it_runs(kit: Kit) -> None:
 
 
 async def check_acknowledged_early_and_tried_again(kit: Kit) -> None:
-    if not await streams(kit):
+    if kit.notes_starts or not await streams(kit):
         return
     queue, worker, chosen = await kit.queue(), await kit.worker(), kit.name("chosen")
     await kit.accept(kit.message(queue, id=chosen))

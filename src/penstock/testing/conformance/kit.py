@@ -33,6 +33,7 @@ class Kit:
     `clock`: the engine's own `ManualClock`; without one, real time passes. `unit`: the seconds that count as a while:
     short leases and delays are made of it. `patience`: how long a step waits for messages that must come (0 where a
     published message is there at once). `results`: the engine that stores results, where that is another one.
+    `notes_starts`: a task with `acks_late=False` has a note; else it is acknowledged before it starts.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Kit:
         self.blocking, self.clock, self.unit, self.patience = blocking, clock, unit, patience
         self.features = engine.broker.features
         self.fused = self.features.atomic_settle and self.results is engine
+        self.notes_starts = self.features.coordination and "Put" in self.features.effects
         self.broker = Dispatch(engine.broker)
         self.backend = self.results.backend
         self.coordinator = engine.coordinator

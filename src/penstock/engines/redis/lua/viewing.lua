@@ -7,7 +7,7 @@ local function look(id)
   local value = call('HGET', P .. ':m', id)
   if value then
     local progress = call('HGET', P .. ':pg', id)
-    return { 'm', value, extra(id).r and 'r' or '', progress or '', call('HEXISTS', P .. ':kv', 'started/' .. id) }
+    return { 'm', value, extra(id).r and 'r' or '', progress or '', revoking().waits(lane_of(value), id) and 0 or 1 }
   end
   local dead = call('HGET', P .. ':dm', id)
   if dead then return { 'd', dead } end
