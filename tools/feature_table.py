@@ -18,11 +18,18 @@ from penstock.engines.rabbitmq.broker_face import features as rabbitmq_features
 from penstock.engines.rabbitmq.settings import read_settings
 from penstock.engines.redis.tasks import features_of as redis_features
 from penstock.engines.sqlite.engine import features as sqlite_features
-from penstock.queue import OVERFLOWS
+from penstock.queue import OVERFLOWS, Bound
 from penstock.server.broker import features_of as broker_features
 
 PAGE = Path(__file__).parent.parent / "docs" / "engines" / "index.md"
 BEGIN, END = "<!-- made by tools/feature_table.py -->\n", "<!-- end of what is made -->\n"
+
+
+async def _nowhere(queue: str, namespace: str) -> Bound | None:
+    """Results are on a server that keeps small shared state."""
+    return None
+
+
 ENGINES: Mapping[str, Features] = MappingProxyType(
     {
         "memory": MEMORY,
@@ -30,7 +37,7 @@ ENGINES: Mapping[str, Features] = MappingProxyType(
         "penstock": broker_features("power"),
         "redis": redis_features("power"),
         "postgresql": postgres_features("power"),
-        "rabbitmq": rabbitmq_features(read_settings("amqp://localhost")),
+        "rabbitmq": rabbitmq_features(read_settings("amqp://localhost", bounds=_nowhere)),
     }
 )
 """Each as it is on a server that is set up to keep the most."""
@@ -62,6 +69,10 @@ ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = MappingProxyType(
             _names(frozenset(OVERFLOWS)),
         ),
         "bound": ("how sharp the bound of a queue is", _plain),
+        "follows": (
+            "`max_latency` and `max_age` of queues, where the bound is soft: kept where results are",
+            lambda value: "yes" if value else "–",
+        ),
         "whole_batches": ("a batch that does not fit is refused whole", _plain),
         "knows_ids": ("a repeated id is recognised, so that an unknown publish can be repeated", _plain),
         "guards": (

@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import BinaryIO
 
-from penstock import QueueFull
+from penstock import Penstock, QueueFull
 from penstock.draining import FEW
 from penstock.errors import PenstockError
 
@@ -77,7 +77,7 @@ def closed_loop(path: str, first: int, callers: int, seconds: float) -> float:
 
         def call() -> None:
             while time.monotonic() < began + seconds:
-                if (app.engine.run(app.broker.depth(QUEUE, "")) or 0) > AHEAD:
+                if _waiting(app, QUEUE) > AHEAD:
                     time.sleep(PAUSE * callers)
                     continue
                 number = next(numbers)
@@ -86,6 +86,14 @@ def closed_loop(path: str, first: int, callers: int, seconds: float) -> float:
         _all([call] * callers)
     app.close()
     return began
+
+
+def _waiting(app: Penstock, queue: str) -> int:
+    depth = app.engine.run(app.broker.depth(queue, ""))
+    if depth is None:  # all that RabbitMQ tells is what is ready
+        found = app.engine.run(app.engine.inspect.queues())
+        depth = next((one.ready or 0 for one in found if one.name == queue), 0)
+    return depth
 
 
 def purge() -> int:

@@ -23,3 +23,5 @@ class Pressed(Struct, frozen=True):
     latency: float | None = None
     cpu: bool = False
     kept: float | None = None
+    results: str | None = None
+    """The URL of their server, if that is another."""

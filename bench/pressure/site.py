@@ -19,7 +19,7 @@ from bench.pressure.load import Load, read_calls
 from bench.pressure.pressed import NOTE, PRESSED, Pressed
 from bench.pressure.vigil import Vigil
 
-ENGINES = ("sqlite", "penstock", "redis", "postgres")
+ENGINES = ("sqlite", "penstock", "redis", "postgres", "rabbitmq")
 OFFER = "bench.pressure.offer"
 KEPT = 5.0
 """Seconds that results are kept, so that as many go as come; a broker keeps them as long as it is set to, a day."""
@@ -117,14 +117,24 @@ class Site:
 
 @contextmanager
 def site(place: Place, trial: Trial) -> Iterator[Site]:
-    with place.private() as folder, _server(place, trial.engine) as (url, pids):
+    with place.private() as folder, _server(place, trial.engine) as (url, pids), _results(place, trial) as results:
         notes = folder / "notes"
         notes.mkdir()
         kept = KEPT if trial.engine != "penstock" else None
-        pressed = Pressed(str(notes / "ends"), trial.seconds, trial.length, trial.latency, trial.cpu, kept)
+        pressed = Pressed(str(notes / "ends"), trial.seconds, trial.length, trial.latency, trial.cpu, kept, results)
         env = {**os.environ, URL: url, PRESSED: msgspec.json.encode(pressed).decode()}
         with workers(env, "--app=bench.pressure.tasks", f"--concurrency={trial.slots}") as [worker]:
             yield Site(place, notes, env, trial.callers, [*pids, worker.pid], worker.pid)
+
+
+@contextmanager
+def _results(place: Place, trial: Trial) -> Iterator[str | None]:
+    """Where they are, if not beside the tasks: with what RabbitMQ cannot keep itself."""
+    if trial.engine != "rabbitmq":
+        yield None
+        return
+    with SERVERS["redis"](place) as sites, sites() as found:
+        yield found.url
 
 
 @contextmanager

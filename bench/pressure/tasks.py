@@ -15,6 +15,7 @@ pressed = msgspec.json.decode(os.environ[PRESSED], type=Pressed)
 app = Penstock(
     "pressure",
     broker=os.environ[URL],
+    result_backend=pressed.results,
     **({} if pressed.kept is None else {"result_expires": pressed.kept}),
     task_queues=[Queue(QUEUE, pressed.length, 1 << 50, max_latency=pressed.latency)],
 )

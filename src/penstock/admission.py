@@ -144,11 +144,14 @@ class Admission:
 
     def _look_at_samples(self) -> apart.Plan[None]:
         engine, now = self._app.engine, self._app.clock.monotonic()
-        if now < self._samples_at or not engine.broker.features.coordination:
+        if now < self._samples_at:
             return
         self._samples_at = now + SAMPLES_EVERY
+        shared = apart.shared(self._app)
+        if shared is None:
+            return
         try:
-            reports = yield engine, told(engine.coordinator, self._app.conf.namespace)
+            reports = yield engine, told(shared, self._app.conf.namespace)
         except PenstockError:
             return
         times = merged(report.samples for report in reports.values()).of_tasks(None)

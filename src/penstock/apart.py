@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine, Generator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
 from penstock.blocking import refuse_in_loop, running_loop
 from penstock.broker import Key
 from penstock.codec import failure
-from penstock.coordinator import Revoked
+from penstock.coordinator import Revoked, Shared
 from penstock.engine import Engine
 from penstock.errors import TaskRevoked, Unsupported
 from penstock.message import beginning_id, graph_key, graph_of
 from penstock.outcome import Outcome, Progress, Report, State
+
+if TYPE_CHECKING:
+    from penstock.app import Penstock
 
 MARK = "penstock.revoked"
 """Key of the small shared state beside the results. Its value is a Unix time: until then, workers of a broker that
@@ -185,6 +188,39 @@ async def elsewhere(results: Engine, call: Coroutine[Any, Any, T]) -> T:
     if running_loop() is None:
         return results.run(call)  # an embedded engine drives us, on a thread that may block
     return await results.arun(call)
+
+
+class Beside:
+    """The shared state of the engine that keeps results, for coroutines that the engine of tasks runs."""
+
+    def __init__(self, results: Engine) -> None:
+        self._results = results
+        self._there = results.coordinator
+
+    async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
+        return await elsewhere(self._results, self._there.acquire(name, holder, ttl))
+
+    async def resign(self, name: str, holder: str) -> None:
+        await elsewhere(self._results, self._there.resign(name, holder))
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        return await elsewhere(self._results, self._there.get(key))
+
+    async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
+        return await elsewhere(self._results, self._there.put(key, value, if_version))
+
+
+def beside(results: Engine) -> Shared | None:
+    """`Beside`; `None`: no shared state is kept there."""
+    return Beside(results) if results.broker.features.coordination else None
+
+
+def shared(app: Penstock) -> Shared | None:
+    """Leader leases and small shared state, for coroutines that `app.engine` runs: the broker's own, or where results
+    are. `None`: nobody keeps any."""
+    if app.engine.broker.features.coordination:
+        return app.engine.coordinator
+    return beside(app.results) if app.result_url is not None else None
 
 
 def forget(engine: Engine, results: Engine, keys: Sequence[Key]) -> Plan[None]:

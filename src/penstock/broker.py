@@ -53,6 +53,10 @@ class Features(Struct, frozen=True):
     bound: Literal["exact", "soft", "none"] = "exact"
     """"exact": a queue never accepts new work beyond its bound. "soft": it does, by a little and for a while, since
     its depth is counted late, or in part. "none": a declared bound is refused. Whichever, nothing is dropped."""
+    follows: bool = False
+    """A soft bound is what was found elsewhere (`penstock.queue.Bounds`), so that workers can change it for all
+    publishers. Exact ones can be changed where there is `coordination`. Else `max_latency` and `max_age` of queues are
+    refused."""
     starts: bool = True
     """`record_start` survives the process, and is charged. Else what kills its worker is never charged an attempt, and
     comes back for ever."""
@@ -416,11 +420,13 @@ def check_queues(features: Features, queues: Sequence[Queue]) -> None:
                 f"overflow={queue.overflow!r}, and try again after QueueFull.retry_after, or use another engine "
                 "(docs/engines/index.md)"
             )
-        if queue.governed and not (features.bound == "exact" and features.coordination):
+        exact = features.bound == "exact" and features.coordination
+        if queue.governed and not (exact or features.follows):
             raise Unsupported(
                 f"queue {queue.name!r}: the {features.engine} engine keeps no bound that workers could change for all "
-                "publishers: leave out max_latency and max_age, and give it a max_length, or use another engine "
-                "(sqlite, penstock, redis, postgresql)"
+                "publishers. Where results are on Redis, PostgreSQL, SQLite or Penstock's broker (result_backend), "
+                "RabbitMQ's follows what is kept there; else leave out max_latency and max_age, and give it a "
+                "max_length, or use another engine (sqlite, penstock, redis, postgresql)"
             )
 
 

@@ -14,10 +14,9 @@ from penstock.broker import Dispatch, Observer, check_queues
 from penstock.clock import Clock
 from penstock.config import Settings
 from penstock.configured import KNOWN, Configured
-from penstock.coordinator import Coordinator
 from penstock.engine import Engine
 from penstock.opening import BROKER_SETTINGS, RESULT_SETTINGS, opened
-from penstock.queue import Queue
+from penstock.queue import Bounds, Queue
 from penstock.sources import REDIRECTED, Layer, checked
 
 
@@ -66,16 +65,6 @@ class Connected(Configured):
     @property
     def backend(self) -> Backend:
         return self.results.backend
-
-    @property
-    def coordinator(self) -> Coordinator:
-        """What remembers, elects and keeps small state: the broker's, or that of the engine of results where the broker
-        has none. Workers sign on with `engine.coordinator`, whichever this is."""
-        own = self.engine
-        if own.broker.features.coordination or self.result_url is None:
-            return own.coordinator
-        other = self.results
-        return other.coordinator if other.broker.features.coordination else own.coordinator
 
     def close(self) -> None:
         """Close the engines; the next call opens them again."""
@@ -133,9 +122,20 @@ class Connected(Configured):
 
     def _open_results(self, url: str) -> Engine:
         with self._lock():
-            if self._results is None:
-                self._results = self._opened(url, RESULT_SETTINGS, ())
-            return self._results
+            return self._opened_results(url)
+
+    def _opened_results(self, url: str) -> Engine:
+        if self._results is None:
+            self._results = self._opened(url, RESULT_SETTINGS, ())
+        return self._results
+
+    def _bounds(self) -> Bounds | None:
+        """Those that workers keep where results are, for a broker that keeps none that change."""
+        if self.result_url is None:
+            return None
+        from penstock.pressure.bounds import followed  # few need it
+
+        return followed(self._opened_results(self.result_url), self.clock, self.conf.pressure_grace)
 
     def _opened(self, url: str, honoured: Sequence[str], queues: Sequence[Queue]) -> Engine:
-        return opened(url, honoured, conf=self.conf, clock=self.clock, queues=queues)
+        return opened(url, honoured, conf=self.conf, clock=self.clock, queues=queues, bounds=self._bounds)

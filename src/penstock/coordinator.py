@@ -39,7 +39,27 @@ class Revoked(StrEnum):
     """Not seen yet; it will be refused should it come."""
 
 
-class Coordinator(Protocol):
+class Shared(Protocol):
+    """Leader leases and small shared state, on whichever server they are."""
+
+    async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
+        """Hold (or keep) the lease `name` for `ttl` seconds; returns its fencing token, `None` when somebody else
+        holds it. The token grows each time that the holder changes."""
+        ...
+
+    async def resign(self, name: str, holder: str) -> None: ...
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        """A value of the small shared state and its version."""
+        ...
+
+    async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
+        """Set (or with `None` delete) a value; returns the new version, or `None` when `if_version` was not the
+        present one."""
+        ...
+
+
+class Coordinator(Shared, Protocol):
     async def revoke(self, keys: Sequence[Key], terminate: bool = False) -> Sequence[Revoked]:
         """End tasks for good: waiting ones at once, running ones by their worker (`terminate`: in the middle).
         Survives restarts. What it ends itself is REVOKED in the results of the same server; on another server they
@@ -72,19 +92,3 @@ class Coordinator(Protocol):
         ...
 
     async def workers(self) -> Sequence[WorkerInfo]: ...
-
-    async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
-        """Hold (or keep) the lease `name` for `ttl` seconds; returns its fencing token, `None` when somebody else
-        holds it. The token grows each time that the holder changes."""
-        ...
-
-    async def resign(self, name: str, holder: str) -> None: ...
-
-    async def get(self, key: str) -> tuple[bytes, int] | None:
-        """A value of the small shared state and its version."""
-        ...
-
-    async def put(self, key: str, value: bytes | None, if_version: int | None = None) -> int | None:
-        """Set (or with `None` delete) a value; returns the new version, or `None` when `if_version` was not the
-        present one."""
-        ...

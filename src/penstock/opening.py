@@ -11,7 +11,7 @@ from penstock.config import Config
 from penstock.engine import Engine
 from penstock.errors import ConfigError, Unsupported
 from penstock.locate import prepare_folder
-from penstock.queue import Queue
+from penstock.queue import Bounds, Queue
 from penstock.spelling import hint
 
 ENGINES: Mapping[str, str] = MappingProxyType(
@@ -34,8 +34,17 @@ DEFAULTS = Config()
 GROUP = "penstock.engines"
 
 
-def opened(url: str, honoured: Sequence[str], *, conf: Config, clock: Clock, queues: Sequence[Queue]) -> Engine:
-    """The engine of `url`. `honoured`: the settings in `conf` that it must take, or may not have been set.
+def opened(
+    url: str,
+    honoured: Sequence[str],
+    *,
+    conf: Config,
+    clock: Clock,
+    queues: Sequence[Queue],
+    bounds: Callable[[], Bounds | None],
+) -> Engine:
+    """The engine of `url`. `honoured`: the settings in `conf` that it must take, or may not have been set. `bounds`
+    gives those that change to an engine that asks for them, where a queue has such.
 
     Raises `ConfigError` for a URL that no engine serves, `Unsupported` for a setting that this one does not honour,
     and `BrokerError` when it cannot be opened.
@@ -47,6 +56,8 @@ def opened(url: str, honoured: Sequence[str], *, conf: Config, clock: Clock, que
     takes = signature(opener).parameters
     settings: dict[str, Any] = {"clock": clock, "queues": queues}
     settings |= {"namespace": conf.namespace} if "namespace" in takes else {}  # else: bounds hold in each
+    if "bounds" in takes and any(queue.governed for queue in queues):
+        settings["bounds"] = bounds()
     for name in honoured:
         value = getattr(conf, name)
         if name in takes:

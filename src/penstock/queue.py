@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -186,3 +187,16 @@ class QueueInfo(Struct, frozen=True):
     """Of those that left it, how many made room for others when it was full (`Queue.overflow`)."""
     refused: int | None = None
     """Tasks that were refused as the queue was full, as far as it was told; see `penstock.pressure.refused`."""
+
+
+class Bound(Struct, frozen=True, array_like=True):
+    """What a governed queue has room for, for an engine that cannot keep it itself: as many `tasks` that are ready.
+    `per_second` of them leave it while it is full, 0: unknown. `at`: when that was found, in Unix time."""
+
+    tasks: int
+    per_second: float
+    at: float
+
+
+Bounds = Callable[[str, str], Coroutine[Any, Any, Bound | None]]
+"""The bound of a queue in a namespace as it is now; `None`: what is declared holds. It never raises."""

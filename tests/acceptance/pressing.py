@@ -1,6 +1,6 @@
 """What the test of back pressure runs: a worker of tasks that note how long their call took.
 
-python -m tests.acceptance.pressing URL NOTES
+python -m tests.acceptance.pressing URL NOTES [URL OF RESULTS]
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ LATENCY, SECONDS, THREADS = 1.0, 0.02, 2
 """What the queue promises, what a task takes, and how many run at once."""
 
 
-def pressed_app(url: str, notes: Path) -> Penstock:
-    app = Penstock("pressing", broker=url, task_queues=[Queue("pressed", max_latency=LATENCY)])
+def pressed_app(url: str, notes: Path, results: str | None = None) -> Penstock:
+    app = Penstock("pressing", broker=url, result_backend=results, task_queues=[Queue("pressed", max_latency=LATENCY)])
 
     @app.task(name="work", queue="pressed", ignore_result=True)
     def work(called: float) -> None:
@@ -31,8 +31,8 @@ def pressed_app(url: str, notes: Path) -> Penstock:
 
 
 def main() -> None:
-    url, notes = sys.argv[1:]
-    app = pressed_app(url, Path(notes))
+    url, notes, *results = sys.argv[1:]
+    app = pressed_app(url, Path(notes), *results)
     Worker(app, WorkerOptions(pool="prefork", concurrency=THREADS, loglevel="ERROR")).run()
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from penstock.blocking import bounded
 from penstock.broker import Accepted, Demand
 from penstock.engines.server import ServerEngine, open_engine
 from penstock.errors import BrokerError
 from penstock.message import VERSION, Message
-from penstock.worker.outage import bounded
 from tests.servers import Server, broker_server
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Penstock, Queue
+from penstock import Penstock, Queue, apart
 from penstock.errors import QueueFull
 from penstock.pressure.overview import Overview, overview
 from penstock.pressure.refused import with_totals
@@ -35,7 +35,7 @@ def opened(url: str, queue: Queue) -> Penstock:
 
 
 def look(app: Penstock) -> Overview:
-    return app.engine.run(overview(app.engine, app.clock, ""))
+    return app.engine.run(overview(app.engine, apart.shared(app), app.clock, ""))
 
 
 def refused(app: Penstock, calls: int) -> None:

@@ -18,8 +18,9 @@ from penstock.beat.reconcile import check_clashes
 from penstock.beat.stored import Timetables, record_of
 from penstock.beat.term import PATIENCE, Deposed, Own, Term
 from penstock.beat.written import line_of
+from penstock.blocking import bounded
 from penstock.errors import BrokerError, ConfigError, PenstockError
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 
 if TYPE_CHECKING:
     from penstock.app import Penstock

@@ -19,10 +19,11 @@ from penstock.beat.place import prefix_of
 from penstock.beat.reconcile import in_force, reconciled
 from penstock.beat.stored import Position, Record, Timetables, by_shard
 from penstock.beat.vouching import check_vouched
+from penstock.blocking import bounded
 from penstock.broker import Answer, Fenced, Full
 from penstock.errors import BrokerError, PenstockError
 from penstock.message import Fence
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 
 if TYPE_CHECKING:
     from penstock.app import Penstock

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock import apart
 from penstock.cli.check_beat import check_beat
 from penstock.cli.findings import Finding, Level
 from penstock.cli.show_members import SAID, lag, members_of
@@ -282,11 +283,11 @@ def check_queues(queues: Sequence[QueueInfo]) -> Iterator[Finding]:
 
 def check_alarms(app: Penstock, queues: Sequence[QueueInfo]) -> Iterator[Finding]:
     """What workers warn of now, but for what is seen here by itself."""
-    engine = app.engine
-    if not engine.broker.features.coordination:
+    shared = apart.shared(app)
+    if shared is None:
         return
     for namespace in dict.fromkeys(queue.namespace for queue in queues):
-        active = engine.run(raised(engine.coordinator, namespace, app.clock.time()))
+        active = app.engine.run(raised(shared, namespace, app.clock.time()))
         for alarm in (alarm for alarms in active.values() for alarm in alarms if alarm.kind not in SEEN):
             yield Finding(Level.WARNING, "alarm", said(alarm), REMEDIES[alarm.kind])
 

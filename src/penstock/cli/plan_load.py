@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from penstock import apart
 from penstock.cli.target import Target
 from penstock.cli.terminal import clean, count, duration, echo_json, fields, table
 from penstock.durations import seconds
@@ -55,11 +56,13 @@ def plan(target: Target, latency: str, rate: str, given: str | None, queue: str 
 def sampled(target: Target) -> Samples:
     """What live workers have told. Raises `ConfigError` where they have nowhere to tell it."""
     app = target.queues()
-    if not app.engine.broker.features.coordination:
+    shared = apart.shared(app)
+    if shared is None:
         raise ConfigError(
-            f"{app.engine.broker.features.engine} keeps no samples: say how long one task takes: --time 40ms"
+            f"{app.engine.broker.features.engine} keeps no samples without results on another server: say how long one "
+            "task takes: --time 40ms"
         )
-    reports = app.engine.run(told(app.engine.coordinator, app.conf.namespace))
+    reports = app.engine.run(told(shared, app.conf.namespace))
     return merged(one.samples for one in reports.values())
 
 

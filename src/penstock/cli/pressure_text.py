@@ -13,6 +13,7 @@ from penstock.cli.show_queues import Rates, percent, rate
 from penstock.cli.terminal import bar, clean, duration, faint, short, table, visible
 from penstock.pressure.alarms import said
 from penstock.pressure.overview import Outlook, Overview
+from penstock.pressure.readings import there
 from penstock.pressure.refused import Refusal
 from penstock.pressure.reports import Report
 
@@ -98,7 +99,7 @@ def queue_row(one: Outlook, pace: Pace | None, length: int) -> list[str]:
     return [
         click.style(clean(name), bold=True, fg=colour) + (" (paused)" if info.paused else ""),
         full,
-        f"{few(info.depth)}/{few(info.max_length)}",
+        f"{few(there(info))}/{few(info.max_length)}",
         rate(pace.rates.arriving if pace else None),
         rate(pace.rates.leaving if pace else None),
         "0 s" if one.wait == 0 else duration(one.wait),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock import apart
 from penstock.cli.pressure_text import Pace, Pressure, as_data, text
 from penstock.cli.show_queues import rates_of
 from penstock.cli.target import Target
@@ -66,7 +67,7 @@ def look(app: Penstock, namespace: str | None, interval: float) -> Iterator[Pres
     before: Sequence[QueueInfo] = ()
     measured = 0.0
     while True:
-        view = engine.run(overview(engine, app.clock, namespace))
+        view = engine.run(overview(engine, apart.shared(app), app.clock, namespace))
         alive = frozenset(worker.name for worker in engine.run(engine.coordinator.workers()))
         seconds, now = time.monotonic() - measured, [one.info for one in view.queues]
         yield Pressure(engine.url, view, paces(view, before, seconds) if measured else {}, alive)

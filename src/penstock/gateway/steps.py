@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from penstock.blocking import at_most
+from penstock.blocking import at_most, bounded
 from penstock.engine import Engine
-from penstock.worker.outage import bounded
 
 T = TypeVar("T")
 

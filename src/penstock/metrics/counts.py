@@ -74,7 +74,7 @@ class Counts:
     def took(self, fresh: Iterable[Note]) -> None:
         """As runs are sampled."""
         with self._lock:
-            for _, task, seconds, weight, _ in fresh:
+            for _, task, seconds, weight, _, _ in fresh:
                 counted = self._of(task)
                 counted.buckets[bisect_left(BOUNDS, seconds)] += int(weight)
                 counted.seconds += seconds * weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.coordinator import Coordinator
+from penstock.coordinator import Shared
 from penstock.queue import Queue
 
 LEASE, EVERY = 5.0, 1.0
@@ -26,7 +26,7 @@ def queue_name(namespace: str, queue: str) -> str:
 class Election:
     """Of one process, for many queues."""
 
-    def __init__(self, coordinator: Coordinator, namespace: str, holder: str) -> None:
+    def __init__(self, coordinator: Shared, namespace: str, holder: str) -> None:
         self._coordinator = coordinator
         self._namespace = namespace
         self._holder = holder

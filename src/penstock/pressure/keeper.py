@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from penstock import apart
 from penstock.errors import AccessRefused
+from penstock.pressure.ages import Ages
 from penstock.pressure.election import Election
 from penstock.pressure.governor import Governor
 from penstock.pressure.monitor import Monitor
@@ -61,21 +63,23 @@ class Keeper:
         self._name = name
         self._watched = watched(conf.queues, queues)
         self._governed = any(queue.governed for queue in self._watched)
-        coordinator, namespace = app.engine.coordinator, conf.namespace
+        shared, namespace = apart.shared(app), conf.namespace
+        self._works = shared is not None
+        coordinator = self._coordinator = shared or app.engine.coordinator
         self._election = Election(coordinator, namespace, self._holder)
-        self._governor = Governor(app.engine, app.clock, namespace, conf.pressure_grace)
+        self._governor = Governor(app.engine, coordinator, app.clock, namespace, conf.pressure_grace)
         self._monitor = Monitor(coordinator, app.clock, namespace, limits_of(conf), _expected(app))
         self._teller = Teller(app.pressure_hooks, conf.pressure_webhook, app.name)
-        self._watch = Watch(SILENT)
+        self._watch, self._ages = Watch(SILENT), Ages()
         self._told, self._samples = Samples(), Samples()
         """What this process has told, and what is known of all."""
         self._reported = self._looked = float("-inf")
-        self._leading = False
+        self._leading = self._busy = False
         self._rests_until = float("-inf")
 
     async def tick(self, now: float) -> None:
         """About once a second; `now` is monotonic."""
-        if not self._engine.broker.features.coordination or now < self._rests_until:
+        if not self._works or now < self._rests_until:
             return
         try:
             await self._work(now)
@@ -116,24 +120,34 @@ class Keeper:
             return
         found = found if found is not None else await self._found()
         live = await self._live()
+        found = self._aged(found)
         await self._governor.govern([queue for queue in led if queue.governed], found, live, self._samples)
         for event in await self._monitor.look(led, found, live, self._samples):
             self._teller.tell(event)
 
     def _idle(self, info: QueueInfo | None) -> bool:
+        if info is not None and info.leased is None and self._busy:
+            return False  # where it is not told what runs, those look who run something
         return self._monitor.quiet and (info is None or calm(info))
 
     async def _found(self) -> dict[str, QueueInfo]:
-        return {one.name: one for one in await self._engine.inspect.queues(self._namespace)}
+        found = await self._engine.inspect.queues(self._namespace)
+        self._ages.note(found, self._clock.monotonic())
+        return {one.name: one for one in found}
+
+    def _aged(self, found: Mapping[str, QueueInfo]) -> dict[str, QueueInfo]:
+        heads, wall, now = self._samples.heads, self._clock.time(), self._clock.monotonic()
+        return {name: self._ages.aged(info, heads.get(name), wall, now) for name, info in found.items()}
 
     async def _live(self) -> list[Report]:
-        reports = await told(self._engine.coordinator, self._namespace)
+        reports = await told(self._coordinator, self._namespace)
         live = self._watch.live(reports, self._clock.monotonic(), self._clock.time())
         self._samples = merged((one.samples for one in live), self._samples)
         return live
 
     async def _report(self) -> None:
         local = self._local()
+        self._busy = bool(local.busy or local.standing)
         before = self._told
         # What a process knew that was replaced is still the best that is known.
         self._told = merged(local.samples, before)
@@ -153,7 +167,7 @@ class Keeper:
             os.getpid(),
         )
         name = shard_name(self._namespace, shard_of(self._holder))
-        coordinator = self._engine.coordinator
+        coordinator = self._coordinator
         for _ in range(TRIES):
             found = await coordinator.get(name)
             data, version = found or (None, None)

@@ -22,6 +22,8 @@ DEVIATIONS = 2.33
 """A sum of many times is above its mean by more standard deviations once in a hundred."""
 AIM = 0.95
 """Of the latency, what a bound aims at: the rest is for what samples do not see, such as the last second's change."""
+SOFT_AIM = 0.9
+"""The same where the engine does not count all that is there, and publishers learn of a bound a second later."""
 CLOSED = 1
 """The bound of a queue that lets nothing in while something is in it."""
 
@@ -84,14 +86,17 @@ def length(max_latency: float, known: Rate) -> int:
     return max(ceil(root * root - 1e-9), ceil(known.threads), 1)
 
 
-def bound(queue: Queue, found: QueueInfo, known: Rate | None) -> int:
+def bound(queue: Queue, found: QueueInfo, known: Rate | None, running: float = 0.0) -> int:
     """The effective bound of a queue as it is found: never above what is declared. What is delayed waits of its own
-    will and takes no room. Older than `max_age`: nothing new."""
+    will and takes no room. `running` are those that the queue's engine does not count. Older than `max_age`: nothing
+    new."""
     if queue.age is not None and found.oldest_age is not None and found.oldest_age > queue.age:
         return CLOSED
     if queue.latency is None or known is None:
         return queue.max_length
-    return min(queue.max_length, length(queue.latency * AIM, known) + (found.delayed or 0))
+    aim = AIM if found.depth is not None else SOFT_AIM
+    room = length(queue.latency * aim, known) + (found.delayed or 0) - round(running)
+    return min(queue.max_length, max(1, room))
 
 
 def differs(present: int, wanted: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from penstock.clock import Clock
-from penstock.coordinator import Coordinator
+from penstock.coordinator import Shared
 from penstock.pressure import readings
 from penstock.pressure.alarms import Alarms, PressureEvent, Reading
 from penstock.pressure.raised import FRESH, raised, store
@@ -18,7 +18,7 @@ from penstock.queue import Queue, QueueInfo
 class Monitor:
     def __init__(
         self,
-        coordinator: Coordinator,
+        coordinator: Shared,
         clock: Clock,
         namespace: str,
         limits: Limits,

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from penstock.clock import Clock
+from penstock.coordinator import Shared
 from penstock.engine import Engine
 from penstock.pressure.alarms import Alarm
 from penstock.pressure.law import rate, threads_of
 from penstock.pressure.raised import raised
-from penstock.pressure.readings import fullness
+from penstock.pressure.readings import fullness, there
 from penstock.pressure.refused import Refusal, counted
 from penstock.pressure.refused import told as told_refusals
 from penstock.pressure.reports import EXPIRES, Report, told
@@ -50,19 +51,17 @@ class Overview(Struct, frozen=True):
     """Namespaces of which it is not known who was refused."""
 
 
-async def overview(engine: Engine, clock: Clock, namespace: str | None) -> Overview:
-    """`namespace` `None`: all."""
+async def overview(engine: Engine, coordinator: Shared | None, clock: Clock, namespace: str | None) -> Overview:
+    """`coordinator`: see `penstock.apart.shared`. `namespace` `None`: all."""
     infos = await engine.inspect.queues(namespace)
     now, queues, everybody, turned_away, unread = clock.time(), [], [], [], []
-    shares = engine.broker.features.coordination
     for name in dict.fromkeys(info.namespace for info in infos):
-        coordinator = engine.coordinator
-        told_here = list((await told(coordinator, name)).values()) if shares else []
+        told_here = list((await told(coordinator, name)).values()) if coordinator is not None else []
         # The oldest that are kept say nothing of who lives; how long tasks took is the best that is known.
         live = [one for one in told_here if abs(now - one.at) <= EXPIRES / 4]
         samples = merged(one.samples for one in told_here)
-        active = await raised(coordinator, name, now) if shares else {}
-        refusals = await told_refusals(coordinator, name, now) if shares else None
+        active = await raised(coordinator, name, now) if coordinator is not None else {}
+        refusals = await told_refusals(coordinator, name, now) if coordinator is not None else None
         queues += [
             outlook(counted(info, refusals), live, samples, active.get(info.name, ()))
             for info in infos
@@ -78,7 +77,8 @@ def outlook(info: QueueInfo, live: Sequence[Report], samples: Samples, alarms: S
     times = samples.of_queue(info.name)
     threads = threads_of(info.name, (one.threads for one in live)) if live else None
     known = rate(times, threads, 0.0) if threads else None
-    waiting = None if info.depth is None else max(0, info.depth - (info.delayed or 0))
+    depth = there(info)
+    waiting = None if depth is None else max(0, depth - (info.delayed or 0))
     if waiting == 0:
         wait: float | None = 0.0
     else:

@@ -8,7 +8,7 @@ from math import isfinite
 import msgspec
 from msgspec import Struct
 
-from penstock.coordinator import Coordinator
+from penstock.coordinator import Shared
 from penstock.pressure.alarms import MOST, Alarm
 
 FRESH = 60.0
@@ -28,14 +28,14 @@ def raised_name(namespace: str) -> str:
     return f"pressure:{namespace}:alarms"
 
 
-async def raised(coordinator: Coordinator, namespace: str, now: float) -> dict[str, list[Alarm]]:
+async def raised(coordinator: Shared, namespace: str, now: float) -> dict[str, list[Alarm]]:
     """By queue; those that can be true, and are fresh."""
     value = await coordinator.get(raised_name(namespace))
     return {queue: one.alarms for queue, one in read(value[0] if value else None, now).items()}
 
 
 async def store(
-    coordinator: Coordinator, namespace: str, queues: Collection[str], alarms: Sequence[Alarm], now: float
+    coordinator: Shared, namespace: str, queues: Collection[str], alarms: Sequence[Alarm], now: float
 ) -> None:
     """Those of `queues` are `alarms` now; the others stay."""
     for _ in range(TRIES):

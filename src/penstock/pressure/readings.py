@@ -119,11 +119,16 @@ def of_queue(queue: str, limits: Limits, info: QueueInfo) -> Iterator[Reading]:
         yield Reading("age", queue, "", info.oldest_age, limits.age, limits.age * HYSTERESIS)
 
 
+def there(info: QueueInfo) -> int | None:
+    """The tasks that count for its bound, as far as they are known: all, or those that are ready."""
+    return info.ready if info.depth is None else info.depth
+
+
 def fullness(info: QueueInfo) -> float | None:
     """The larger part of its two bounds, 1 is full; `None`: unknown."""
     parts = [
         part / bound
-        for part, bound in ((info.depth, info.max_length), (info.bytes, info.max_bytes))
+        for part, bound in ((there(info), info.max_length), (info.bytes, info.max_bytes))
         if part is not None and bound > 0
     ]
     return max(parts, default=None)
@@ -131,9 +136,9 @@ def fullness(info: QueueInfo) -> float | None:
 
 def calm(info: QueueInfo) -> bool:
     """Nothing waits to run, and nothing runs: there is nothing to warn of, as far as it is known."""
-    if info.ready is None or info.leased is None:
+    if info.ready is None:
         return info.depth == 0
-    return info.ready == info.leased == 0 and (fullness(info) or 0.0) < CALM
+    return info.ready == (info.leased or 0) == 0 and (fullness(info) or 0.0) < CALM
 
 
 def of_tasks(

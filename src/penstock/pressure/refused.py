@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from penstock.coordinator import Coordinator
+from penstock.coordinator import Shared
 from penstock.engine import Engine
 from penstock.errors import AccessRefused
 from penstock.message import MAX_NAME
@@ -139,7 +139,7 @@ def read(data: bytes | None) -> Refusals:
 
 
 async def tell(
-    coordinator: Coordinator, namespace: str, holder: str, counts: Mapping[Kind, int], seconds: float, now: float
+    coordinator: Shared, namespace: str, holder: str, counts: Mapping[Kind, int], seconds: float, now: float
 ) -> bool:
     """Add what `holder` has counted in the last `seconds`; `False`: others were in the way."""
     name = shard_name(namespace, crc32(holder.encode()) % SHARDS)
@@ -150,7 +150,7 @@ async def tell(
     return False
 
 
-async def told(coordinator: Coordinator, namespace: str, now: float) -> Refusals | None:
+async def told(coordinator: Shared, namespace: str, now: float) -> Refusals | None:
     """All of a namespace; who was refused last comes first. `None`: this user may not read it, which is nobody else's
     trouble."""
     found = Refusals()

@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from penstock.coordinator import Coordinator
+from penstock.coordinator import Shared
 from penstock.pressure.law import Threads
 from penstock.pressure.samples import LONGEST, Samples, is_sane
 
@@ -126,7 +126,7 @@ class Watch:
         return [reports[holder] for holder, (_, since) in seen.items() if now - since <= self._silent]
 
 
-async def told(coordinator: Coordinator, namespace: str) -> dict[str, Report]:
+async def told(coordinator: Shared, namespace: str) -> dict[str, Report]:
     """All reports of a namespace, by their holders."""
     found: dict[str, Report] = {}
     for number in range(SHARDS):

@@ -32,9 +32,9 @@ _OTHERS = ""
 
 Key = tuple[str, str]
 """A queue and a task."""
-Note = tuple[str, str, float, float, float]
-"""Of a run: queue, task, seconds, how many runs it stands for, and the seconds of those that were settling and
-reserving."""
+Note = tuple[str, str, float, float, float, float]
+"""Of a run: queue, task, seconds, how many runs it stands for, the seconds of those that were settling and reserving,
+and since when it could run, in Unix time; 0: unknown."""
 
 
 def bucket(seconds: float) -> int:
@@ -156,10 +156,13 @@ class Times(Struct, array_like=True):
 
 
 class Samples(Struct, array_like=True):
-    """Of a process, or of many. `busy`: threads that each queue took, on average of the last seconds."""
+    """Of a process, or of many. `busy`: threads that each queue took, on average of the last seconds. `heads`: since
+    when could run (Unix time) what was at the head of each queue when a task ended, the latest that is known: the time
+    since which the one that ended could, and that for which it ran. Workers of an earlier release tell none."""
 
     entries: list[tuple[str, str, Times]] = []
     busy: dict[str, float] = {}
+    heads: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[tuple[Key, Times]]:
         return (((queue, task), times) for queue, task, times in self.entries)
@@ -185,15 +188,18 @@ def merged(many: Iterable[Samples], before: Samples | None = None) -> Samples:
     """All of them; tasks of `before` that none of them knows are kept as they were."""
     found: dict[Key, Times] = {}
     busy: dict[str, float] = {}
+    heads = dict(before.heads) if before is not None else {}
     for samples in many:
         for key, times in samples:
             found.setdefault(_kept(key, found), Times()).merge(times)
         for queue, threads in samples.busy.items():
             busy[queue] = busy.get(queue, 0.0) + threads
+        for queue, since in samples.heads.items():
+            heads[queue] = max(since, heads.get(queue, 0.0))
     for key, times in before or ():
         if key not in found and len(found) < MOST:
             found[key] = times
-    return Samples([(queue, task, times) for (queue, task), times in found.items()], busy)
+    return Samples([(queue, task, times) for (queue, task), times in found.items()], busy, heads)
 
 
 class Window:
@@ -202,6 +208,7 @@ class Window:
     def __init__(self) -> None:
         self._times: dict[Key, Times] = {}
         self._busy: dict[str, float] = {}
+        self._heads: dict[str, float] = {}
 
     def pass_on(self, fresh: Iterable[Note], elapsed: float) -> None:
         """`fresh` are notes of the last `elapsed` seconds."""
@@ -214,15 +221,17 @@ class Window:
         if fresh:
             for times in self._times.values():
                 times.fade(factor)
-        for queue, task, _, weight, _ in fresh:
+        for queue, task, _, weight, _, _ in fresh:
             key = _kept((queue, task), self._times)
             self._times.setdefault(key, Times())
             weights[key] = weights.get(key, 0.0) + weight
         for key, weight in weights.items():
             self._times[key].fade_steady(max(factor, 0.5 ** (weight / STEADY)))
-        for queue, task, seconds, weight, overhead in fresh:
+        for queue, task, seconds, weight, overhead, since in fresh:
             self._times[_kept((queue, task), self._times)].add(max(0.0, seconds), weight, overhead)
             spent[queue] = spent.get(queue, 0.0) + max(0.0, seconds) * weight
+            if since:
+                self._heads[queue] = max(since + seconds - overhead, self._heads.get(queue, 0.0))
         for queue in self._busy.keys() | spent.keys():
             faded = self._busy.get(queue, 0.0) * busy + spent.get(queue, 0.0) / elapsed * (1.0 - busy)
             self._busy[queue] = faded
@@ -231,7 +240,7 @@ class Window:
     @property
     def samples(self) -> Samples:
         entries = [(queue, task, times) for (queue, task), times in self._times.items()]
-        return Samples(entries, dict(self._busy))
+        return Samples(entries, dict(self._busy), dict(self._heads))
 
 
 def _kept(key: Key, known: Mapping[Key, object]) -> Key:
@@ -259,5 +268,5 @@ def is_sane(samples: Samples) -> bool:
     return (
         len(samples.entries) <= 3 * MOST
         and all(times.sane() for _, times in samples)
-        and all(isfinite(one) and 0 <= one <= LONGEST for one in samples.busy.values())
+        and all(isfinite(one) and 0 <= one <= LONGEST for one in (*samples.busy.values(), *samples.heads.values()))
     )

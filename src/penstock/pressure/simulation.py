@@ -75,7 +75,7 @@ class Governed(Bound):
         self.tasks = min(self._static, length(self._max_latency * AIM, known)) if known else self._static
 
     def ran(self, seconds: float) -> None:
-        self._fresh.append(("", "", seconds, 1.0, 0.0))
+        self._fresh.append(("", "", seconds, 1.0, 0.0, 0.0))
 
 
 def steady(mean: float, spread: float = SPREAD) -> Service:

@@ -42,7 +42,7 @@ class BrokerMetrics:
         queues: list[Outlook] = []
         for space in list(broker.spaces.values()):
             space.tell_refused()
-            view = space.engine.run(overview(space.engine, self._clock, None))
+            view = space.engine.run(overview(space.engine, space.engine.coordinator, self._clock, None))
             queues += [replace(one, space=space.name) for one in view.queues]
             await asyncio.sleep(0)  # clients come first
         return [*of_queues(queues), *self._own()]

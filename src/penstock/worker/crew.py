@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, cast
 
+from penstock.blocking import bounded
 from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import Delivery, Settlement
@@ -25,7 +26,7 @@ from penstock.worker.graphs import Graphs
 from penstock.worker.inline import Inline
 from penstock.worker.limits import Armed
 from penstock.worker.marks import Mark
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 from penstock.worker.packing import runner_of
 from penstock.worker.plan import Plans
 from penstock.worker.settings import Settled
@@ -195,7 +196,8 @@ class Crew:
 
     def took(self, slot: AnySlot, seconds: float, tasks: int) -> None:
         ours = cast(Slot, slot)
-        self._sampling.note((ours.request.message.queue, ours.plan.name, seconds, tasks, 0.0))
+        message = ours.request.message
+        self._sampling.note((message.queue, ours.plan.name, seconds, tasks, 0.0, message.ready_since))
 
     def _standing(self, now: float) -> Standing:
         """What runs, from the watchdog's thread: slots go on meanwhile."""

@@ -123,9 +123,9 @@ class Inline:
                 settlement = succeed(slot, value, now)
             if count >= noted:
                 noted = count + stride
-                self._note(
-                    (slot.request.message.queue, plan.name, now - slot.started + self._overhead, stride, self._overhead)
-                )
+                message, overhead = slot.request.message, self._overhead
+                took = now - slot.started + overhead
+                self._note((message.queue, plan.name, took, stride, overhead, message.ready_since))
             if plan.early:
                 self._early.conclude(slot, settlement)
             else:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from penstock import apart
+from penstock.blocking import bounded
 from penstock.errors import PenstockError
 from penstock.metrics.counts import Counted, summed
 from penstock.metrics.families import broker_up, of_queues, of_worker
@@ -15,7 +17,6 @@ from penstock.metrics.place import Place
 from penstock.metrics.serving import MetricsThread
 from penstock.metrics.text import Family
 from penstock.pressure.overview import overview
-from penstock.worker.outage import bounded
 from penstock.worker.tally import Pulse, Tally
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def metrics_of(app: Penstock, place: Place, ledger: Ledger) -> MetricsThread:
         measured = ledger.read()
         own = of_worker(measured.counts, measured.slots, measured.busy)
         try:
-            view = await app.engine.arun(
-                bounded(overview(app.engine, app.clock, app.conf.namespace), PATIENCE, app.engine.url)
-            )
+            look = overview(app.engine, apart.shared(app), app.clock, app.conf.namespace)
+            view = await app.engine.arun(bounded(look, PATIENCE, app.engine.url))
         except PenstockError:
             return [*own, broker_up(False)]
         return [*own, broker_up(True), *of_queues(view.queues)]

@@ -1,23 +1,15 @@
-"""A server that does not answer: said once, not at each try; and calls that do not wait for it longer than they may."""
+"""A server that does not answer: said once, not at each try."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from penstock.blocking import at_most, running_loop
-from penstock.errors import BrokerUnavailable
-
-if TYPE_CHECKING:
-    import asyncio
+from collections.abc import Callable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between two tries: work goes on within seconds of the server's return."""
 
-T = TypeVar("T")
 log = logging.getLogger("penstock.worker")
 
 
@@ -64,27 +56,3 @@ class Outage:
         if since is not None:
             self.forget()
             log.warning("%s works again, after %.1f s", self._what, self._now() - since)
-
-
-async def bounded(call: Coroutine[Any, Any, T], seconds: float, where: str = "") -> T:
-    """What `call` of a network engine returns. Raises `BrokerUnavailable` when it takes longer than `seconds`; it goes
-    on to its end then, since what was sent cannot be unsent. An engine whose calls block this thread
-    bounds them by itself. `where` is the engine's public URL, for the error."""
-    if running_loop() is None:
-        with at_most(seconds):
-            return await call
-    import asyncio  # there is a loop, so it is loaded
-
-    running = asyncio.ensure_future(call)
-    await asyncio.wait({running}, timeout=seconds)
-    if running.done():
-        return running.result()
-    running.add_done_callback(_forget)
-    place = f"{where}: " if where else ""
-    raise BrokerUnavailable(f"{place}no answer within {seconds:g} s; penstock doctor says more")
-
-
-def _forget(ended: asyncio.Future[Any]) -> None:
-    """Its error has nobody left to tell."""
-    if not ended.cancelled():
-        ended.exception()

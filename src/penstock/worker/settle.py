@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from penstock.blocking import bounded
 from penstock.broker import DONE, Demand, LeaseLost
 from penstock.codec import failure
 from penstock.commit import Committer
@@ -14,7 +15,7 @@ from penstock.delivery import Dead, Delivery, Settlement
 from penstock.engine import Engine
 from penstock.errors import BrokerError, PenstockError
 from penstock.outcome import Outcome, State
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 
 REFUSED_PAUSE = 5.0
 """Seconds until the next try to reserve, when the engine refused the last."""

@@ -17,6 +17,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from penstock.blocking import bounded
 from penstock.codec import failure
 from penstock.delivery import Dead, Settlement
 from penstock.errors import BrokerError, TimeLimitExceeded
@@ -29,7 +30,6 @@ from penstock.worker.child import EXIT_RECYCLE, Child, Run, fork_child, run_crew
 from penstock.worker.crew import committer_of
 from penstock.worker.marks import Started
 from penstock.worker.measuring import Ledger, metrics_of
-from penstock.worker.outage import bounded
 from penstock.worker.rescue import Rescue
 from penstock.worker.settings import Settled
 from penstock.worker.upkeep import PATIENCE, Upkeep

@@ -69,7 +69,7 @@ class Tally:
         data, entries = packed(samples), samples.entries
         while len(data) > self._samples.room and entries:
             entries = sorted(entries, key=lambda entry: entry[2].seconds, reverse=True)[: len(entries) // 2]
-            data = packed(Samples(entries, samples.busy))
+            data = packed(Samples(entries, samples.busy, samples.heads))
         if len(data) <= self._samples.room:
             self._samples.write(now, data)
 

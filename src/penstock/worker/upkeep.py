@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from penstock.blocking import bounded
 from penstock.engine import Engine
 from penstock.errors import PenstockError
 from penstock.pressure.keeper import Keeper
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 
 REAP_INTERVAL = 1.0
 PATIENCE = 2.0

@@ -15,6 +15,7 @@ import select
 import threading
 from collections.abc import Callable
 
+from penstock.blocking import bounded
 from penstock.broker import Cancelled, Lost
 from penstock.clock import Clock
 from penstock.delivery import RELEASE, Delivery, Settlement
@@ -22,7 +23,7 @@ from penstock.errors import BrokerError, SoftTimeLimitExceeded, TimeLimitExceede
 from penstock.worker.bench import Bench
 from penstock.worker.early import notes_starts
 from penstock.worker.limits import Armed
-from penstock.worker.outage import Outage, bounded
+from penstock.worker.outage import Outage
 from penstock.worker.run import Runner
 from penstock.worker.slot import Batch, Slot
 from penstock.worker.tally import Sampling

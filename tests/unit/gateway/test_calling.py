@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock import Penstock
+from penstock import Penstock, apart
 from penstock.pressure.overview import overview
 from penstock.worker import Worker
 from tests.unit.gateway.faces import Face
@@ -145,7 +145,7 @@ def test_a_full_queue_asks_to_come_again(face: Face, penstock_app: Penstock) -> 
     assert face.post("/v1/batches", {"calls": [{"task": "tasks.add", "args": [1]}] * 2}).status == 503
     penstock_app.client.refusals.close()
     engine = penstock_app.engine
-    [(_, refused)] = engine.run(overview(engine, penstock_app.clock, "")).refusals
+    [(_, refused)] = engine.run(overview(engine, apart.shared(penstock_app), penstock_app.clock, "")).refusals
     assert (refused.who.rpartition(" by ")[0], refused.task, refused.count) == (face.name, "tasks.add", 3)
 
 

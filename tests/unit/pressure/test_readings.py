@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import ConfigError, Penstock, Queue
-from penstock.pressure.readings import RECENT, Limits, Usual, of_queue, of_tasks, of_workers, slowness
+from penstock.pressure.readings import RECENT, Limits, Usual, calm, of_queue, of_tasks, of_workers, slowness
 from penstock.pressure.reports import Report, Run, Standing
 from penstock.pressure.samples import Samples, Times, Window
 from penstock.queue import QueueInfo
@@ -42,7 +42,14 @@ def read(found: QueueInfo, limits: Limits = LIMITS) -> dict[str, float]:
 def test_the_fuller_bound_counts_and_what_is_not_known_is_not_read() -> None:
     assert read(INFO) == {"full": 0.9, "age": 7.0}
     assert read(info(bytes=None)) == {"full": 0.1, "age": 7.0}
-    assert read(info(bytes=None, depth=None, oldest_age=None)) == {}
+    assert read(info(bytes=None, depth=None, ready=None, oldest_age=None)) == {}
+
+
+def test_where_only_what_is_ready_is_told_it_is_what_fills_the_queue() -> None:
+    found = info(bytes=None, depth=None, ready=30, leased=None, oldest_age=None)
+    assert read(found) == {"full": 30 / found.max_length}
+    assert not calm(found)
+    assert calm(info(bytes=None, depth=None, ready=0, leased=None, delayed=None))
 
 
 def test_a_paused_queue_may_be_as_old_as_it_likes() -> None:
@@ -131,7 +138,7 @@ def test_a_worker_that_is_slow_in_long_tasks_is_known_by_few() -> None:
     def long(seconds: float) -> Samples:
         window = Window()
         for _ in range(40):
-            window.pass_on([("mail", "t", seconds, 1.0, 0.0)], seconds)
+            window.pass_on([("mail", "t", seconds, 1.0, 0.0, 0.0)], seconds)
         return window.samples
 
     live = [report("a", long(2.0)), report("b", long(2.0)), report("c", long(8.0))]

@@ -7,10 +7,11 @@ import threading
 
 import pytest
 
+from penstock.blocking import bounded
 from penstock.engines.memory import open_engine
 from penstock.engines.network.loop import LoopThread
 from penstock.errors import BrokerUnavailable
-from penstock.worker.outage import LONGEST_PAUSE, Outage, bounded
+from penstock.worker.outage import LONGEST_PAUSE, Outage
 
 
 def test_pauses_grow_to_a_few_seconds_and_begin_anew() -> None:

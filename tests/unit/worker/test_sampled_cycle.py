@@ -49,7 +49,7 @@ class Run:
 
     def prepare(self, slot: Slot, delivery: object, now: float) -> None:
         slot.started, slot.plan = now, cast(Any, self._plan)
-        slot.request = cast(Any, SimpleNamespace(sink=None, message=SimpleNamespace(queue="mail")))
+        slot.request = cast(Any, SimpleNamespace(sink=None, message=SimpleNamespace(queue="mail", ready_since=0.0)))
 
     def fail(self, slot: Slot, error: BaseException, now: float) -> Settlement:
         raise error

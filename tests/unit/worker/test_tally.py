@@ -29,7 +29,7 @@ def test_a_parent_reads_what_its_child_noted() -> None:
     if not pid:
         sampling = sampling_of(tally)
         sampling.tick(100.0)
-        sampling.note(("mail", "t", 0.5, 4, 0.0))
+        sampling.note(("mail", "t", 0.5, 4, 0.0, 0.0))
         sampling.tick(101.0)
         os._exit(0)
     os.waitpid(pid, 0)
@@ -43,7 +43,7 @@ def test_it_looks_once_a_second() -> None:
     tally = Tally()
     sampling = sampling_of(tally)
     sampling.tick(100.0)
-    sampling.note(("mail", "t", 0.5, 1, 0.0))
+    sampling.note(("mail", "t", 0.5, 1, 0.0, 0.0))
     sampling.tick(100.9)
     assert tally.read(100.9) is None
     sampling.tick(101.0)
@@ -134,7 +134,7 @@ def test_what_was_counted_at_the_end_is_there_and_who_sleeps_stands_nowhere() ->
         slot.task, slot.succeeded = named("t"), number
     counts.turn(slots[1], named("u"))
     counts.ended("t", "failed")
-    sampling.note(("mail", "t", 0.02, 6, 0.0))
+    sampling.note(("mail", "t", 0.02, 6, 0.0, 0.0))
     sampling.close(100.1)
     found = tally.pulse(200.0)
     assert found is not None

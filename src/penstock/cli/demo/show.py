@@ -89,7 +89,7 @@ class Demo:
         raise WorkerError(f"the demo's worker did not start in {PATIENCE:g} s; see {worker.log}")
 
     def _children(self) -> list[int]:
-        return [info.pid for info in self._app.engine.run(self._app.coordinator.workers())]
+        return [info.pid for info in self._app.engine.run(self._app.engine.coordinator.workers())]
 
     def _follow(self, results: dict[AsyncResult[Page], str], worker: DemoWorker, meter: Meter) -> None:
         """Take in the results as they come; half-way, kill a child."""

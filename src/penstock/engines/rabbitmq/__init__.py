@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from penstock.clock import Clock
 from penstock.engines.rabbitmq.engine import RabbitEngine
 from penstock.engines.rabbitmq.settings import RESULT_BYTES, RESULT_EXPIRES, read_settings
-from penstock.queue import Queue
+from penstock.queue import Bounds, Queue
 
 
 def open_engine(
@@ -18,8 +18,10 @@ def open_engine(
     durability: str | None = None,
     result_expires: float = RESULT_EXPIRES,
     result_max_bytes: int = RESULT_BYTES,
+    bounds: Bounds | None = None,
 ) -> RabbitEngine:
     """An engine on a RabbitMQ server of 3.10 or later. `queues` are declared at once, others when they are first used.
+    `bounds` tells those that are lower now than what is declared, for all publishers alike.
 
     Results are kept by the process that asked: `result_expires` seconds, up to `result_max_bytes`. Raises `ConfigError`
     for a URL, a login or existing queues that cannot be used, `BrokerUnavailable` when no host answers.
@@ -32,5 +34,6 @@ def open_engine(
             durability=durability,
             result_expires=result_expires,
             result_max_bytes=result_max_bytes,
+            bounds=bounds,
         )
     )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from penstock.engines.rabbitmq.engine import RabbitEngine
 
 MAX_BATCH = 1_000
+WAITED, ARRIVING = 0.05, 0.02
+"""Seconds from which on what came had waited for a worker, so that more waits, and seconds that this is given to come
+then: what is there is not known before. Who does not wait for it would ask at once again, and it would look as if there
+were no work."""
 SKEW = 1.0
 """Seconds by which a task may come before it is due, by this machine's clock; one that is earlier waits again."""
 
@@ -39,6 +43,7 @@ def features(settings: Settings) -> Features:
         delay=not settings.passive,
         priority=not settings.passive,
         bound="soft",
+        follows=settings.bounds is not None,
         durability="process" if settings.passive else "power",
         keeps_place=False,
         partition=False,
@@ -55,6 +60,8 @@ class RabbitBroker:
     def __init__(self, engine: RabbitEngine, settings: Settings) -> None:
         self._engine = engine
         self.features = features(settings)
+        self._backlog = False
+        """What came last had waited."""
 
     async def publish(self, batch: Sequence[Message], timeout: float) -> Sequence[Answer]:
         core = self._engine.core
@@ -88,7 +95,7 @@ class RabbitBroker:
 
     async def _reserve(self, core: Core, want: Demand, deliveries: list[Delivery]) -> None:
         names = [core.post.name(queue, want.namespace) for queue in want.queues]
-        until = time.monotonic() + want.wait
+        until = time.monotonic() + max(want.wait, ARRIVING if self._backlog else 0.0)
 
         def take(lane: Lane, content: Content) -> bool:
             delivery = self._delivery(core, lane, content)
@@ -120,7 +127,9 @@ class RabbitBroker:
         if message is None:
             return Delivery(receipt, found.id, None, found.damage, found.body, attempts, content.redelivered)
         message.attempts = attempts
-        if message.eta is not None and message.eta > core.settings.clock.time() + SKEW:
+        now = core.settings.clock.time()
+        self._backlog = now - message.ready_since > WAITED
+        if message.eta is not None and message.eta > now + SKEW:
             core.spawn(core.settler.wait_again(lane, content.tag, receipt, message.eta))
             return None
         return Delivery(receipt, found.id, message, None, b"", attempts, content.redelivered)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 RETURNING = 40
 """Times that a queue is asked whether it has back what was taken out to be looked at."""
-LISTED = 5.0
-"""Seconds for which a list of queues knows no new lanes."""
+LISTED, LONGEST_LISTED = 5.0, 60.0
+"""Seconds for which a list of queues knows no new lanes, doubled with each look that finds none."""
 MOST = 10_000
 """Dead letters that are looked through for those that are wanted."""
 NO_PAUSE = (
@@ -42,7 +42,8 @@ class RabbitInspect:
 
     def __init__(self, engine: RabbitEngine) -> None:
         self._engine = engine
-        self._seen: dict[str, tuple[float, list[str]]] = {}
+        self._seen: dict[str, tuple[float, float, list[str]]] = {}
+        """Of a queue: how long and until when (monotonic) it is taken for what was found."""
 
     async def declare(self, queues: Sequence[Queue], namespace: str = "") -> None:
         """Bounds are kept by the publishers that know them: RabbitMQ would not let them change."""
@@ -55,9 +56,7 @@ class RabbitInspect:
         """Those that this process declared or used: AMQP lists none."""
         core, publisher = self._engine.core, await self._publisher()
         found = []
-        for queue, place in core.post.rooms.known():
-            if namespace not in (None, place):
-                continue
+        for queue, place in core.post.rooms.known(namespace):
             name = core.post.name(queue, place)
             ready = dead = 0
             for lane in await self._present(publisher, name):
@@ -66,27 +65,29 @@ class RabbitInspect:
                     dead = waiting
                 else:
                     ready += waiting
-            found.append(self._info(queue, place, ready, dead))
+            found.append(await self._info(queue, place, ready, dead))
         return found
 
     async def _present(self, publisher: Publisher, name: str) -> list[str]:
         """The lanes and the dead letters that are there. Each question after one that is not there is an error in the
         server's log, so that those who look every second do not ask each time."""
-        until, present = self._seen.get(name, (0.0, []))
+        pause, until, before = self._seen.get(name, (LISTED, 0.0, []))
+        present = before
         if time.monotonic() > until:
             present = await self._lanes(publisher, name)
             if await publisher.topology.ready_or_none(naming.dead_name(name)) is not None:
                 present.append(naming.dead_name(name))
-            self._seen[name] = (time.monotonic() + LISTED, present)
+            pause = min(2 * pause, LONGEST_LISTED) if present == before else LISTED
+            self._seen[name] = (pause, time.monotonic() + pause, present)
         return present
 
-    def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
-        bounds = self._engine.core.post.rooms.room(queue, namespace).declared
+    async def _info(self, queue: str, namespace: str, ready: int, dead: int) -> QueueInfo:
+        rooms = self._engine.core.post.rooms
         return QueueInfo(
             name=queue,
             namespace=namespace,
-            max_length=bounds.max_length,
-            max_bytes=bounds.max_bytes,
+            max_length=await rooms.limit(queue, namespace),
+            max_bytes=rooms.room(queue, namespace).declared.max_bytes,
             depth=None,
             bytes=None,
             ready=ready,
@@ -134,7 +135,7 @@ class RabbitInspect:
     ) -> Sequence[DeadLetter]:
         """`None`: of all queues that this process declared or used."""
         core, publisher = self._engine.core, await self._publisher()
-        names = [queue] if queue is not None else [one for one, place in core.post.rooms.known() if place == namespace]
+        names = [queue] if queue is not None else [one for one, _ in core.post.rooms.known(namespace)]
         found: list[DeadLetter] = []
         for one in names:
             dead = naming.dead_name(core.post.name(one, namespace))
@@ -167,7 +168,7 @@ class RabbitInspect:
         """Take these out of the dead letters, and put them back into their queues first where `again`."""
         core, publisher = self._engine.core, await self._publisher()
         count = 0
-        for queue, namespace in core.post.rooms.known():
+        for queue, namespace in core.post.rooms.known(None):
             name = core.post.name(queue, namespace)
             dead = naming.dead_name(name)
             ready = await publisher.topology.ready_or_none(dead)

@@ -17,7 +17,7 @@ from penstock.engines.rabbitmq.link import Link
 from penstock.engines.rabbitmq.news import lane_parcel
 from penstock.engines.rabbitmq.progress import Patience
 from penstock.engines.rabbitmq.publisher import Fate, Parcel, Publisher, alarmed
-from penstock.engines.rabbitmq.rooms import Rooms
+from penstock.engines.rabbitmq.rooms import Rooms, landed
 from penstock.engines.rabbitmq.settings import HARD_LENGTH, Settings
 from penstock.errors import BrokerUnavailable, ConfigError, OutcomeUnknown, PenstockError, StoreFull, UnknownQueue
 from penstock.message import NORMAL, Message, pack
@@ -38,7 +38,7 @@ class Post:
         self._mint = mint
         self._link: Link[Publisher] = Link(settings, self._prepare)
         self._names: dict[tuple[str, str], str] = {}
-        self.rooms = Rooms(settings.queues)
+        self.rooms = Rooms(settings.queues, settings.bounds)
         self._patience = Patience()
         self._pauses: Iterator[float] | None = None
         """Before what was refused is sent again: they grow until something is accepted."""
@@ -87,12 +87,15 @@ class Post:
     async def _publish(self, publisher: Publisher, batch: Sequence[Message], until: float) -> Sequence[Answer]:
         answers: list[Answer | None] = [None] * len(batch)
         admitted = range(len(batch))
-        full = await self.rooms.admit(publisher.topology, batch, self.name)
+        full, taken = await self.rooms.admit(publisher.topology, batch, self.name)
         if full:
             for number, refusal in full.items():
                 answers[number] = refusal
             admitted = [number for number in admitted if number not in full]  # type: ignore[assignment]  # any sequence
-        sent = await self._send(publisher, [batch[number] for number in admitted], until)
+        try:
+            sent = await self._send(publisher, [batch[number] for number in admitted], until)
+        finally:
+            landed(taken)
         for number, answer in zip(admitted, sent, strict=True):
             answers[number] = answer
         return answers  # type: ignore[return-value]  # all are there now

@@ -13,7 +13,7 @@ from penstock.clock import Clock, SystemClock
 from penstock.engines.network.address import Address, parse_address
 from penstock.engines.rabbitmq.connection import Login
 from penstock.errors import ConfigError
-from penstock.queue import Queue
+from penstock.queue import Bounds, Queue
 
 PLAIN_PORT, TLS_PORT = 5672, 5671
 TLS = ("amqps", "rpcs")
@@ -41,7 +41,8 @@ OPTIONS = (
 class Settings(Struct, frozen=True):
     """`passive`: the queues of tasks are used as they are; what retries and dead letters need is declared beside them.
     `exchange`: what tasks of normal priority are published to, with the queue's name as routing key. `members`: nodes
-    that keep each new queue. `connect_timeout` in seconds. `replies`: open for results only."""
+    that keep each new queue. `connect_timeout` in seconds. `replies`: open for results only. `bounds`:
+    those of queues that change."""
 
     address: Address
     login: Login
@@ -56,6 +57,7 @@ class Settings(Struct, frozen=True):
     result_expires: float = RESULT_EXPIRES
     result_max_bytes: int = RESULT_BYTES
     replies: bool = False
+    bounds: Bounds | None = None
 
 
 def read_settings(
@@ -66,6 +68,7 @@ def read_settings(
     durability: str | None = None,
     result_expires: float = RESULT_EXPIRES,
     result_max_bytes: int = RESULT_BYTES,
+    bounds: Bounds | None = None,
 ) -> Settings:
     """The settings in `url` over those given. Raises `ConfigError`."""
     scheme = url.partition("://")[0]
@@ -97,6 +100,7 @@ def read_settings(
         result_expires=result_expires,
         result_max_bytes=result_max_bytes,
         replies=scheme in ("rpc", "rpcs"),
+        bounds=bounds,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from penstock import apart
 from penstock.errors import PenstockError
 from penstock.gateway.answering import Answer
 from penstock.gateway.gateway import Asked, Context
@@ -24,7 +25,7 @@ def metrics(context: Context, asked: Asked) -> Plan[Answer]:
     asked.request.arguments(())
     app, own = context.app, context.answered.families()
     try:
-        look = partial(overview, app.engine, app.clock, app.conf.namespace)
+        look = partial(overview, app.engine, apart.shared(app), app.clock, app.conf.namespace)
         view: Overview = yield within(PATIENCE, app.engine, look)
         families = [*own, broker_up(True), *of_queues(view.queues)]
     except PenstockError:
