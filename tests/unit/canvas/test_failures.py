@@ -39,7 +39,7 @@ def line(result: Any) -> list[Any]:
 
 def is_over(shop: Workshop, result: Any) -> bool:
     """Its graph is gone, and nothing waits."""
-    stored = shop.app.engine.run(shop.app.coordinator.get(graph_key(result._place.graph)))
+    stored = shop.app.engine.run(shop.app.engine.coordinator.get(graph_key(result._place.graph)))
     return stored is None and not shop.app.engine.run(shop.app.broker.depth("default"))
 
 

@@ -140,7 +140,7 @@ def test_gathered_values_that_are_none(shop: Workshop, body: bytes) -> None:
 
 
 def test_a_stored_graph_that_is_damaged(shop: Workshop) -> None:
-    shop.app.engine.run(shop.app.coordinator.put(graph_key(GRAPH), b"?"))
+    shop.app.engine.run(shop.app.engine.coordinator.put(graph_key(GRAPH), b"?"))
     assert forged(shop, "give", b"[[1],{}]", Place(GRAPH, 0)) is State.SUCCESS
 
 

@@ -61,7 +61,7 @@ def test_saved_and_restored(shop: Workshop) -> None:
 
 @pytest.mark.parametrize("data", [b"{", b"[[1]]", b'[["id","t",[1]]]', b'"x"', b"[3]"])
 def test_a_saved_group_that_is_damaged(shop: Workshop, data: bytes) -> None:
-    shop.app.engine.run(shop.app.coordinator.put("group/bad", data))
+    shop.app.engine.run(shop.app.engine.coordinator.put("group/bad", data))
     with pytest.raises(DecodeError, match="'bad' cannot be read"):
         GroupResult.restore("bad", app=shop.app)
 

@@ -107,7 +107,7 @@ def test_a_task_of_a_canvas_that_is_gone_runs_and_is_not_followed(
 ) -> None:
     result = chain(shop.give.s(1), shop.add.s(1)).delay()
     app: Penstock = shop.app
-    app.engine.run(app.coordinator.put(graph_key(result._place.graph), None))  # type: ignore[union-attr]  # a part
+    app.engine.run(app.engine.coordinator.put(graph_key(result._place.graph), None))  # type: ignore[union-attr]  # a part
     caplog.set_level("WARNING", "penstock.worker")
     shop.run()
     assert shop.made == [("give", 1)]

@@ -21,7 +21,7 @@ def graph_of_result(result: Any) -> str:
 
 
 def is_stored(app: Penstock, graph: str) -> bool:
-    return app.engine.run(app.coordinator.get(graph_key(graph))) is not None
+    return app.engine.run(app.engine.coordinator.get(graph_key(graph))) is not None
 
 
 def value_of(shop: Workshop, canvas: Canvas[Any]) -> Any:
