@@ -16,7 +16,7 @@ from bench.measure import Goal, Measure, Reading, Result, percentile
 from bench.place import DURABILITY, URL, Place, environment, result_of, start_call
 from penstock import Penstock, Queue, crontab, schedule
 from penstock.beat.beat import Beat, catch_signals
-from penstock.broker import Call
+from penstock.dispatch import Call
 from penstock.message import Dedup, Message
 from penstock.schedules import Schedule
 

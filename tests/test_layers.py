@@ -19,7 +19,20 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("__init__", "app", "config", "configured", "connected", "opening", "server"), 4),
     # 1: contracts
     **dict.fromkeys(
-        ("broker", "backend", "coordinator", "engine", "apart", "commit", "enlist", "pool", "middleware", "protocol"), 1
+        (
+            "broker",
+            "dispatch",
+            "backend",
+            "coordinator",
+            "engine",
+            "apart",
+            "commit",
+            "enlist",
+            "pool",
+            "middleware",
+            "protocol",
+        ),
+        1,
     ),
     # 0: values, pure
     **dict.fromkeys(("message", "queue", "outcome", "effects", "delivery", "retry", "clock", "errors", "durations"), 0),

@@ -12,7 +12,6 @@ from penstock import apart
 from penstock.batch import Batch
 from penstock.beat.line import CatchUp
 from penstock.beat.written import AddedSchedules, Written
-from penstock.broker import Observer
 from penstock.canvas.calls import Canvas, Signature
 from penstock.canvas.chunks import STARMAP, starmap_in
 from penstock.canvas.linked import refuse_links, short_text
@@ -21,6 +20,7 @@ from penstock.clock import Clock, SystemClock
 from penstock.config import Settings
 from penstock.connected import Connected
 from penstock.decorating import BoundDecorator, Decorator
+from penstock.dispatch import Observer
 from penstock.errors import ConfigError
 from penstock.generator_task import AsyncGeneratorTask, GeneratorTask
 from penstock.middleware import Publishing, Running

@@ -10,10 +10,11 @@ from copy import copy
 from typing import Any, Self, Unpack, cast
 
 from penstock.backend import Backend
-from penstock.broker import Dispatch, Observer, check_queues
+from penstock.broker import check_queues
 from penstock.clock import Clock
 from penstock.config import Settings
 from penstock.configured import KNOWN, Configured
+from penstock.dispatch import Dispatch, Observer
 from penstock.engine import Engine
 from penstock.opening import BROKER_SETTINGS, RESULT_SETTINGS, opened
 from penstock.queue import Bounds, Queue

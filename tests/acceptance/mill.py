@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import Penstock, State, Task
-from penstock.broker import DONE, Accepted, Answer, Demand, Dispatch, Duplicate, Full, Key, Step
+from penstock.broker import DONE, Accepted, Answer, Demand, Duplicate, Full, Key, Step
 from penstock.delivery import ACK, Receipt, Settlement
+from penstock.dispatch import Dispatch
 from penstock.outcome import Outcome
 from penstock.queue import Queue
 from penstock.testing.checkers import Remains

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from penstock import BrokerUnavailable, Penstock, Queue, QueueFull, ResultUnavailable, State
-from penstock.broker import Call
 from penstock.contrib.clock import TravelClock
+from penstock.dispatch import Call
 from penstock.worker import Worker, WorkerOptions
 from tests.celery.conftest import Work
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from penstock import Penstock
 from penstock.backend import Lost, Notify
-from penstock.broker import Accepted, Answer, Dispatch, Features, Key
+from penstock.broker import Accepted, Answer, Features, Key
 from penstock.coordinator import Revoked
+from penstock.dispatch import Dispatch
 from penstock.message import Message
 from penstock.outcome import Progress, Report, State
 

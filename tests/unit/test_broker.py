@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock.broker import Broker, Call, Dispatch, Features
+from penstock.broker import Broker, Features
 from penstock.delivery import ACK, Settlement
+from penstock.dispatch import Call, Dispatch
 from penstock.effects import KINDS, Effect, Join, Publish, Put, ReleaseKey
 from penstock.engines.memory import MemoryEngine, open_engine
 from penstock.engines.memory.broker_face import FEATURES, MemoryBroker

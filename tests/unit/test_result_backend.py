@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from penstock import AsyncResult, ConfigError, Penstock, ResultTimeout, ResultUnavailable, State, as_completed
-from penstock.broker import Dispatch
 from penstock.coordinator import Revoked
+from penstock.dispatch import Dispatch
 from penstock.errors import BrokerUnavailable, Unsupported
 from penstock.outcome import Outcome, Progress, Report
 from penstock.result_url import result_url

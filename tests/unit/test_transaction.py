@@ -14,8 +14,9 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from penstock import ConfigError, Penstock, QueueFull, Unsupported
-from penstock.broker import Accepted, Answer, Call, Full
+from penstock.broker import Accepted, Answer, Full
 from penstock.canvas.calls import Signature
+from penstock.dispatch import Call
 from penstock.enlist import Rows, Statement
 from penstock.message import Message
 from penstock.transaction import kind, sql_error

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from penstock.broker import Accepted, Answer, Dispatch, Key
+from penstock.broker import Accepted, Answer, Key
 from penstock.clock import ManualClock
+from penstock.dispatch import Dispatch
 from penstock.engine import Engine
 from penstock.errors import ConfigError
 from penstock.message import VERSION, Message

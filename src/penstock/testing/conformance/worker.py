@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.broker import DONE, Demand, Dispatch, Done, LeaseLost, Step
+from penstock.broker import DONE, Demand, Done, LeaseLost, Step
 from penstock.clock import SystemClock
 from penstock.commit import Committer, FusedCommitter, OrderedCommitter
 from penstock.coordinator import WorkerInfo
 from penstock.delivery import ACK, Delivery, Settlement, Verdict
+from penstock.dispatch import Dispatch
 from penstock.effects import Effect
 from penstock.engine import Engine
 from penstock.outcome import Outcome, State
