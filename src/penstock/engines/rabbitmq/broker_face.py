@@ -117,6 +117,10 @@ class RabbitBroker:
                     deliveries.clear()  # what it brought is lost with it
         finally:
             core.stops.discard(stop)
+            # Of one alone: to look at each would cost short tasks some per cent.
+            last = deliveries[-1].message if deliveries else None
+            if last is not None:
+                self._backlog = core.settings.clock.time() - last.ready_since > WAITED
 
     def _delivery(self, core: Core, lane: Lane, content: Content) -> Delivery | None:
         found = opened(content, f"{lane.token}-{content.tag}")
@@ -127,9 +131,7 @@ class RabbitBroker:
         if message is None:
             return Delivery(receipt, found.id, None, found.damage, found.body, attempts, content.redelivered)
         message.attempts = attempts
-        now = core.settings.clock.time()
-        self._backlog = now - message.ready_since > WAITED
-        if message.eta is not None and message.eta > now + SKEW:
+        if message.eta is not None and message.eta > core.settings.clock.time() + SKEW:
             core.spawn(core.settler.wait_again(lane, content.tag, receipt, message.eta))
             return None
         return Delivery(receipt, found.id, message, None, b"", attempts, content.redelivered)
