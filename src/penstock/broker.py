@@ -85,6 +85,12 @@ class Features(Struct, frozen=True):
     max_message: int = 16 << 20
     """Bytes of one packed message."""
 
+    @property
+    def notes_starts(self) -> bool:
+        """Whether the start of a task with `acks_late=False` is noted in the shared state, and its lease kept: a note
+        must go with the end of its run. Else the task is acknowledged before it starts."""
+        return self.coordination and "Put" in self.effects
+
 
 class Accepted(Struct, frozen=True, gc=False, tag="accepted"):
     key: Key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from penstock import State, WorkerLost
+from penstock import State, WorkerLost, chain
 from penstock.broker import Accepted, Duplicate
 from tests.acceptance.processes import wait_until
 from tests.acceptance.sites import Field
@@ -37,6 +37,11 @@ def test_it_is_known_while_it_runs_and_lost_with_its_worker(field: Field) -> Non
         assert "acks_late=False" in str(error)
         assert mill.app.engine.run(mill.app.engine.coordinator.get(f"started/{lost.id}")) is None
     assert mill.app.AsyncResult(mill.id_of(3), mill.touch).get(PATIENCE) == 3
+    if field.site.knows_ids:  # what follows it ends likewise
+        following = chain(mill.once.s(4, 60.0), mill.touch.s()).delay()
+        wait_until(lambda: field.starts(4), PATIENCE, "it starts")
+        os.kill(children(worker.pid)[0], signal.SIGKILL)
+        assert isinstance(following.get(PATIENCE, propagate=False), WorkerLost)
     worker.terminate()
     assert worker.wait(30) == 0
     field.check_once(field.ledger())

@@ -131,7 +131,7 @@ class Messages:
                 f"@app.task(name={call.task!r})"
             )
         if task is not None:
-            _check_task(task)
+            _check_task(task, self._app)
         self._checked.add(call.task)
 
 
@@ -148,15 +148,16 @@ def _check_queue(message: Message) -> None:
         )
 
 
-def _check_task(task: Task[..., Any]) -> None:
+def _check_task(task: Task[..., Any], app: Penstock) -> None:
     if task.options.unique is not False:
         raise ConfigError(
             f"task {task.name!r} is unique, and may be skipped as a duplicate: then what follows it would never start"
         )
-    if not task.options.acks_late:
+    if not task.options.acks_late and not app.engine.broker.features.notes_starts:
         raise ConfigError(
-            f"task {task.name!r} is acknowledged before it runs (acks_late=False): when its worker dies, nobody would "
-            "know that what follows it can no more start"
+            f"task {task.name!r} has acks_late=False, and is acknowledged before it runs on the "
+            f"{app.engine.broker.features.engine} engine, which keeps no shared state: when its worker dies, nobody "
+            "would know that what follows it can no more start; leave acks_late, or use another engine"
         )
 
 

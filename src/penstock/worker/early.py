@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from penstock.broker import Cancelled, Features, Lease, Lost
+from penstock.broker import Cancelled, Lease, Lost
 from penstock.clock import Clock
 from penstock.commit import Committer
 from penstock.delivery import RELEASE, Delivery, Receipt, Settlement
@@ -49,11 +49,6 @@ class Early(Protocol):
         ...
 
 
-def notes_starts(features: Features) -> bool:
-    """Whether starts are noted, and leases kept: a note must go with the end of its run."""
-    return features.coordination and "Put" in features.effects
-
-
 def noteless(settlement: Settlement, task_id: str) -> Settlement:
     """The end of a run, and of the note of its start."""
     settlement.effects = (*settlement.effects, Put(start_key(task_id), None))
@@ -64,7 +59,7 @@ def early_of(
     app: Penstock, committer: Committer, runner: Runner, worker: str, lease: float, giving_up: Callable[[], bool]
 ) -> Early:
     """As the broker of the app has it. For the rest see `Noted`."""
-    if notes_starts(app.engine.broker.features):
+    if app.engine.broker.features.notes_starts:
         return Noted(app.engine, runner, app.clock, worker, lease, giving_up)
     return Acknowledged(app.engine, app.results if app.keeps_results else None, committer)
 

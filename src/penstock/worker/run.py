@@ -47,7 +47,6 @@ from penstock.pool import Traits
 from penstock.replaced import moved
 from penstock.request import Request
 from penstock.retry import Again, Decision, Drop, GiveUp, Instead, Refuse, decide, snoozes
-from penstock.worker.early import notes_starts
 from penstock.worker.ends import Ends, freed
 from penstock.worker.parts import Parts
 from penstock.worker.plan import Plans
@@ -100,7 +99,8 @@ class Runner:
         self._counts = counts or Counts()
         self._note_end = self._counts.ended
         self._parts = Parts(broker.public_id, broker.features.max_message)
-        self._ends = Ends(self._parts, broker.public_id, notes_starts(broker.features))
+        self._notes = broker.features.notes_starts
+        self._ends = Ends(self._parts, broker.public_id, self._notes)
         self._unfit = Unstarted(plans, self._parts, self._ends, broker.public_id, self._note_end)
         self._log_success = log.isEnabledFor(logging.DEBUG)
 
@@ -126,7 +126,7 @@ class Runner:
         task = plan
         if options is not None:
             plan = plan.under(options)
-            if plan.early and options.place is not None:
+            if plan.early and not self._notes and options.place is not None:
                 return self._unfit.unfollowed(delivery, message, plan, now + self._wall)
             unkept = plan.unkept(self._traits) if self._traits is not None else None
             if unkept is not None:

@@ -21,7 +21,6 @@ from penstock.clock import Clock
 from penstock.delivery import RELEASE, Delivery, Settlement
 from penstock.errors import BrokerError, SoftTimeLimitExceeded, TimeLimitExceeded
 from penstock.worker.bench import Bench
-from penstock.worker.early import notes_starts
 from penstock.worker.limits import Armed
 from penstock.worker.outage import Outage
 from penstock.worker.run import Runner
@@ -74,7 +73,7 @@ class Watchdog:
         self._upkeep = upkeep
         self._closed = False
         self._cold = False
-        self._leases_early = notes_starts(bench.engine.broker.features)
+        self._leases_early = bench.engine.broker.features.notes_starts
         self._stale: dict[int, tuple[object, object, float]] = {}
         self._extended = 0.0
         self._outage = Outage("extending leases")

@@ -10,13 +10,23 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from penstock import ConfigError, MessageTooLarge, ResultUnavailable, State, TaskRevoked, chain, chord, group
-from penstock.broker import LEASE_LOST, Demand
+from penstock import (
+    ConfigError,
+    MessageTooLarge,
+    ResultUnavailable,
+    State,
+    TaskRevoked,
+    WorkerLost,
+    chain,
+    chord,
+    group,
+)
+from penstock.broker import LEASE_LOST, Demand, Features
 from penstock.canvas import Canvas
 from penstock.clock import ManualClock
 from penstock.coordinator import Revoked
 from penstock.delivery import ACK, Settlement
-from penstock.message import graph_key
+from penstock.message import graph_key, start_key
 from penstock.outcome import Outcome
 from penstock.worker.graphs import Graphs
 from penstock.worker.parts import Parts
@@ -268,13 +278,37 @@ def test_a_value_larger_than_a_message_fails_its_task(shop: Workshop) -> None:
     assert result.parent.failed()
 
 
-def test_a_task_that_its_worker_acknowledges_early_is_not_started(shop: Workshop) -> None:
+def test_a_task_that_its_worker_acknowledges_early_is_not_started(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     early = shop.app.task(name="early")(lambda value: value)
+    monkeypatch.setattr(Features, "notes_starts", False)
     result = chain(shop.give.s(1), early.s(), shop.give.s()).delay()
     early.options = replace(early.options, acks_late=False)  # as a worker with other code may have it
     shop.run()
     with pytest.raises(ConfigError, match="nothing could follow it in a canvas"):
         result.get(timeout=5)
+
+
+def test_what_runs_at_most_once_is_part_of_a_canvas(shop: Workshop) -> None:
+    once: Any = shop.app.task(name="once", acks_late=False)(lambda value: value)
+    result = chain(shop.give.s(1), once.s(), shop.give.s()).delay()
+    shop.run()
+    assert (result.get(timeout=5), shop.made) == (1, [("give", 1), ("give", 1)])
+
+
+def test_what_is_lost_with_its_worker_fails_what_follows(shop: Workshop) -> None:
+    once: Any = shop.app.task(name="once", acks_late=False)(lambda value: value)
+    result = chain(once.s(1), shop.give.s()).delay()
+    engine = shop.app.engine
+    engine.run(engine.broker.step([], Demand(("default",), 1, "dead")))
+    engine.run(engine.coordinator.put(start_key(result.parent.id), b"dead", 0))  # it has started
+    engine.run(engine.coordinator.bury("dead"))
+    shop.run()
+    assert states(result.parent, result) == [State.FAILURE, State.FAILURE]
+    with pytest.raises(WorkerLost, match="acks_late=False"):
+        result.get(timeout=5)
+    assert shop.made == [] and engine.run(engine.coordinator.get(start_key(result.parent.id))) is None
 
 
 def test_a_revoked_running_task_ends_what_follows() -> None:

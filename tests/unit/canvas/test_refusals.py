@@ -21,6 +21,7 @@ from penstock import (
     chord,
     group,
 )
+from penstock.broker import Features
 from penstock.canvas import Canvas, Signature, StampingVisitor
 from penstock.canvas import graph as graphs
 from penstock.canvas.drawing import mermaid
@@ -154,12 +155,13 @@ def test_ids_of_ones_own(shop: Workshop) -> None:
     refused(shop, chain(shop.give.s(1).set(task_id="mine"), shop.give.s()), ConfigError, "leave out task_id")
 
 
-def test_tasks_that_may_not_run(shop: Workshop) -> None:
+def test_tasks_that_may_not_run(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     single = shop.app.task(name="single", unique=True)(lambda value=None: value)
     early = shop.app.task(name="early", acks_late=False)(lambda value=None: value)
     refused(shop, chain(single.s(1), shop.give.s()), ConfigError, "task 'single' is unique")
     refused(shop, chain(shop.give.s(1).set(unique=True), shop.give.s()), ConfigError, "unique")
-    refused(shop, chain(shop.give.s(1), early.s()), ConfigError, "acknowledged before it runs")
+    monkeypatch.setattr(Features, "notes_starts", False)
+    refused(shop, chain(shop.give.s(1), early.s()), ConfigError, "acknowledged before it runs on the memory engine")
 
 
 def test_bad_options(shop: Workshop) -> None:

@@ -258,7 +258,7 @@ def test_every_end_without_a_run_takes_the_note_of_an_earlier_one_with_it(bench:
 def test_a_broker_without_state_is_told_that_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """As RabbitMQ is."""
     bench = Bench("memory://")
-    broker = SimpleNamespace(features=SimpleNamespace(coordination=False), step=bench.engine.broker.step)
+    broker = SimpleNamespace(features=SimpleNamespace(notes_starts=False), step=bench.engine.broker.step)
     app = cast(Penstock, SimpleNamespace(engine=SimpleNamespace(broker=broker, run=bench.engine.run), keeps_results=0))
     early = early_of(app, FusedCommitter(bench.engine.broker), bench.runner, "one", 30.0, lambda: True)
     bench.task.delay()

@@ -51,7 +51,7 @@ class Kit:
         self.blocking, self.clock, self.unit, self.patience = blocking, clock, unit, patience
         self.features = engine.broker.features
         self.fused = self.features.atomic_settle and self.results is engine
-        self.notes_starts = self.features.coordination and "Put" in self.features.effects
+        self.notes_starts = self.features.notes_starts
         self.broker = Dispatch(engine.broker)
         self.backend = self.results.backend
         self.coordinator = engine.coordinator
