@@ -32,7 +32,7 @@ def counted() -> Counts:
     counts = Counts()
     for end in ENDS:
         counts.ended("t", end, 2)
-    counts.took([("mail", "t", 0.02, 3, 0.0), ("mail", "t", 400.0, 1, 0.0)])
+    counts.took([("mail", "t", 0.02, 3, 0.0, 0.0), ("mail", "t", 400.0, 1, 0.0, 0.0)])
     return counts
 
 

@@ -145,7 +145,9 @@ def test_whom_the_broker_refused_is_shown_to_who_may_see_it(peopled: House) -> N
                     engine.run(engine.coordinator.put(name, b"forged"))
         peopled.do(peopled.broker.spaces["/"].tell_refused)
         views = {
-            user: apps[user].engine.run(overview(apps[user].engine, apps[user].clock, "")) for user in ("ops", "old")
+            user: app.engine.run(overview(app.engine, app.engine.coordinator, app.clock, ""))
+            for user, app in apps.items()
+            if user in ("ops", "old")
         }
         assert [one.queues[0].info.refused for one in views.values()] == [12, 12]
         assert {(one.who, one.count) for _, one in views["ops"].refusals} == {
