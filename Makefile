@@ -1,4 +1,5 @@
-JOBS ?= 2
+# Tests mostly wait: for processes to start, leases to run out, servers to come back. So there may be more than cores.
+JOBS ?= 3
 OTHER_PYTHONS := 3.12 3.13
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST := .venv/bin/python -m pytest
@@ -25,12 +26,9 @@ test: test-main $(OTHER_PYTHONS:%=test-%) test-acceptance ## every test; the qui
 test-main: .venv/installed servers ## every test but the acceptance tests
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 
-# They mostly wait: for processes to start, leases to run out, servers to come back.
-WAITING_JOBS ?= 3
-
 .PHONY: test-acceptance
 test-acceptance: .venv/installed servers ## real processes and servers, killed on purpose
-	$(PYTEST) -n $(WAITING_JOBS) --dist loadgroup tests/acceptance
+	$(PYTEST) -n $(JOBS) --dist loadgroup tests/acceptance
 
 # Of each fault, for each cluster: ten take an hour, three a quarter of one.
 FAULTS ?= 3
