@@ -62,7 +62,7 @@ class RefusalNotes:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._rests_until = self._told_at = float("-inf")
+        self._rests_until = float("-inf")
         self._holder = f"{self._app.name[:MOST_OF_NAME]}[{self._process}]@{socket.gethostname()[:MOST_OF_NAME]}"
 
     def note(self, messages: Sequence[Message], answers: Sequence[Answer], client: str) -> None:
@@ -82,7 +82,9 @@ class RefusalNotes:
         if some and app.clock.monotonic() >= self._rests_until:
             with self._lock:
                 if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="penstock-refusals", daemon=True)
+                    thread = threading.Thread(
+                        target=self._run, args=(self._over,), name="penstock-refusals", daemon=True
+                    )
                     with suppress(RuntimeError):  # this process ends, and has no more threads
                         thread.start()
                         self._thread = thread
@@ -90,21 +92,28 @@ class RefusalNotes:
     def close(self) -> None:
         """Tell what is left, if that does not take long."""
         with self._lock:
-            thread = self._thread
+            thread, over, self._over = self._thread, self._over, threading.Event()
         if thread is not None:
-            self._over.set()
+            over.set()
             thread.join(PATIENCE)
-            self._over.clear()
+            self._give_up(thread)
 
-    def _run(self) -> None:
+    def _run(self, over: threading.Event) -> None:
+        me = threading.current_thread()
         while self._tell():
-            self._over.wait(EVERY)
+            over.wait(EVERY)
             with self._lock:
+                if self._thread is not me:
+                    return  # given up meanwhile: engines that are closed must not be opened again
                 if not self._counts:
                     self._thread = None
                     return
+        self._give_up(me)
+
+    def _give_up(self, thread: threading.Thread) -> None:
         with self._lock:
-            self._thread = None
+            if self._thread is thread:
+                self._thread = None
 
     def _tell(self) -> bool:
         """Whether it could be told."""
@@ -115,10 +124,8 @@ class RefusalNotes:
             if keeper is None:
                 self._rests_until = float("inf")  # nobody keeps shared state: what was counted is nobody's
                 return False
-            # Who is refused for the first time is told of at once, when it is not known how fast that goes on.
-            seconds = min(max(now - self._told_at, 0.1), EVERY) if now - self._told_at < 2 * EVERY else EVERY
             state, namespace = keeper.coordinator, app.conf.namespace
-            told = keeper.run(tell(state, namespace, self._holder, counts, seconds, app.clock.time()))
+            told = keeper.run(tell(state, namespace, self._holder, counts, EVERY, app.clock.time()))
         except AccessRefused as error:
             self._rests_until = now + LONG_REST
             log.warning("who is refused by full queues cannot be told: %s", error)

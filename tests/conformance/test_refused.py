@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Penstock, Queue, apart
+from penstock import Penstock, Queue, apart, refusals
 from penstock.errors import QueueFull
 from penstock.pressure.overview import Overview, overview
 from penstock.pressure.refused import with_totals
@@ -109,3 +109,26 @@ def test_a_client_of_ours_is_told_apart(url: str) -> None:
     found = {one.who.rpartition(" by ")[0]: one.count for _, one in look(app).refusals if one.queue == queue.name}
     assert found == {"": 1, "alice": 2, "bob": 3, "carol": 3}
     app.close()
+
+
+def test_what_takes_too_long_to_tell_opens_no_engine_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(f"sqlite:///{tmp_path / 'queue.db'}", Queue("mail", 1))
+    telling, goes_on = threading.Event(), threading.Event()
+
+    async def slowly(*args: object) -> bool:
+        telling.set()
+        goes_on.wait(10)
+        return True
+
+    monkeypatch.setattr(refusals, "tell", slowly)
+    monkeypatch.setattr(refusals, "PATIENCE", 0.01)
+    app.tasks["t"].delay()
+    refused(app, 1)
+    assert telling.wait(10)
+    [thread] = [one for one in threading.enumerate() if one.name == "penstock-refusals"]
+    refused(app, 1)  # there is more to tell
+    app.close()
+    goes_on.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert app._engine is None
