@@ -91,7 +91,7 @@ class Counts:
         return bool(self._counts)
 
     def add(self, who: str, queue: str, task: str, number: int = 1) -> None:
-        kind = (who[:MAX_NAME], queue, task)
+        kind = (who[:MAX_NAME], queue[:MAX_NAME], task[:MAX_NAME])  # else one long name would spoil a shard
         with self._lock:
             if kind not in self._counts and len(self._counts) >= MOST_COUNTED:
                 kind = (OTHERS, queue if len(self._counts) < 2 * MOST_COUNTED else OTHERS, OTHERS)

@@ -62,6 +62,13 @@ def test_there_is_a_bound_for_all() -> None:
     assert not counts
 
 
+def test_long_names_do_not_spoil_what_others_have_told() -> None:
+    counts = Counts()
+    counts.add("w" * 10_000, "q" * 10_000, "t" * 10_000)
+    shard = with_counts(with_counts(None, {KIND: 4}, 2.0, 100.0), counts.take(), 2.0, 100.0)
+    assert read(shard).totals["mail"] == 4
+
+
 def test_what_could_not_be_told_is_told_later() -> None:
     counts = Counts()
     counts.add(*KIND, 3)
