@@ -1,5 +1,4 @@
-"""What a gateway has answered since it started, for Prometheus: who is refused, and why, is told by nobody else on most
-engines."""
+"""What a gateway has answered since it started, for Prometheus: also what never came to a queue."""
 
 from __future__ import annotations
 
